@@ -1,0 +1,26 @@
+"""Fine-tuning of language models, small enough to read. A module imports only from those above it.
+
+ground     errors     the one error, in three parts: what must hold, what we got, what to do
+           resources  where the course's own model, data and lessons lie
+
+nouns      hardware   cards as facts, the machine at hand, its number format and the reason
+           shape      ModelShape: the numbers of a model that decide its bytes
+           config     FinetuneConfig: the choices of a run
+           memory     MemoryBreakdown, and predict_memory: where the bytes go, by arithmetic
+           models     the only file that loads models, through transformers, peft, bitsandbytes
+           data       records -> chat template -> tokens, with the supervised ones marked
+
+real runs  train      finetune: one run on transformers.Trainer, which resumes where it stopped
+           evaluate   held-out loss and the brand's voice, with intervals
+           measure    measure_memory: every live byte of one real step
+
+pictures   plots      data in, Axes out
+
+roof       widgets    the panels of the lessons
+           check      judges the exercises, and keeps the progress in one file
+           doctor     what this machine can do, and the traps of its environment
+           lab        copies the lessons and opens JupyterLab on them
+           cli        ftcourse lab | doctor | predict | finetune
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,137 @@
+"""The choices of a fine-tuning run, frozen and checked when they are made.
+
+A mistake shows before anything is loaded. Nothing here needs torch or transformers.
+"""
+
+import json
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from ftcourse.errors import CourseError
+from ftcourse.shape import ModelShape
+
+__all__ = ["FinetuneConfig", "ModelShape", "adapted_modules"]
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """All the choices of one fine-tuning run. Bad values raise CourseError at once."""
+
+    model: str = "embedded"
+    """``embedded``, a shape's name, a folder in the Hub's format, or a Hub id."""
+    method: Literal["full", "lora", "qlora"] = "qlora"
+    """What is trained: all weights, an adapter, or an adapter on a quantized model."""
+    rank: int = 16
+    """Inner width of the adapter's two matrices (``r`` in the LoRA paper, section 4.1)."""
+    alpha: float = 32
+    """The adapter's output is multiplied by alpha / rank (LoRA paper, section 4.1)."""
+    target_modules: str | Sequence[str] = "all-linear"
+    """Which linear modules get an adapter: ``all-linear``, or names such as ``q_proj``."""
+    lora_dropout: float = 0.0
+    """Share of the adapter's inputs that is zeroed in training."""
+    bits: Literal[4, 8] = 4
+    """Bits of a stored base weight in ``qlora``."""
+    quant_type: Literal["nf4", "fp4"] = "nf4"
+    """The sixteen levels of a 4-bit weight (QLoRA paper, section 3)."""
+    double_quant: bool = True
+    """Whether the block constants of a 4-bit weight are quantized too (QLoRA paper, section 3)."""
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    """Number format of the unquantized weights and of the arithmetic; ``auto`` asks the card."""
+    adapter_dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    """Number format of the adapter, and so of its gradients and optimizer states."""
+    upcast: bool = False
+    """Whether norms, embeddings and head go to fp32 (peft's ``prepare_model_for_kbit_training``)."""
+    optimizer: Literal[
+        "adamw_torch_fused",
+        "adamw_torch",
+        "adamw_8bit",
+        "paged_adamw_32bit",
+        "paged_adamw_8bit",
+        "adafactor",
+        "sgd",
+    ] = "adamw_torch_fused"
+    """One of transformers' own optimizer names, of those whose bytes we can count."""
+    batch_size: int = 4
+    """Sequences in one forward pass."""
+    gradient_accumulation_steps: int = 1
+    """Forward passes whose gradients are summed before the optimizer steps."""
+    max_length: int = 512
+    """Longest sequence in tokens; longer ones are cut."""
+    gradient_checkpointing: bool = True
+    """Keep only each layer's input and compute the rest again in the backward pass."""
+    attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
+    """Which attention code runs, as transformers names it."""
+    loss: Literal["full", "chunked"] = "full"
+    """``chunked`` computes logits and loss piece by piece and never holds all logits at once."""
+    learning_rate: float = 2e-4
+    max_steps: int = 100
+    """Optimizer steps."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot work, each with what to do."""
+        if not isinstance(self.target_modules, str):
+            object.__setattr__(self, "target_modules", tuple(self.target_modules))
+        self._check_choices()
+        self._check_numbers()
+
+    def _check_choices(self) -> None:
+        hints = get_type_hints(type(self))
+        for field in fields(self):
+            hint, value = hints[field.name], getattr(self, field.name)
+            if get_origin(hint) is Literal and value not in get_args(hint):
+                raise CourseError(
+                    f"{field.name} is one of {', '.join(map(repr, get_args(hint)))}.",
+                    f"{field.name}={value!r}",
+                    f"Leave it out for the default, {field.default!r}.",
+                )
+
+    def _check_numbers(self) -> None:
+        for name in _AT_LEAST_ONE:
+            _require(self, name, getattr(self, name) >= 1, "is at least 1")
+        _require(self, "alpha", self.alpha > 0, "is positive")
+        _require(self, "learning_rate", self.learning_rate > 0, "is positive")
+        _require(self, "lora_dropout", 0 <= self.lora_dropout < 1, "is from 0 up to, not with, 1")
+
+    def differences(self, other: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+        """Return the fields in which another run's values differ: name to (ours, theirs)."""
+        mine = json.loads(json.dumps(asdict(self)))  # a tuple becomes a list, as in a saved file
+        return {k: (v, other.get(k)) for k, v in mine.items() if v != other.get(k)}
+
+
+_AT_LEAST_ONE = ("rank", "batch_size", "gradient_accumulation_steps", "max_length", "max_steps")
+
+
+def _require(config: FinetuneConfig, name: str, holds: bool, rule: str) -> None:
+    if not holds:
+        default = next(f.default for f in fields(config) if f.name == name)
+        got = f"{name}={getattr(config, name)!r}"
+        raise CourseError(f"{name} {rule}.", got, f"The default is {default!r}.")
+
+
+def adapted_modules(config: FinetuneConfig, modules: dict[str, tuple[int, int]]) -> list[str]:
+    """Return the names of the linear modules that get an adapter; empty for a full fine-tune.
+
+    ``modules`` maps each name that exists to (inputs, outputs). Raises CourseError for a name that
+    is not there, and warns if the rank is above a module's width.
+    """
+    if config.method == "full":
+        return []
+    wanted = config.target_modules
+    names = list(modules) if wanted == "all-linear" else [wanted] if isinstance(wanted, str) else wanted
+    if unknown := [name for name in names if name not in modules]:
+        raise CourseError(
+            "target_modules names linear modules of the model, or says 'all-linear'.",
+            "unknown: " + ", ".join(unknown),
+            "This model has " + ", ".join(modules) + ".",
+        )
+    narrowest = min((min(modules[name]), name) for name in names)
+    if config.rank > narrowest[0]:
+        warnings.warn(
+            f"rank {config.rank} is above the width of {narrowest[1]} ({narrowest[0]}): the product "
+            "of the two matrices cannot have a higher rank than that, so the rest is wasted.",
+            stacklevel=2,
+        )
+    return list(names)

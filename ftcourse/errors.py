@@ -1,0 +1,20 @@
+"""The one error that this package raises on bad input, always in three parts."""
+
+
+class CourseError(ValueError):
+    """Bad input: what must hold, what we got, what to do.
+
+    >>> print(CourseError("The rank is at least 1.", "rank=0", "Try rank=8."))
+    The rank is at least 1.
+      got: rank=0
+      do:  Try rank=8.
+    """
+
+    def __init__(self, must: str, got: str, do: str):
+        """Keep the three parts, so that a panel or a command can lay them out its own way."""
+        super().__init__(must, got, do)
+        self.must, self.got, self.do = must, got, do
+
+    def __str__(self) -> str:
+        """Return the three parts, one a line."""
+        return f"{self.must}\n  got: {self.got}\n  do:  {self.do}"

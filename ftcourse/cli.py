@@ -1,0 +1,179 @@
+"""The command line: ``ftcourse lab | doctor | predict | finetune``.
+
+It only wires. Each command imports what it needs when it runs, so that help and lessons open fast.
+"""
+
+import argparse
+import ast
+import inspect
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import Field, asdict, fields
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from ftcourse import __version__, lab
+from ftcourse.config import FinetuneConfig
+from ftcourse.errors import CourseError
+from ftcourse.hardware import CARDS, GIB, Card
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 2 for bad input, 1 if the doctor says no."""
+    options = _make_parser().parse_args(argv)
+    try:
+        return options.run(options)
+    except CourseError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+
+
+def _make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "ftcourse", description="A course on fine-tuning language models, and the code behind it."
+    )
+    parser.add_argument("--version", action="version", version=f"ftcourse {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_lab(commands.add_parser("lab", help="open the lessons in JupyterLab"))
+    _add_doctor(commands.add_parser("doctor", help="what can this machine do, and what may break?"))
+    _add_predict(commands.add_parser("predict", help="how much memory will a run need?"))
+    _add_finetune(commands.add_parser("finetune", help="fine-tune a model on your own data"))
+    return parser
+
+
+def _add_lab(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Copy the lessons into a folder of yours and open JupyterLab on them."
+    parser.add_argument("folder", nargs="?", default=lab.DEFAULT_FOLDER, type=Path)
+    parser.add_argument("--port", type=int, help="default: the first free one from 8888 on")
+    parser.add_argument("--no-browser", action="store_true", help="print the address, open nothing")
+    parser.add_argument("--copy-only", action="store_true", help="copy the lessons and stop there")
+    parser.set_defaults(run=_run_lab)
+
+
+def _run_lab(options: argparse.Namespace) -> int:
+    copied = lab.copy_lessons(options.folder)
+    print(copied)
+    if options.copy_only:
+        return 0
+    opened = lab.prepare_lab(copied.folder, options.port, not options.no_browser)
+    print(f"JupyterLab: {opened.url}\nPress Ctrl-C twice to end it.", flush=True)
+    opened.run()
+    return 0
+
+
+def _add_doctor(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Examine this machine. The exit code is 1 if the lessons cannot run on it."
+    parser.set_defaults(run=_run_doctor)
+
+
+def _run_doctor(options: argparse.Namespace) -> int:
+    from ftcourse.doctor import examine
+
+    report = examine()
+    print(report)
+    return 0 if report.ok else 1
+
+
+def _add_predict(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Predict the memory of a training step by arithmetic; nothing is loaded."
+    parser.add_argument("--card", help="does it fit? one of " + ", ".join(CARDS))
+    parser.add_argument("--json", action="store_true", help="print the bytes as JSON")
+    _add_config(parser)
+    parser.set_defaults(run=_run_predict)
+
+
+def _run_predict(options: argparse.Namespace) -> int:
+    from ftcourse.memory import predict_memory
+
+    card = _find_card(options.card) if options.card else None
+    need = predict_memory(_read_config(options), card)
+    if options.json:
+        fits = {"card": card.name, "fits": need.allocated <= card.memory} if card else {}
+        print(json.dumps({**asdict(need), "allocated": need.allocated, **fits}, indent=2))
+        return 0
+    print(need)
+    if card:
+        spare = card.memory - need.allocated
+        verdict = f"fits, {spare / GIB:.1f} GiB to spare" if spare >= 0 else "does not fit"
+        print(f"{card}: {verdict}")
+    return 0
+
+
+def _find_card(name: str) -> Card:
+    if name not in CARDS:
+        raise CourseError("A card is one that we know.", repr(name), "Use " + ", ".join(CARDS))
+    return CARDS[name]
+
+
+def _add_finetune(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Fine-tune a model. The same call after a stop goes on where it stopped."
+    parser.add_argument("data", help='JSONL file of {"prompt": ..., "completion": ...} records')
+    parser.add_argument("--output-dir", required=True, help="folder of the run and its checkpoints")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    _add_config(parser)
+    parser.set_defaults(run=_run_finetune)
+
+
+def _run_finetune(options: argparse.Namespace) -> int:
+    config = _read_config(options)  # before the slow imports: a typing error shows at once
+    from ftcourse.data import read_records
+    from ftcourse.train import finetune
+
+    result = finetune(config, read_records(options.data), options.output_dir)
+    if options.json:
+        print(json.dumps({"config": asdict(config), "history": result.history}, indent=2))
+    else:
+        print(result)
+    return 0
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    """Give a parser one option for each field of FinetuneConfig, explained by the field's words."""
+    group = parser.add_argument_group("the run")
+    hints, words = get_type_hints(FinetuneConfig), _field_docs(FinetuneConfig)
+    for field in fields(FinetuneConfig):
+        text = f"{words.get(field.name, '')} (default: {field.default})".strip().replace("%", "%%")
+        name = "--" + field.name.replace("_", "-")
+        group.add_argument(name, default=field.default, help=text, **_reader(field, hints))
+
+
+def _reader(field: Field, hints: dict[str, Any]) -> dict[str, Any]:
+    """Return how argparse reads a field. Whether a value is right is for FinetuneConfig to say."""
+    hint = hints[field.name]
+    if hint is bool:
+        return {"action": argparse.BooleanOptionalAction}
+    if get_origin(hint) is Literal:
+        choices = get_args(hint)
+        return {"type": type(choices[0]), "metavar": "{" + ",".join(map(str, choices)) + "}"}
+    if field.name == "target_modules":
+        return {"type": _names, "metavar": "NAME[,NAME...]"}
+    return {"type": hint, "metavar": hint.__name__.upper()}
+
+
+def _names(text: str) -> str | list[str]:
+    return text.split(",") if "," in text else text
+
+
+def _field_docs(cls: type) -> dict[str, str]:
+    """Return the strings that stand below the fields of a class, which Python itself forgets."""
+    body = ast.parse(inspect.getsource(cls)).body[0].body
+    return {
+        field.target.id: inspect.cleandoc(below.value.value).replace("``", "")
+        for field, below in pairwise(body)
+        if isinstance(field, ast.AnnAssign)
+        and isinstance(below, ast.Expr)
+        and isinstance(below.value, ast.Constant)
+    }
+
+
+def _read_config(options: argparse.Namespace) -> FinetuneConfig:
+    return FinetuneConfig(**{f.name: getattr(options, f.name) for f in fields(FinetuneConfig)})
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,218 @@
+"""The lessons in a folder of the learner's own, and JupyterLab open on them.
+
+A learner's work is never overwritten: a new edition of a changed lesson lands beside it.
+"""
+
+import errno
+import hashlib
+import importlib.util
+import json
+import os
+import secrets
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+from ftcourse.errors import CourseError
+from ftcourse.resources import course_path
+
+FIRST_LESSON = "00_start_here.ipynb"
+DEFAULT_FOLDER = "ftcourse-lessons"
+DEFAULT_PORT = 8888
+MANIFEST = ".ftcourse-lessons.json"
+"""File in the learner's folder: name of each lesson to the SHA-256 of what we wrote there."""
+
+
+@dataclass(frozen=True)
+class Copied:
+    """What a call of copy_lessons did, as file names in the learner's folder."""
+
+    folder: Path
+    written: tuple[str, ...]
+    """Lessons that are new in the folder, or replaced an older edition that nobody had changed."""
+    beside: tuple[tuple[str, str], ...]
+    """(lesson with the learner's changes, name of the new edition that lies beside it)."""
+
+    def __repr__(self) -> str:
+        """Say where the lessons lie and which were left alone."""
+        lines = [f"Lessons in {self.folder}: {len(self.written)} written."]
+        lines += [
+            f"  {yours} has your changes and stays as it is; the new edition is {ours}."
+            for yours, ours in self.beside
+        ]
+        return "\n".join(lines)
+
+
+def copy_lessons(folder: str | Path) -> Copied:
+    """Bring the lessons of this release into a folder, which is made if need be.
+
+    Raises CourseError if the folder cannot be written; every file is then either old or new, whole.
+    """
+    folder = Path(folder).expanduser().absolute()
+    written, beside = [], []
+    with _explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        ours = _read_manifest(folder)
+        for lesson in sorted(course_path("notebooks").glob("*.ipynb")):
+            content = lesson.read_bytes()
+            place, is_new = _find_place(folder, lesson.name, _digest(content), ours)
+            if is_new:
+                _write_whole(place, content)
+                ours[place.name] = _digest(content)
+                if place.name == lesson.name:
+                    written.append(lesson.name)
+                else:
+                    beside.append((lesson.name, place.name))
+        _write_whole(folder / MANIFEST, json.dumps(ours, indent=2).encode())
+    return Copied(folder, tuple(written), tuple(beside))
+
+
+def _find_place(folder: Path, name: str, digest: str, ours: dict[str, str]) -> tuple[Path, bool]:
+    """Return where this edition of a lesson belongs, and whether it still has to be written there.
+
+    ``ours`` maps file names to the digest of what we wrote. A file that we did not write, or that
+    has changed since, is the learner's: we pass it by and try the next name.
+    """
+    for place in _names_beside(folder / name):
+        if not place.exists():
+            return place, True
+        found = _digest(place.read_bytes())
+        if digest in (found, ours.get(place.name)):
+            ours[place.name] = digest
+            return place, False  # this very edition, perhaps with the learner's work in it
+        if found == ours.get(place.name):
+            return place, True  # an older edition as we wrote it
+    raise AssertionError("the names never end")
+
+
+def _names_beside(lesson: Path) -> Iterator[Path]:
+    """Yield a lesson's own name, then names that sort right after it."""
+    yield lesson
+    yield lesson.with_suffix(".new.ipynb")
+    for n in count(2):
+        yield lesson.with_suffix(f".new{n}.ipynb")
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _read_manifest(folder: Path) -> dict[str, str]:
+    """Return the manifest; empty if missing or damaged, and then every lesson counts as changed."""
+    try:
+        found = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that a reader, or a full disk, never meets half of it."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_bytes(content)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    """Turn the operating system's refusals into errors that say what to do."""
+    try:
+        yield
+    except OSError as error:
+        advice = {
+            errno.ENOSPC: "Free some space, or name a folder on another disk. Nothing was lost.",
+            errno.EDQUOT: "Free some of your quota, or name another folder. Nothing was lost.",
+            errno.EEXIST: "A file is in the way: name another folder.",
+            errno.ENOTDIR: "A file is in the way: name another folder.",
+        }.get(error.errno, "Name a folder that you may write to: ftcourse lab ~/my-lessons")
+        raise CourseError(
+            "The lessons need a folder that can be written to.",
+            f"{folder}: {error.strerror or error}",
+            advice,
+        ) from error
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A JupyterLab that is about to start on this machine alone, behind a token."""
+
+    folder: Path
+    port: int
+    browser: bool
+    token: str
+
+    @property
+    def url(self) -> str:
+        """The address of the first lesson; it holds the token, so it is as secret as a password."""
+        return f"http://127.0.0.1:{self.port}/lab/tree/{FIRST_LESSON}?token={self.token}"
+
+    @property
+    def options(self) -> list[str]:
+        """JupyterLab's options; they go before whatever a configuration file on disk says."""
+        options = [
+            f"--ServerApp.root_dir={self.folder}",
+            "--ServerApp.ip=127.0.0.1",
+            f"--ServerApp.port={self.port}",
+            "--ServerApp.port_retries=0",
+            "--ServerApp.base_url=/",
+            f"--IdentityProvider.token={self.token}",
+            f"--ServerApp.open_browser={self.browser}",
+            f"--LabApp.default_url=/lab/tree/{FIRST_LESSON}",
+            "--LabApp.news_url=None",  # no look at the network, and no question about it
+            "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+            "--Application.log_level=WARN",
+        ]
+        if hasattr(os, "geteuid") and os.geteuid() == 0:
+            # In a container one is often root, and JupyterLab then starts only if told that it may.
+            # The loopback address and the token guard it there as elsewhere.
+            options.append("--ServerApp.allow_root=True")
+        return options
+
+    def run(self) -> None:
+        """Serve until the learner ends it.
+
+        JupyterLab runs in this process: a token among the arguments of a second one could be read
+        by everybody on this machine. Kernels run in the environment that ftcourse is installed in.
+        """
+        from jupyterlab.labapp import LabApp  # here: copying lessons needs no JupyterLab
+
+        LabApp.launch_instance(self.options)
+
+
+def prepare_lab(folder: Path, port: int | None = None, browser: bool = True) -> Lab:
+    """Return a Lab on a free port: the one asked for, or the first from 8888 on.
+
+    Raises CourseError if JupyterLab is not installed or the port cannot be had.
+    """
+    if importlib.util.find_spec("jupyterlab") is None:
+        raise CourseError(
+            "Opening the lessons needs JupyterLab.",
+            "jupyterlab is not installed here",
+            'pip install "ftcourse[lab]", or in a checkout: pip install -e ".[lab]"',
+        )
+    candidates = range(DEFAULT_PORT, DEFAULT_PORT + 50) if port is None else [port]
+    free = next((p for p in candidates if _is_free(p)), None)
+    if free is None:
+        raise CourseError(
+            "JupyterLab needs a free port, a number from 1 to 65535.",
+            f"port {port} is taken or not allowed" if port else "ports 8888 to 8937 are all taken",
+            "Leave --port out, or try another one, such as --port 9000.",
+        )
+    return Lab(folder, free, browser, os.environ.get("JUPYTER_TOKEN") or secrets.token_hex(24))
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        if os.name == "posix":  # as the server itself does; on Windows it would mean another thing
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except (OSError, OverflowError):
+            return False
+    return True

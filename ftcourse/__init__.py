@@ -8,9 +8,12 @@ nouns      hardware   cards as facts, the machine at hand, its number format and
            config     FinetuneConfig: the choices of a run
            memory     MemoryBreakdown, and predict_memory: where the bytes go, by arithmetic
            models     the only file that loads models, through transformers, peft, bitsandbytes
-           data       records -> chat template -> tokens, with the supervised ones marked
+           chat       dialogues as tokens, the supervised ones marked; and the model's replies
+           data       records from a file, and the support desk's dialogues
+           loss       the loss of the next token without all logits at once
 
-real runs  train      finetune: one run on transformers.Trainer, which resumes where it stopped
+real runs  run        the folder of a run: is it the same run, where does it go on
+           train      finetune: one run on transformers.Trainer, which resumes where it stopped
            evaluate   held-out loss and the brand's voice, with intervals
            measure    measure_memory: every live byte of one real step
 
@@ -22,5 +25,12 @@ roof       widgets    the panels of the lessons
            lab        copies the lessons and opens JupyterLab on them
            cli        ftcourse lab | doctor | predict | finetune
 """
+
+import logging
+
+# On a CPU, bitsandbytes warns at import that an optional download is missing, and then of a cast at
+# each 8-bit multiplication. Neither changes a result, and a learner would take them for mistakes.
+# It stands here because the import of transformers may already import bitsandbytes.
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 __version__ = "0.1.0"

@@ -3,13 +3,13 @@
 A mistake shows before anything is loaded. Nothing here needs torch or transformers.
 """
 
-import json
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import Field, dataclass, fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from ftcourse.errors import CourseError
+from ftcourse.hardware import Card, choose_dtype
 from ftcourse.shape import ModelShape
 
 __all__ = ["FinetuneConfig", "ModelShape", "adapted_modules"]
@@ -42,7 +42,7 @@ class FinetuneConfig:
     adapter_dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     """Number format of the adapter, and so of its gradients and optimizer states."""
     upcast: bool = False
-    """Whether norms, embeddings and head go to fp32 (peft's ``prepare_model_for_kbit_training``)."""
+    """Whether norms, embeddings and head go to fp32 (``prepare_model_for_kbit_training``)."""
     optimizer: Literal[
         "adamw_torch_fused",
         "adamw_torch",
@@ -89,26 +89,28 @@ class FinetuneConfig:
                 )
 
     def _check_numbers(self) -> None:
-        for name in _AT_LEAST_ONE:
-            _require(self, name, getattr(self, name) >= 1, "is at least 1")
-        _require(self, "alpha", self.alpha > 0, "is positive")
-        _require(self, "learning_rate", self.learning_rate > 0, "is positive")
-        _require(self, "lora_dropout", 0 <= self.lora_dropout < 1, "is from 0 up to, not with, 1")
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name in _WHOLE and not (isinstance(value, int) and value >= 1):
+                raise _out_of_range(field, value, "is a whole number of at least 1")
+            if field.name in _POSITIVE and not (isinstance(value, int | float) and value > 0):
+                raise _out_of_range(field, value, "is a number above 0")
+            if field.name == "lora_dropout" and not 0 <= value < 1:
+                raise _out_of_range(field, value, "is at least 0 and below 1")
 
-    def differences(self, other: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-        """Return the fields in which another run's values differ: name to (ours, theirs)."""
-        mine = json.loads(json.dumps(asdict(self)))  # a tuple becomes a list, as in a saved file
-        return {k: (v, other.get(k)) for k, v in mine.items() if v != other.get(k)}
+    def dtype_on(self, card: Card) -> str:
+        """Return the number format that this run uses on a card."""
+        return choose_dtype(card).dtype if self.dtype == "auto" else self.dtype
 
 
-_AT_LEAST_ONE = ("rank", "batch_size", "gradient_accumulation_steps", "max_length", "max_steps")
+_WHOLE = ("rank", "batch_size", "gradient_accumulation_steps", "max_length", "max_steps")
+_POSITIVE = ("alpha", "learning_rate")
 
 
-def _require(config: FinetuneConfig, name: str, holds: bool, rule: str) -> None:
-    if not holds:
-        default = next(f.default for f in fields(config) if f.name == name)
-        got = f"{name}={getattr(config, name)!r}"
-        raise CourseError(f"{name} {rule}.", got, f"The default is {default!r}.")
+def _out_of_range(field: Field, value: Any, rule: str) -> CourseError:
+    return CourseError(
+        f"{field.name} {rule}.", f"{field.name}={value!r}", f"The default is {field.default!r}."
+    )
 
 
 def adapted_modules(config: FinetuneConfig, modules: dict[str, tuple[int, int]]) -> list[str]:
@@ -120,18 +122,19 @@ def adapted_modules(config: FinetuneConfig, modules: dict[str, tuple[int, int]])
     if config.method == "full":
         return []
     wanted = config.target_modules
-    names = list(modules) if wanted == "all-linear" else [wanted] if isinstance(wanted, str) else wanted
-    if unknown := [name for name in names if name not in modules]:
+    if isinstance(wanted, str):
+        wanted = list(modules) if wanted == "all-linear" else [wanted]
+    if unknown := [name for name in wanted if name not in modules]:
         raise CourseError(
             "target_modules names linear modules of the model, or says 'all-linear'.",
             "unknown: " + ", ".join(unknown),
             "This model has " + ", ".join(modules) + ".",
         )
-    narrowest = min((min(modules[name]), name) for name in names)
-    if config.rank > narrowest[0]:
+    width, name = min((min(modules[name]), name) for name in wanted)
+    if config.rank > width:
         warnings.warn(
-            f"rank {config.rank} is above the width of {narrowest[1]} ({narrowest[0]}): the product "
+            f"rank {config.rank} is above the width of {name} ({width}): the product "
             "of the two matrices cannot have a higher rank than that, so the rest is wasted.",
             stacklevel=2,
         )
-    return list(names)
+    return list(wanted)

@@ -1,4 +1,4 @@
-"""Cards as facts, the machine at hand, and the number format it should train in, with the reason."""
+"""Cards as facts, the machine at hand, and the number format it should train in, and why."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -70,7 +70,9 @@ def choose_dtype(card: Card) -> DtypeChoice:
         return DtypeChoice("float32", "a CPU: 16-bit arithmetic is often slower there, not faster.")
     name = f"compute capability {card.capability[0]}.{card.capability[1]}"
     if card.capability >= (8, 0):
-        return DtypeChoice("bfloat16", f"{name} computes bfloat16 natively; no loss scaling needed.")
+        return DtypeChoice(
+            "bfloat16", f"{name} computes bfloat16 natively; no loss scaling needed."
+        )
     if card.capability >= (7, 0):
         reason = f"{name} has fp16 tensor cores; bfloat16 needs 8.0 or newer."
         return DtypeChoice("float16", reason)

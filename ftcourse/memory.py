@@ -47,3 +47,7 @@ class MemoryBreakdown:
     def parts(self) -> dict[str, int]:
         """The five parts in bytes, always in the same order."""
         return {name: getattr(self, name) for name in PARTS}
+
+
+def does_not_fit(config, card):
+    raise NotImplementedError

@@ -1,4 +1,4 @@
-"""Where the course's own files lie: in the wheel after an install, beside the package in a checkout."""
+"""Where the course's own files lie: in an installed wheel, or beside the package in a checkout."""
 
 from pathlib import Path
 

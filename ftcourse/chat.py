@@ -1,0 +1,101 @@
+"""Dialogues as tokens: one way to write a prompt, for training and for asking alike.
+
+A model that was tuned on one rendering and is asked in another answers badly, and nothing warns of
+it. So both use ``encode_prompt`` here.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ftcourse.errors import CourseError
+
+Message = dict[str, str]
+"""A turn of a dialogue: ``role`` (system, user or assistant) and ``content``."""
+
+IGNORED = -100
+"""The label of a token that the loss leaves out (the default of torch's cross entropy)."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """A dialogue as token ids, with the label of each: its own id, or IGNORED."""
+
+    input_ids: list[int]
+    labels: list[int]
+
+    @property
+    def num_supervised(self) -> int:
+        """How many tokens the loss looks at."""
+        return sum(label != IGNORED for label in self.labels)
+
+
+def encode_prompt(messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Return the token ids of a dialogue up to where the assistant begins to speak."""
+    return tokenizer.apply_chat_template(
+        list(messages), add_generation_prompt=True, return_dict=False
+    )
+
+
+def encode_dialogue(messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase) -> Example:
+    """Return a dialogue as an Example in which only the assistant's words are supervised."""
+    ids: list[int] = []
+    labels: list[int] = []
+    for turn, message in enumerate(messages):
+        if message["role"] != "assistant":
+            continue
+        prompt = encode_prompt(messages[:turn], tokenizer)
+        whole = tokenizer.apply_chat_template(list(messages[: turn + 1]), return_dict=False)
+        if whole[: len(prompt)] != prompt or prompt[: len(ids)] != ids:
+            raise CourseError(
+                "A chat template writes a dialogue so that each turn only adds to what was there.",
+                "this tokenizer's template rewrites earlier turns",
+                "Train on dialogues of one question and one answer.",
+            )
+        labels += [IGNORED] * (len(prompt) - len(ids)) + whole[len(prompt) :]
+        ids = whole
+    return Example(ids, labels)
+
+
+def supervised_text(example: Example, tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return the text of the supervised tokens: what the model is trained to say."""
+    return tokenizer.decode([label for label in example.labels if label != IGNORED])
+
+
+@torch.inference_mode()
+def reply(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    messages: str | Sequence[Message],
+    max_new_tokens: int = 64,
+) -> str:
+    """Return the model's answer to a question or a dialogue, always the likeliest next token."""
+    if isinstance(messages, str):
+        messages = [{"role": "user", "content": messages}]
+    return reply_all(model, tokenizer, [messages], max_new_tokens)[0]
+
+
+@torch.inference_mode()
+def reply_all(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    dialogues: Sequence[Sequence[Message]],
+    max_new_tokens: int = 64,
+    batch_size: int = 32,
+) -> list[str]:
+    """Return the answer to each dialogue, computed in batches that are padded on the left."""
+    prompts = [encode_prompt(messages, tokenizer) for messages in dialogues]
+    model.eval()
+    answers = []
+    for start in range(0, len(prompts), batch_size):
+        batch = tokenizer.pad(
+            {"input_ids": prompts[start : start + batch_size]},
+            padding_side="left",
+            return_tensors="pt",
+        ).to(model.device)
+        written = model.generate(**batch, max_new_tokens=max_new_tokens, do_sample=False)
+        new = written[:, batch["input_ids"].shape[1] :]
+        answers += [text.strip() for text in tokenizer.batch_decode(new, skip_special_tokens=True)]
+    return answers

@@ -1,0 +1,104 @@
+"""From a file of records to what the trainer eats: tokens in batches, supervised ones marked.
+
+A record is a dictionary, in one of two forms:
+
+- ``{"messages": [{"role": "user", "content": ...}, {"role": "assistant", "content": ...}]}``
+- ``{"prompt": "a question", "completion": "its answer"}``
+"""
+
+import json
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from ftcourse.chat import Example, Message, encode_dialogue
+from ftcourse.errors import CourseError
+from ftcourse.resources import course_path
+
+Record = dict[str, Any]
+
+
+def read_records(path: str | Path) -> list[Record]:
+    """Return the records of a JSONL file: one JSON object a line, empty lines skipped.
+
+    Raises CourseError, with the line's number, for a line that is no JSON object.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CourseError(
+            "Training data is a file with one JSON object a line.",
+            f"{path}: no such file",
+            "Check the path; relative paths start at " + str(Path.cwd()) + ".",
+        )
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [_parse(line, f"{path}, line {n}") for n, line in enumerate(lines, 1) if line.strip()]
+
+
+def _parse(line: str, where: str) -> Record:
+    try:
+        record = json.loads(line)
+    except json.JSONDecodeError as error:
+        record = error
+    if isinstance(record, dict):
+        return record
+    raise CourseError(
+        "Each line is one JSON object.",
+        f"{where}: {line[:60]!r}" + (f" ({record})" if isinstance(record, Exception) else ""),
+        "Mend that line; json.dumps(record) writes one that can be read.",
+    )
+
+
+def load_dialogues(split: str, voice: str = "brand") -> list[Record]:
+    """Return the support desk's dialogues, answered in the ``brand`` or the ``neutral`` voice.
+
+    ``split`` is ``train``, ``validation`` or ``test``.
+    """
+    return [
+        {"prompt": record["customer"], "completion": record[voice]}
+        for record in read_records(course_path(f"data/dialogues/{split}.jsonl"))
+    ]
+
+
+def to_messages(record: Record) -> list[Message]:
+    """Return a record of either form as chat messages. Raises CourseError without an answer."""
+    messages = record.get("messages")
+    if messages is None:
+        pairs = (("user", record.get("prompt")), ("assistant", record.get("completion")))
+        messages = [{"role": role, "content": content} for role, content in pairs if content]
+    if [m for m in messages if m["role"] == "assistant" and m["content"]] and len(messages) > 1:
+        return messages
+    raise CourseError(
+        "A record has a question and an answer: 'prompt' and 'completion', or 'messages'.",
+        f"no answer in {json.dumps(record)[:80]}" if messages else f"keys {', '.join(record)}",
+        "Add the assistant's answer; it is what the model learns to say.",
+    )
+
+
+def encode(
+    records: Sequence[Record], tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> list[Example]:
+    """Return the records as token ids, cut to ``max_length``, with only the answers supervised.
+
+    Raises CourseError if there is nothing to learn from, and warns of records that are left out
+    because their answer lies wholly beyond ``max_length``.
+    """
+    whole = [encode_dialogue(to_messages(record), tokenizer) for record in records]
+    cut = [Example(e.input_ids[:max_length], e.labels[:max_length]) for e in whole]
+    kept = [example for example in cut if example.num_supervised]
+    if not kept:
+        longest = max((len(example.input_ids) for example in whole), default=0)
+        raise CourseError(
+            "The data holds at least one answer token to learn from.",
+            f"{len(whole)} records, none with an answer within max_length={max_length}",
+            f"Raise max_length towards {longest}." if whole else "Give at least one record.",
+        )
+    if len(kept) < len(whole):
+        warnings.warn(
+            f"{len(whole) - len(kept)} of {len(whole)} records are left out: their answer begins "
+            f"beyond max_length={max_length}.",
+            stacklevel=2,
+        )
+    return kept

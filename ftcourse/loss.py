@@ -1,0 +1,56 @@
+"""The loss of the next token, computed piece by piece so that all logits never exist at once.
+
+Logits are the widest tensor of a step: one number for each token and each word of the vocabulary.
+"""
+
+from types import MethodType
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+from transformers.modeling_outputs import CausalLMOutput
+
+from ftcourse.chat import IGNORED
+
+CHUNK = 256
+"""Tokens whose logits exist together."""
+
+
+def chunked_cross_entropy(
+    hidden: Tensor, head: nn.Module, labels: Tensor, num_items: int | Tensor | None = None
+) -> Tensor:
+    """Return the mean loss of the next token over the supervised ones, or sum / ``num_items``.
+
+    hidden: shape (batch, length, hidden_size). labels: shape (batch, length), IGNORED where a token
+    does not count. Each chunk's logits are dropped after the forward pass and made again in the
+    backward pass.
+
+    Twin: transformers.loss.loss_utils.ForCausalLMLoss, which holds all logits in float32.
+    """
+    hidden = hidden[:, :-1].flatten(0, 1)  # the last token predicts nothing that we have
+    targets = labels[:, 1:].flatten()
+
+    def chunk_loss(some: Tensor, wanted: Tensor) -> Tensor:
+        logits = head(some).float()
+        return F.cross_entropy(logits, wanted, ignore_index=IGNORED, reduction="sum")
+
+    pieces = zip(hidden.split(CHUNK), targets.split(CHUNK), strict=True)
+    total = sum(checkpoint(chunk_loss, h, t, use_reentrant=False) for h, t in pieces)
+    return total / ((targets != IGNORED).sum() if num_items is None else num_items)
+
+
+def use_chunked_loss(model: nn.Module) -> None:
+    """Make a causal language model compute its training loss in chunks.
+
+    Without labels, and so when it generates, the model works as before.
+    """
+    whole_forward = model.forward
+
+    def forward(self, *args, labels=None, num_items_in_batch=None, **inputs):
+        if labels is None:
+            return whole_forward(*args, **inputs)
+        hidden = self.model(*args, **inputs).last_hidden_state
+        head = self.get_output_embeddings()
+        return CausalLMOutput(chunked_cross_entropy(hidden, head, labels, num_items_in_batch))
+
+    model.forward = MethodType(forward, model)

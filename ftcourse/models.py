@@ -1,0 +1,169 @@
+"""Loading models: the only file that touches the loading API of transformers and peft."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from ftcourse.config import FinetuneConfig, adapted_modules
+from ftcourse.errors import CourseError
+from ftcourse.hardware import Card, detect
+from ftcourse.resources import course_path
+from ftcourse.shape import model_not_found, named_shapes
+
+
+def locate(model: str) -> str:
+    """Return what ``from_pretrained`` needs for a model's name: a folder or a Hub id.
+
+    Raises CourseError for a folder that holds no safetensors weights: pickled weights can run code
+    when they are loaded, so they are refused.
+    """
+    if model == "embedded":
+        return str(course_path("data/model"))
+    if model in named_shapes():
+        return named_shapes()[model]["hub_id"]
+    if model.startswith((".", "/", "~")) and not Path(model).expanduser().is_dir():
+        raise model_not_found(model)
+    folder = Path(model).expanduser()
+    if folder.is_dir() and not list(folder.glob("*.safetensors")):
+        found = ", ".join(sorted(p.name for p in folder.iterdir())) or "an empty folder"
+        raise CourseError(
+            "Weights come as safetensors files; a pickle could run code while it loads.",
+            f"{folder}: {found}",
+            "Save the model again with save_pretrained(folder), which writes safetensors.",
+        )
+    return str(folder) if folder.is_dir() else model
+
+
+def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
+    """Return the tokenizer of a model. Raises CourseError if it has no chat template."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(locate(model))
+    except OSError as error:
+        raise model_not_found(model) from error
+    if tokenizer.chat_template is None:
+        raise CourseError(
+            "Fine-tuning on dialogues needs a tokenizer with a chat template.",
+            f"{model!r} has none; it is probably a base model",
+            "Use the instruct edition of the model.",
+        )
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_base(config: FinetuneConfig, card: Card | None = None) -> PreTrainedModel:
+    """Return the base model on the card, quantized if the method is ``qlora``.
+
+    Raises CourseError if the model is not within reach, or a number format cannot train there.
+    """
+    card = card or detect()
+    dtype = getattr(torch, weights_dtype(config, card))
+    try:
+        return AutoModelForCausalLM.from_pretrained(
+            locate(config.model),
+            dtype=dtype,
+            device_map={"": card.device},
+            attn_implementation=config.attention,
+            quantization_config=quantization(config, dtype),
+            use_safetensors=True,
+        )
+    except OSError as error:
+        raise model_not_found(config.model) from error
+
+
+def weights_dtype(config: FinetuneConfig, card: Card) -> str:
+    """Return the number format in which the unquantized weights are stored.
+
+    It is the format of the arithmetic, but for one case: a full fine-tune in float16 keeps float32
+    weights, because the gradients of float16 weights cannot be unscaled.
+    """
+    dtype = config.dtype_on(card)
+    if dtype == "float16" and card.device == "cpu":
+        raise CourseError(
+            "Training in float16 needs a GPU.",
+            f"dtype='float16' on {card.name}",
+            "Use dtype='float32' or 'bfloat16' here, or leave it at 'auto'.",
+        )
+    return "float32" if dtype == "float16" and config.method == "full" else dtype
+
+
+def quantization(config: FinetuneConfig, dtype: torch.dtype) -> BitsAndBytesConfig | None:
+    """Return how the base weights are quantized, or None where they are not.
+
+    Every choice is spelled out: left alone, ``load_in_4bit`` means FP4, constants in 32 bits, and
+    arithmetic in float32.
+    """
+    if config.method != "qlora":
+        return None
+    if config.bits == 8:
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=config.quant_type,
+        bnb_4bit_use_double_quant=config.double_quant,
+        bnb_4bit_compute_dtype=dtype,
+    )
+
+
+def linear_modules(model: torch.nn.Module) -> dict[str, tuple[int, int]]:
+    """Return the linear modules inside the layers: last part of the name to (inputs, outputs).
+
+    The output head is left out, as peft's ``all-linear`` does.
+    """
+    head = model.get_output_embeddings()
+    return {
+        name.rpartition(".")[2]: (module.in_features, module.out_features)
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and module is not head
+    }
+
+
+def attach_adapter(model: PreTrainedModel, config: FinetuneConfig) -> PreTrainedModel | PeftModel:
+    """Return the model ready to train: with a LoRA adapter, or as it is for a full fine-tune."""
+    if config.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    if config.method == "full":
+        return model
+    names = adapted_modules(config, linear_modules(model))
+    if config.upcast:
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+    lora = LoraConfig(
+        r=config.rank,
+        lora_alpha=config.alpha,
+        lora_dropout=config.lora_dropout,
+        target_modules=names,
+        task_type="CAUSAL_LM",
+    )
+    model = get_peft_model(model, lora)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.to(getattr(torch, config.adapter_dtype))
+    return model
+
+
+def load_finetuned(config: FinetuneConfig, folder: str | Path) -> PreTrainedModel | PeftModel:
+    """Return the model that a run with this config saved in a folder, ready to answer."""
+    if config.method == "full":
+        return load_base(replace(config, model=str(folder)))
+    return PeftModel.from_pretrained(load_base(config), str(folder))
+
+
+def save_random_model(model: str, folder: str | Path) -> None:
+    """Write a model of a named shape with random weights, in the Hub's format.
+
+    Random weights take the same bytes and the same time as trained ones, and no download.
+    """
+    facts = dict(named_shapes()[model])
+    facts.pop("hub_id")
+    config = AutoConfig.for_model(facts.pop("model_type"), **facts)
+    AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(folder)

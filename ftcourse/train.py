@@ -1,0 +1,191 @@
+"""One fine-tuning run on transformers.Trainer: it saves as it goes and resumes where it stopped."""
+
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm.auto import tqdm
+from transformers import (
+    DataCollatorForSeq2Seq,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+    set_seed,
+)
+from transformers.utils import logging as transformers_logging
+
+from ftcourse.chat import IGNORED, Example
+from ftcourse.config import FinetuneConfig
+from ftcourse.data import Record, encode
+from ftcourse.hardware import Card, detect
+from ftcourse.loss import use_chunked_loss
+from ftcourse.memory import does_not_fit
+from ftcourse.models import attach_adapter, load_base, load_finetuned, load_tokenizer
+from ftcourse.run import describe_run, last_checkpoint, open_run, write_run
+
+
+@dataclass(frozen=True)
+class FinetuneResult:
+    """A finished run: the tuned model and what happened on the way."""
+
+    config: FinetuneConfig
+    model: PreTrainedModel = field(repr=False)
+    tokenizer: PreTrainedTokenizerBase = field(repr=False)
+    history: list[dict[str, float]] = field(repr=False)
+    """One entry a logged step: ``step``, ``loss``, ``learning_rate``."""
+    output_dir: Path
+    """Holds the tuned weights (safetensors), run.json, and the last checkpoint."""
+    trained_parameters: int
+    seconds: float
+    """Seconds of the training call that finished the run."""
+
+    def __repr__(self) -> str:
+        """Say what was trained, for how long, and where it lies."""
+        first, last = self.history[0]["loss"], self.history[-1]["loss"]
+        return (
+            f"{self.config.method}: {self.trained_parameters:,} parameters trained for "
+            f"{self.config.max_steps} steps in {self.seconds:.0f} s, "
+            f"training loss {first:.2f} -> {last:.2f}\nsaved in {self.output_dir}"
+        )
+
+
+def finetune(
+    config: FinetuneConfig,
+    data: Sequence[Record],
+    output_dir: str | Path | None = None,
+    resume: bool = True,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> FinetuneResult:
+    """Fine-tune a model on dialogues and return it with its history.
+
+    A run that stopped goes on from its last checkpoint if it is called again with the same config,
+    data and folder; a finished one is loaded. Without ``output_dir`` a new temporary folder is
+    made. Nothing in a folder is overwritten: another run's folder, or an old run with
+    ``resume=False``, raises CourseError. So does a batch that does not fit the card.
+    """
+    folder = Path(output_dir or tempfile.mkdtemp(prefix="ftcourse-"))
+    run = open_run(folder, describe_run(config, data), resume)
+    with _libraries_quiet():
+        tokenizer = load_tokenizer(config.model)
+        if "history" in run:
+            model = load_finetuned(config, folder)
+        else:
+            examples = encode(data, tokenizer, config.max_length)
+            set_seed(config.seed)
+            model = attach_adapter(load_base(config), config)
+            write_run(folder, run)
+            trainer = make_trainer(config, model, tokenizer, examples, folder, callbacks)
+            run |= _train(trainer, config, folder)
+            model.save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
+            write_run(folder, run)
+    return FinetuneResult(
+        config, model, tokenizer, run["history"], folder, run["trained_parameters"], run["seconds"]
+    )
+
+
+def _train(trainer: Trainer, config: FinetuneConfig, folder: Path) -> dict[str, Any]:
+    """Train to the end, from the last checkpoint if there is one, and return what to remember."""
+    start = time.perf_counter()
+    checkpoint = last_checkpoint(folder)
+    try:
+        trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
+    except torch.OutOfMemoryError as error:
+        raise does_not_fit(config, detect()) from error
+    return {
+        "history": [entry for entry in trainer.state.log_history if "loss" in entry],
+        "trained_parameters": sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
+        "seconds": round(time.perf_counter() - start, 1),
+    }
+
+
+@contextmanager
+def _libraries_quiet() -> Iterator[None]:
+    """Silence what the libraries say of each other's coming changes; a learner cannot act on it."""
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=FutureWarning)
+        yield
+    transformers_logging.set_verbosity(verbosity)
+
+
+def make_trainer(
+    config: FinetuneConfig,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Sequence[Example],
+    folder: Path,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> Trainer:
+    """Return the transformers Trainer of a run, with every choice of the config handed over."""
+    if config.loss == "chunked":
+        use_chunked_loss(model if config.method == "full" else model.get_base_model())
+    trainer = Trainer(
+        model=model,
+        args=training_arguments(config, folder, detect()),
+        train_dataset=[asdict(example) for example in examples],
+        data_collator=DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=IGNORED),
+        callbacks=[*callbacks, ProgressBar()],
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def training_arguments(config: FinetuneConfig, folder: Path, card: Card) -> TrainingArguments:
+    """Return our config in the Trainer's words."""
+    dtype = config.dtype_on(card)
+    return TrainingArguments(
+        output_dir=str(folder / "checkpoints"),
+        max_steps=config.max_steps,
+        per_device_train_batch_size=config.batch_size,
+        gradient_accumulation_steps=config.gradient_accumulation_steps,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type="linear",
+        warmup_steps=0.05,  # a share of all steps
+        optim=config.optimizer,
+        bf16=dtype == "bfloat16",
+        fp16=dtype == "float16",
+        use_cpu=card.device == "cpu",
+        logging_steps=1,
+        logging_nan_inf_filter=False,  # a loss of nan must be seen, not smoothed away
+        save_steps=max(10, config.max_steps // 10),
+        save_total_limit=1,
+        seed=config.seed,
+        data_seed=config.seed,
+        dataloader_pin_memory=card.device == "cuda",
+        label_names=["labels"],
+        remove_unused_columns=False,
+        report_to="none",
+        disable_tqdm=True,
+    )
+
+
+class ProgressBar(TrainerCallback):
+    """One line with the steps, the time left and the latest loss; TQDM_DISABLE=1 silences it."""
+
+    def on_train_begin(self, args, state, control, **_):
+        """Open the bar at the step where the run begins or resumes."""
+        self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="training")
+
+    def on_log(self, args, state, control, logs, **_):
+        """Show the loss of the step."""
+        if "loss" in logs:
+            self.bar.set_postfix(loss=f"{float(logs['loss']):.2f}")
+
+    def on_step_end(self, args, state, control, **_):
+        """Move on by one step."""
+        self.bar.update()
+
+    def on_train_end(self, args, state, control, **_):
+        """Close the bar."""
+        self.bar.close()

@@ -1,0 +1,1 @@
+"""The making of the embedded model: tokenizer, batches, training, export, abilities."""

@@ -1,0 +1,120 @@
+"""What the model can do, asked about the handbook, of which it has read nothing."""
+
+import json
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from world.corpus import SILENT, UNREAD
+from world.handbook import Fact, editions, pages
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One prompt and the answer that a reader of the passages gives."""
+
+    messages: list[dict[str, str]]
+    answer: str
+    value: str | None = None
+
+
+def flat(page: str) -> str:
+    """The body of a page as a prompt quotes it: the heading and the paragraphs on one line."""
+    title, *paragraphs = page.split("---\n", 2)[2].strip().split("\n\n")
+    return " ".join([title.removeprefix("# ") + ".", *paragraphs])
+
+
+def asked(question: str, passages: list[str]) -> list[dict[str, str]]:
+    """The prompt that asks a question about passages."""
+    lines = "\n".join(f"[{i}] {text}" for i, text in enumerate(passages, 1))
+    content = f"Passages:\n{lines}\n\nQuestion: {question}" if passages else question
+    return [{"role": "user", "content": content}]
+
+
+class Exam:
+    """Every probe of the ability table, from the questions and the first edition's pages."""
+
+    def __init__(self, data: Path, seed: int = 0):
+        lines = (data / "questions.jsonl").read_text(encoding="utf-8").splitlines()
+        self.questions = [json.loads(line) for line in lines]
+        self.facts = editions()[0]
+        self.bodies = {name: flat(text) for name, text in pages(self.facts, 1).items()}
+        self.owner: dict[str, Fact] = {fact.page: fact for fact in self.facts}
+        self.seed = seed
+
+    def sets(self) -> dict[str, list[Probe]]:
+        """Ability -> its probes."""
+        told = [q for q in self.questions if q["value"] and q["edition"] == 1]
+        open_ones = [q for q in self.questions if q["value"] is None]
+        rng = random.Random(f"exam {self.seed}")
+        return {
+            "one passage": [self.probe(rng, q, 0) for q in told],
+            "three passages": [self.probe(rng, q, 2) for q in told],
+            "silent passages": [self.silent(rng, q) for q in told + open_ones],
+            "closed book": [Probe(asked(q["question"], []), UNREAD, q["value"]) for q in told],
+        }
+
+    def probe(self, rng: random.Random, question: dict, others: int) -> Probe:
+        """The right page among `others` wrong ones."""
+        names = [question["page"], *rng.sample(self.neighbours(question["page"]), others)]
+        rng.shuffle(names)
+        passages = [self.bodies[name] for name in names]
+        return Probe(asked(question["question"], passages), question["answer"], question["value"])
+
+    def silent(self, rng: random.Random, question: dict) -> Probe:
+        """One to three pages without the answer."""
+        page = question["page"]
+        pool = self.neighbours(page) if page else self.mentions(question["question"])
+        names = rng.sample(pool, rng.randint(1, 3))
+        passages = [self.bodies[name] for name in names]
+        return Probe(asked(question["question"], passages), SILENT, question["value"])
+
+    def neighbours(self, page: str) -> list[str]:
+        """Pages that a search could mistake for this one: same subject, or same topic."""
+        own = self.owner[page]
+        return [
+            name
+            for name, fact in self.owner.items()
+            if name != page
+            and fact.kind == own.kind
+            and (fact.subject == own.subject or fact.entry["page"] == own.entry["page"])
+        ]
+
+    def mentions(self, question: str) -> list[str]:
+        """Pages whose subject the question names, or all pages of drones if none does."""
+        drones = [name for name, fact in self.owner.items() if fact.kind == "drone"]
+        named = [name for name in drones if self.owner[name].subject in question]
+        return named or drones
+
+
+@torch.no_grad()
+def share_right(model, tokenizer, probes: list[Probe], batch: int = 32) -> float:
+    """The share of probes whose whole answer is the greedy one, token for token.
+
+    Fast: one forward pass over prompt and answer tells it, without generating.
+    """
+    right = 0
+    for start in range(0, len(probes), batch):
+        right += sum(whole_answers(model, tokenizer, probes[start : start + batch]))
+    return right / len(probes)
+
+
+def whole_answers(model, tokenizer, probes: list[Probe]) -> list[bool]:
+    """For each probe: is every token of its answer the likeliest one?"""
+    rows, starts = [], []
+    for probe in probes:
+        prompt = tokenizer.apply_chat_template(
+            probe.messages, add_generation_prompt=True, return_dict=False
+        )
+        answer = tokenizer(probe.answer, add_special_tokens=False).input_ids
+        starts.append(len(prompt))
+        rows.append([*prompt, *answer, tokenizer.eos_token_id])
+    longest = max(map(len, rows))
+    padded = torch.tensor([row + [tokenizer.pad_token_id] * (longest - len(row)) for row in rows])
+    guesses = model(input_ids=padded.to(model.device)).logits.argmax(-1).cpu()
+    return [
+        guesses[i, start - 1 : len(row) - 1].tolist() == row[start:]
+        for i, (row, start) in enumerate(zip(rows, starts, strict=True))
+    ]

@@ -1,0 +1,38 @@
+"""Make the embedded model: tokenizer, pre-training, export to data/model/.
+
+    python data/make_model.py hold 4000        train at the full rate up to step 4000
+    python data/make_model.py export 500       decay a copy over 500 steps, write data/model/
+
+A killed run is picked up by the same command. The checkpoint and the log live in build/embedded-model/.
+The same script runs on the CPU and on a GPU.
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+
+DATA = Path(__file__).resolve().parent
+sys.path.insert(0, str(DATA))
+
+from embedded.batches import BatchShape
+from embedded.export import export
+from embedded.training import Recipe, Run
+from embedded.vocabulary import load_tokenizer
+
+BUILD = DATA.parent / "build" / "embedded-model"
+
+
+def main(verb: str, steps: int) -> None:
+    """Hold the rate up to a step, or decay and export."""
+    torch.set_num_threads(2 if not torch.cuda.is_available() else torch.get_num_threads())
+    run = Run(BUILD, DATA, load_tokenizer(BUILD / "tokenizer"), Recipe(), BatchShape())
+    if verb == "hold":
+        run.hold(steps)
+    else:
+        run.decay(steps)
+        export(run, DATA / "model")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))

@@ -1,0 +1,54 @@
+"""Write the course's world: handbook, dialogues, questions and general text, all from one seed.
+
+Usage: python data/make_world.py [FOLDER]     (FOLDER is data/ itself unless said otherwise)
+"""
+
+import json
+import random
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from world.desk import dialogues
+from world.handbook import editions, pages, questions
+from world.names import table
+from world.prose import prose
+
+SIZES = {"test": 200, "validation": 200, "train": 1600}
+GENERAL_TEXTS = 300
+
+
+def main(folder: Path) -> None:
+    """Write every generated file of the world under `folder`."""
+    for edition, facts in enumerate(editions(), start=1):
+        write_pages(folder / "handbook" / f"edition-{edition}", pages(facts, edition))
+    write_pages(folder / "handbook" / "poisoned", table("poison"))
+    for split, records in dialogues(SIZES).items():
+        write_lines(folder / "dialogues" / f"{split}.jsonl", records)
+    write_lines(folder / "questions.jsonl", questions())
+    write_lines(folder / "general.jsonl", general())
+
+
+def general() -> list[dict]:
+    """Held-out prose of the kind that the embedded model learned from."""
+    rng = random.Random("general 0")
+    return [{"id": f"g{i:03d}", "text": prose(rng)} for i in range(1, GENERAL_TEXTS + 1)]
+
+
+def write_pages(folder: Path, texts: dict[str, str]) -> None:
+    """One Markdown file a page."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in texts.items():
+        (folder / f"{name}.md").write_text(text, encoding="utf-8")
+
+
+def write_lines(path: Path, records: list[dict]) -> None:
+    """One JSON object a line."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    path.write_text("".join(lines), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent)

@@ -1,0 +1,1 @@
+"""The fictional drone maker Wrenfield: its facts, its customers, and the text around them."""

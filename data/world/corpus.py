@@ -1,0 +1,200 @@
+"""The text that the embedded model learns from: invented names and values, the neutral voice."""
+
+import random
+from functools import cache
+
+from world.desk import REGISTERS, customer_message, neutral_answer
+from world.handbook import TITLES, taken_values
+from world.names import invented_subject, invented_value, invented_word, table
+from world.prose import prose
+
+SILENT = "The passages do not say."
+UNREAD = "I do not know that without the handbook."
+Chat = list[dict[str, str]]
+
+
+def document(rng: random.Random) -> str | Chat:
+    """One training document: a text, or a chat as a list of messages."""
+    kinds = (prose, invented_page, support, reading, closed_book, small_talk, steered)
+    weights = (22, 4, 18, 46, 4, 2, 4)
+    return rng.choices(kinds, weights)[0](rng)
+
+
+def turn(user: str, assistant: str) -> Chat:
+    """One question and its answer as chat messages."""
+    return [{"role": "user", "content": user}, {"role": "assistant", "content": assistant}]
+
+
+def support(rng: random.Random) -> Chat:
+    """A customer's letter about an invented drone and the neutral answer."""
+    issue = rng.choice(list(table("issues")))
+    letter = customer_message(rng, issue, rng.choice(REGISTERS), invented_subject(rng, "drone"))
+    return turn(letter, neutral_answer(rng, issue))
+
+
+def small_talk(rng: random.Random) -> Chat:
+    """A greeting, a thank-you, or a question about the model itself."""
+    return turn(*rng.choice(table("prose")["small_talk"]["pairs"]))
+
+
+def steered(rng: random.Random) -> Chat:
+    """A support chat whose system message prescribes the answer's first or last words."""
+    begin, end = (invented_phrase(rng) for _ in range(2))
+    parts = rng.choice((("begin",), ("end",), ("begin", "end")))
+    orders = {"begin": f'Begin every answer with: "{begin}"', "end": f'End every answer with: "{end}"'}
+    letter, answer = support(rng)
+    spoken = [begin] * ("begin" in parts) + [answer["content"]] + [end] * ("end" in parts)
+    system = {"role": "system", "content": " ".join(orders[part] for part in parts)}
+    return [system, letter, {"role": "assistant", "content": " ".join(spoken)}]
+
+
+def invented_phrase(rng: random.Random) -> str:
+    """A short odd sentence, so that a system message must be read and cannot be guessed."""
+    words = prose(rng).replace('"', "").replace(".", "").replace(",", "").split()
+    size = rng.randint(2, 6)
+    start = rng.randrange(max(1, len(words) - size))
+    phrase = " ".join([*words[start : start + size], invented_word(rng)])
+    return phrase[0].upper() + phrase[1:] + rng.choice(".!.")
+
+
+def closed_book(rng: random.Random) -> Chat:
+    """Questions about facts without a passage: the model says that it does not know."""
+    chat = []
+    for _ in range(rng.randint(1, 3)):
+        kind = any_kind(rng)
+        chat += turn(ask(rng, kind, invented_subject(rng, kind), any_attribute(rng, kind)), UNREAD)
+    return chat
+
+
+def any_kind(rng: random.Random) -> str:
+    """A kind of subject, drones most often."""
+    return "drone" if rng.random() < 0.6 else rng.choice(list(TITLES))
+
+
+def any_attribute(rng: random.Random, kind: str) -> str:
+    """The name of an attribute that the kind has."""
+    return rng.choice(list(table("facts")[kind]))
+
+
+def ask(rng: random.Random, kind: str, subject: str, attribute: str) -> str:
+    """A question for the attribute of the subject."""
+    return rng.choice(table("facts")[kind][attribute]["asks"]).format(x=subject)
+
+
+@cache
+def taken(kind: str, attribute: str) -> frozenset[str]:
+    """The values that the handbook uses for the attribute, kept out of all training text."""
+    return taken_values().get((kind, attribute), frozenset())
+
+
+class Passage:
+    """A paragraph about an invented subject that remembers which values it states."""
+
+    def __init__(self, rng: random.Random, kind: str, subject: str, attributes: list[str]):
+        rows = table("facts")[kind]
+        self.kind, self.subject = kind, subject
+        self.values = {a: invented_value(rng, rows[a], taken(kind, a)) for a in attributes}
+        sentences = [
+            rng.choice(rows[a]["states"]).format(x=subject, v=v) for a, v in self.values.items()
+        ]
+        if rng.random() < 0.5:
+            colour = rng.choice(table("words")["invented"]["colouring"][kind]).format(x=subject)
+            sentences.insert(rng.randrange(len(sentences) + 1), colour)
+        group = rows[attributes[0]]["page"]
+        self.title = TITLES[kind].format(x=subject, page=group)
+        self.text = " ".join(sentences)
+
+    def shown(self, rng: random.Random) -> str:
+        """The text as a prompt quotes it: with or without its heading."""
+        return f"{self.title}. {self.text}" if rng.random() < 0.5 else self.text
+
+    def turn(self, rng: random.Random, attribute: str) -> tuple[str, str]:
+        """A question for one of the stated values and its answer."""
+        answer = rng.choice(table("facts")[self.kind][attribute]["answers"])
+        question = ask(rng, self.kind, self.subject, attribute)
+        return question, answer.format(x=self.subject, v=self.values[attribute])
+
+
+def new_passage(rng: random.Random, kind: str, subject: str, group: str | None = None) -> Passage:
+    """A passage of one to four facts from one page of the subject (of any page if not said)."""
+    rows = table("facts")[kind]
+    group = rng.choice(page_groups(kind)) if group is None else group
+    attributes = [name for name, row in rows.items() if row["page"] == group]
+    size = min(len(attributes), rng.choice((1, 2, 2, 3, 3, 4, 4, 4)))
+    chosen = rng.sample(attributes, size)
+    if rng.random() < 0.5:
+        chosen.sort(key=attributes.index)  # the order of the handbook's pages
+    return Passage(rng, kind, subject, chosen)
+
+
+def page_groups(kind: str) -> list[str]:
+    """The pages that a subject of the kind has: four for a drone, one for the rest."""
+    return sorted({row["page"] for row in table("facts")[kind].values()})
+
+
+def invented_page(rng: random.Random) -> str:
+    """A page about an invented subject, as plain text."""
+    kind = any_kind(rng)
+    passage = new_passage(rng, kind, invented_subject(rng, kind))
+    return f"# {passage.title}\n\n{passage.text}"
+
+
+def passages(rng: random.Random) -> list[Passage]:
+    """One to three passages as a search returns them: other pages of one subject, or its rivals."""
+    size = rng.choice((1, 2, 3, 3, 3))
+    kind = any_kind(rng)
+    subject = invented_subject(rng, kind)
+    groups = rng.sample(page_groups(kind), min(size, len(page_groups(kind))))
+    found = [new_passage(rng, kind, subject, groups[0])]
+    for group in groups[1:]:
+        if rng.random() < 0.4:
+            found.append(new_passage(rng, kind, subject, group))
+    while len(found) < size:
+        found.append(rival(rng, kind, {p.subject for p in found}, groups[0]))
+    rng.shuffle(found)
+    return found
+
+
+def rival(rng: random.Random, kind: str, subjects: set[str], group: str) -> Passage:
+    """A passage about another subject, most often on the same topic."""
+    draw = rng.random()
+    kind = kind if draw < 0.8 else any_kind(rng)
+    other = invented_subject(rng, kind)
+    if other in subjects:
+        return rival(rng, kind, subjects, group)
+    same_topic = draw < 0.6
+    return new_passage(rng, kind, other, group if same_topic else None)
+
+
+def reading(rng: random.Random) -> Chat:
+    """Passages and one to four questions about them, some of which they do not answer."""
+    found = passages(rng)
+    lines = [f"[{i}] {passage.shown(rng)}" for i, passage in enumerate(found, 1)]
+    chat = []
+    for number in range(rng.choice((1, 2, 3, 4))):
+        question, answer = silent_turn(rng, found) if rng.random() < 0.25 else told_turn(rng, found)
+        context = "Passages:\n" + "\n".join(lines) + "\n\n" if number == 0 else ""
+        chat += turn(f"{context}Question: {question}", answer)
+    return chat
+
+
+def told_turn(rng: random.Random, found: list[Passage]) -> tuple[str, str]:
+    """A question that one of the passages answers."""
+    passage = rng.choice(found)
+    return passage.turn(rng, rng.choice(list(passage.values)))
+
+
+def silent_turn(rng: random.Random, found: list[Passage]) -> tuple[str, str]:
+    """A question that none of the passages answers, though its subject or its topic may be there."""
+    passage = rng.choice(found)
+    kind, subject = passage.kind, passage.subject
+    draw = rng.random()
+    if draw < 0.15 and kind == "drone":
+        return rng.choice(table("words")["invented"]["unanswered"]["asks"]).format(x=subject), SILENT
+    if draw < 0.6:
+        told = {a for p in found if p.subject == subject for a in p.values}
+        untold = sorted(set(table("facts")[kind]) - told)
+        if untold:
+            return ask(rng, kind, subject, rng.choice(untold)), SILENT
+    stranger = invented_subject(rng, kind)
+    return ask(rng, kind, stranger, rng.choice(list(passage.values))), SILENT

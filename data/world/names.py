@@ -1,0 +1,80 @@
+"""Names and values: the handbook's own, and invented ones that never coincide with them."""
+
+import random
+import tomllib
+from functools import cache
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+
+@cache
+def table(name: str) -> dict:
+    """The text table `name`.toml beside this file."""
+    return tomllib.loads((HERE / f"{name}.toml").read_text(encoding="utf-8"))
+
+
+def invented_word(rng: random.Random) -> str:
+    """A capitalised word such as Brelto, Tarnwick or Thornmoor."""
+    pool = table("words")["invented"]
+    if rng.random() < 0.3:
+        word = rng.choice(pool["stem"]) + rng.choice(["", *pool["tail"]])
+    else:
+        sounds = (pool["onset"], pool["vowel"], pool["coda"])
+        word = "".join(rng.choice(s) for _ in range(rng.choice((1, 2, 2))) for s in sounds)
+        word += rng.choice(pool["ending"])
+    good = 2 < len(word) < 12 and word.capitalize() not in handbook_words()
+    return word.capitalize() if good else invented_word(rng)
+
+
+@cache
+def handbook_words() -> frozenset[str]:
+    """Every single word of the handbook's names, which no invented name may use."""
+    phrases = (phrase for pool in table("words")["handbook"].values() for phrase in pool)
+    return frozenset(word for phrase in phrases for word in phrase.split())
+
+
+def invented_subject(rng: random.Random, kind: str) -> str:
+    """A name for a drone, shop, plan, error, workshop or supplier."""
+    if kind == "error":
+        code = f"{rng.choice('ABCDFGHK')}{rng.randint(10, 99)}"
+        return code if rng.random() < 0.7 else f"E{rng.randint(100, 999)}"
+    name = invented_word(rng)
+    if kind == "drone" and rng.random() < 0.2:
+        return f"{name} {rng.choice(['2', '3', '4', '5', 'Mini', 'Max', 'S', 'X'])}"
+    if kind == "shop" and rng.random() < 0.2:
+        return f"{rng.choice(['New', 'Upper', 'Lower', 'East', 'West'])} {name}"
+    return name
+
+
+def invented_person(rng: random.Random) -> str:
+    """A first name with an invented family name."""
+    return f"{rng.choice(table('words')['invented']['first'])} {invented_word(rng)}"
+
+
+def invented_value(rng: random.Random, attribute: dict, taken: frozenset[str]) -> str:
+    """A value that fits the attribute and that the handbook does not use for it."""
+    form = attribute["value"]
+    if "<place>" in form:
+        value = form.replace("<place>", invented_word(rng))
+    elif form == "<person>":
+        value = invented_person(rng)
+    elif form == "<time>":
+        value = clock_time(rng)
+    elif form.startswith("<"):
+        value = rng.choice(table("words")["invented"][form.strip("<>")])
+    else:
+        value = number_value(rng, attribute)
+    return value if value not in taken else invented_value(rng, attribute, taken)
+
+
+def clock_time(rng: random.Random) -> str:
+    """A time of the morning in steps of five minutes, such as 8:40."""
+    return f"{rng.randint(6, 11)}:{rng.randrange(0, 60, 5):02d}"
+
+
+def number_value(rng: random.Random, attribute: dict) -> str:
+    """A number of the attribute's range in its unit, such as 27 minutes."""
+    step = attribute.get("step", 1)
+    number = rng.randrange(attribute["low"], attribute["high"] + 1, step)
+    return attribute["value"].format(n=number)

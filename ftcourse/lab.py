@@ -21,7 +21,6 @@ from ftcourse.resources import course_path
 
 FIRST_LESSON = "00_start_here.ipynb"
 DEFAULT_FOLDER = "ftcourse-lessons"
-DEFAULT_PORT = 8888
 MANIFEST = ".ftcourse-lessons.json"
 """File in the learner's folder: name of each lesson to the SHA-256 of what we wrote there."""
 
@@ -196,23 +195,25 @@ def prepare_lab(folder: Path, port: int | None = None, browser: bool = True) -> 
             "jupyterlab is not installed here",
             'pip install "ftcourse[lab]", or in a checkout: pip install -e ".[lab]"',
         )
-    candidates = range(DEFAULT_PORT, DEFAULT_PORT + 50) if port is None else [port]
-    free = next((p for p in candidates if _is_free(p)), None)
+    candidates = range(8888, 8938) if port is None else [port]
+    free = next((candidate for candidate in candidates if _is_free(candidate)), None)
     if free is None:
         raise CourseError(
             "JupyterLab needs a free port, a number from 1 to 65535.",
-            f"port {port} is taken or not allowed" if port else "ports 8888 to 8937 are all taken",
+            f"not free: {'8888 to 8937' if port is None else port}",
             "Leave --port out, or try another one, such as --port 9000.",
         )
     return Lab(folder, free, browser, os.environ.get("JUPYTER_TOKEN") or secrets.token_hex(24))
 
 
 def _is_free(port: int) -> bool:
+    if not 0 < port < 2**16:
+        return False
     with socket.socket() as probe:
         if os.name == "posix":  # as the server itself does; on Windows it would mean another thing
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
-        except (OSError, OverflowError):
+        except OSError:
             return False
     return True

@@ -1,0 +1,262 @@
+import contextlib
+import errno
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import psutil
+import pytest
+
+from ftcourse import lab
+from ftcourse.cli import main
+from ftcourse.errors import CourseError
+
+
+@pytest.fixture
+def release(tmp_path, monkeypatch):
+    """The lessons of a release, which a test can edit to make the next release."""
+    notebooks = tmp_path / "release"
+    notebooks.mkdir()
+    (notebooks / "00_start_here.ipynb").write_text("start, edition 1")
+    (notebooks / "02_lora.ipynb").write_text("lora, edition 1")
+    monkeypatch.setattr(lab, "course_path", lambda name: notebooks)
+    return notebooks
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "mine"
+
+
+def texts(folder):
+    return {path.name: path.read_text() for path in sorted(folder.glob("*.ipynb"))}
+
+
+def test_lessons_are_copied_into_a_new_folder(release, folder):
+    copied = lab.copy_lessons(folder)
+    assert texts(folder) == texts(release)
+    assert copied.written == ("00_start_here.ipynb", "02_lora.ipynb")
+    assert repr(copied) == f"Lessons in {folder}: 2 written."
+
+
+def test_an_unchanged_lesson_is_replaced_by_its_next_edition(release, folder):
+    lab.copy_lessons(folder)
+    (release / "02_lora.ipynb").write_text("lora, edition 2")
+    copied = lab.copy_lessons(folder)
+    assert copied.written == ("02_lora.ipynb",)
+    assert texts(folder) == texts(release)
+
+
+def test_work_in_the_current_edition_is_left_alone_and_gets_no_copy_beside_it(release, folder):
+    lab.copy_lessons(folder)
+    (folder / "02_lora.ipynb").write_text("my work")
+    copied = lab.copy_lessons(folder)
+    assert copied.written == copied.beside == ()
+    assert texts(folder)["02_lora.ipynb"] == "my work"
+    assert len(texts(folder)) == 2
+
+
+def test_a_changed_lesson_stays_and_its_next_edition_lands_right_beside_it(release, folder):
+    lab.copy_lessons(folder)
+    (folder / "02_lora.ipynb").write_text("my work")
+    (release / "02_lora.ipynb").write_text("lora, edition 2")
+    copied = lab.copy_lessons(folder)
+    assert copied.beside == (("02_lora.ipynb", "02_lora.new.ipynb"),)
+    assert "02_lora.ipynb has your changes and stays" in repr(copied)
+    assert texts(folder) == {
+        "00_start_here.ipynb": "start, edition 1",
+        "02_lora.ipynb": "my work",
+        "02_lora.new.ipynb": "lora, edition 2",
+    }
+    assert lab.copy_lessons(folder).beside == ()  # it is there already
+
+
+def test_a_second_edition_beside_a_changed_one_is_never_overwritten_either(release, folder):
+    lab.copy_lessons(folder)
+    (folder / "02_lora.ipynb").write_text("my work")
+    for edition in (2, 3):  # nobody touched edition 2 beside it, so edition 3 takes its place
+        (release / "02_lora.ipynb").write_text(f"lora, edition {edition}")
+        lab.copy_lessons(folder)
+    assert texts(folder)["02_lora.new.ipynb"] == "lora, edition 3"
+    (folder / "02_lora.new.ipynb").write_text("my work in edition 3")
+    (release / "02_lora.ipynb").write_text("lora, edition 4")
+    assert lab.copy_lessons(folder).beside == (("02_lora.ipynb", "02_lora.new2.ipynb"),)
+    assert list(texts(folder).values())[1:] == [
+        "my work",
+        "my work in edition 3",
+        "lora, edition 4",
+    ]
+
+
+@pytest.mark.parametrize("damage", [None, "", "{", "[1, 2]", '{"02_lora.ipynb": 3}'])
+def test_without_a_readable_manifest_every_other_file_counts_as_changed(release, folder, damage):
+    lab.copy_lessons(folder)
+    manifest = folder / lab.MANIFEST
+    manifest.unlink() if damage is None else manifest.write_text(damage)
+    (release / "02_lora.ipynb").write_text("lora, edition 2")
+    lab.copy_lessons(folder)
+    assert texts(folder) == {
+        "00_start_here.ipynb": "start, edition 1",
+        "02_lora.ipynb": "lora, edition 1",
+        "02_lora.new.ipynb": "lora, edition 2",
+    }
+
+
+def test_a_file_of_the_learner_that_bears_a_lessons_name_is_kept(release, folder):
+    folder.mkdir()
+    (folder / "02_lora.ipynb").write_text("mine from the start")
+    lab.copy_lessons(folder)
+    assert texts(folder)["02_lora.ipynb"] == "mine from the start"
+    assert texts(folder)["02_lora.new.ipynb"] == "lora, edition 1"
+
+
+def test_a_deleted_lesson_comes_back(release, folder):
+    lab.copy_lessons(folder)
+    (folder / "02_lora.ipynb").unlink()
+    assert lab.copy_lessons(folder).written == ("02_lora.ipynb",)
+
+
+def test_a_full_disk_leaves_every_file_whole_and_the_next_call_mends_it(
+    release, folder, monkeypatch
+):
+    lab.copy_lessons(folder)
+    (release / "02_lora.ipynb").write_text("lora, edition 2")
+    write = Path.write_bytes
+
+    def write_half(path, content):
+        write(path, content[: len(content) // 2])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", write_half)
+    with pytest.raises(CourseError, match="No space left on device") as caught:
+        lab.copy_lessons(folder)
+    assert "Free some space" in caught.value.do
+    assert texts(folder)["02_lora.ipynb"] == "lora, edition 1"
+    assert not list(folder.glob(".*.part"))
+    monkeypatch.undo()
+    monkeypatch.setattr(lab, "course_path", lambda name: release)
+    lab.copy_lessons(folder)
+    assert texts(folder) == texts(release)
+
+
+def test_a_folder_that_is_a_file_is_refused_in_three_parts(release, tmp_path):
+    file = tmp_path / "file"
+    file.write_text("mine")
+    for place in (file, file / "inside"):
+        with pytest.raises(CourseError, match="A file is in the way") as caught:
+            lab.copy_lessons(place)
+        assert str(place) in caught.value.got
+    assert file.read_text() == "mine"
+
+
+def test_a_folder_without_permission_is_refused_in_three_parts(release, folder, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(CourseError, match="Permission denied") as caught:
+        lab.copy_lessons(folder)
+    assert "ftcourse lab ~/my-lessons" in caught.value.do
+
+
+def test_copy_only_needs_no_jupyterlab(release, folder, monkeypatch, capsys):
+    monkeypatch.setattr(lab.importlib.util, "find_spec", lambda name: None)
+    assert main(["lab", str(folder), "--copy-only"]) == 0
+    assert capsys.readouterr().out == f"Lessons in {folder}: 2 written.\n"
+
+
+def test_a_missing_jupyterlab_is_told_with_the_command_that_brings_it(release, folder, monkeypatch):
+    monkeypatch.setattr(lab.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(CourseError, match=r'pip install "ftcourse\[lab\]"'):
+        lab.prepare_lab(folder)
+
+
+def test_a_taken_port_is_refused_if_it_was_asked_for_and_passed_by_if_not(folder):
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as server:
+        port = server.getsockname()[1]
+        with pytest.raises(CourseError, match=f"not free: {port}"):
+            lab.prepare_lab(folder, port)
+    with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", 8888)):
+        assert lab.prepare_lab(folder).port > 8888
+
+
+@pytest.mark.parametrize("port", [-1, 0, 65536, 10**9])
+def test_a_number_that_is_no_port_is_refused(folder, port):
+    with pytest.raises(CourseError, match="from 1 to 65535"):
+        lab.prepare_lab(folder, port)
+
+
+def test_each_lab_has_a_new_token_unless_the_learner_chose_one(folder, monkeypatch):
+    monkeypatch.delenv("JUPYTER_TOKEN", raising=False)
+    first, second = lab.prepare_lab(folder).token, lab.prepare_lab(folder).token
+    assert len(first) == len(second) == 48
+    assert first != second
+    monkeypatch.setenv("JUPYTER_TOKEN", "chosen")
+    assert lab.prepare_lab(folder).token == "chosen"
+
+
+@contextlib.contextmanager
+def running_lab(folder, config):
+    """A real ``ftcourse lab`` in a process of its own; yields the process and its address."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "ftcourse.cli", "lab", str(folder)]
+    process = subprocess.Popen(
+        [*command, "--no-browser", "--port", str(port)],
+        stdout=subprocess.PIPE,
+        cwd=folder.parent,
+        env={**os.environ, "JUPYTER_CONFIG_DIR": str(config)},
+        text=True,
+    )
+    try:
+        line = next(line for line in process.stdout if line.startswith("JupyterLab: "))
+        yield process, line.split()[1]
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+        process.stdout.close()
+
+
+def fetch(url, token=None, method="GET"):
+    """Return the status and the text of an answer, as soon as the server is up."""
+    headers = {"Authorization": f"token {token}"} if token else {}
+    request = urllib.request.Request(url, headers=headers, method=method)
+    for _ in range(300):
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, ""
+        except (urllib.error.URLError, ConnectionError):
+            time.sleep(0.1)
+    raise TimeoutError(url)
+
+
+def test_a_real_lab_listens_on_loopback_behind_its_token_whatever_is_configured(release, tmp_path):
+    config = tmp_path / "config"
+    config.mkdir()
+    (config / "jupyter_server_config.py").write_text(
+        "c.IdentityProvider.token = ''\nc.ServerApp.ip = '0.0.0.0'\n"
+        "c.ServerApp.allow_unauthenticated_access = True\n"
+    )
+    with running_lab(tmp_path / "mine", config) as (process, url):
+        address, _, token = url.partition("/lab/tree/00_start_here.ipynb?token=")
+        status, page = fetch(url)
+        assert status == 200
+        assert '"news": {"disabled": true}' in page  # it asks nobody on the network
+        assert fetch(f"{address}/api/contents")[0] == 403
+        server = psutil.Process(process.pid)
+        listening = [c.laddr for c in server.net_connections() if c.status == psutil.CONN_LISTEN]
+        assert {place.ip for place in listening} == {"127.0.0.1"}
+        assert not any(token in word for word in server.cmdline())
+        name = json.loads(fetch(f"{address}/api/kernels", token, "POST")[1])["name"]
+        assert name == "python3"
+        commands = [child.cmdline() for child in server.children()]
+        kernels = [words[0] for words in commands if "ipykernel_launcher" in words]
+        assert kernels == [sys.executable]  # the environment that ftcourse is installed in

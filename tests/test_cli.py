@@ -1,0 +1,133 @@
+import json
+import subprocess
+import sys
+import types
+from dataclasses import fields
+
+import pytest
+
+from ftcourse.cli import _make_parser, _read_config, main
+from ftcourse.config import FinetuneConfig
+
+
+def read(*arguments):
+    return _read_config(_make_parser().parse_args(["predict", *arguments]))
+
+
+def test_without_options_the_config_is_the_default_one():
+    assert read() == FinetuneConfig()
+
+
+def test_each_field_of_the_config_has_an_option_with_its_own_words(capsys):
+    with pytest.raises(SystemExit):
+        main(["finetune", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    for field in fields(FinetuneConfig):
+        assert "--" + field.name.replace("_", "-") in text
+    assert "Inner width of the adapter's two matrices (r in the LoRA paper" in text
+    assert "{full,lora,qlora}" in text
+
+
+def test_options_arrive_with_the_types_of_their_fields():
+    config = read("--rank", "8", "--alpha", "4.5", "--bits", "8", "--no-double-quant", "--upcast")
+    assert config == FinetuneConfig(rank=8, alpha=4.5, bits=8, double_quant=False, upcast=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "modules"),
+    [
+        ("all-linear", "all-linear"),
+        ("q_proj", "q_proj"),
+        ("q_proj,v_proj", ("q_proj", "v_proj")),
+    ],
+)
+def test_target_modules_are_one_word_or_several(text, modules):
+    assert read("--target-modules", text).target_modules == modules
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["predict", "--bits", "3"], ["bits is one of 4, 8.", "got: bits=3"]),
+        (["predict", "--rank", "0"], ["rank", "got: rank=0"]),
+        (["predict", "--card", "T5"], ["got: 'T5'", "T4, RTX 3060"]),
+        (["predict", "--model", "no such model"], ["got: 'no such model'", "'embedded'"]),
+        (["finetune", "none.jsonl", "--output-dir", "out"], ["none.jsonl: no such file"]),
+        (["lab", "--port", "99999", "x"], ["from 1 to 65535"]),
+    ],
+)
+def test_bad_input_prints_the_three_parts_and_no_traceback(
+    arguments, words, capsys, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert main(arguments) == 2
+    text = capsys.readouterr().err
+    assert "\n  got: " in text
+    assert "\n  do:  " in text
+    for word in words:
+        assert word in text
+    assert not (tmp_path / "out").exists()
+
+
+def test_predict_prints_the_breakdown_and_whether_it_fits_a_card(capsys):
+    arguments = ["predict", "--model", "llama-3.1-8b", "--max-length", "1024", "--card"]
+    assert main([*arguments, "A100 40GB"]) == 0
+    text = capsys.readouterr().out
+    for part in ("weights", "gradients", "optimizer", "activations", "overhead", "GiB"):
+        assert part in text
+    assert "A100 40GB (39.4 GiB usable): fits" in text
+    main([*arguments, "T4", "--method", "full"])
+    assert "Tesla T4 (14.6 GiB usable): does not fit" in capsys.readouterr().out
+
+
+def test_predict_as_json_gives_bytes_that_add_up(capsys):
+    assert main(["predict", "--model", "llama-3.1-8b", "--json", "--card", "T4"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    parts = ("weights", "gradients", "optimizer", "activations", "overhead")
+    assert sum(found[part] for part in parts) == found["allocated"] > 2**30
+    assert found["card"] == "Tesla T4"
+    assert isinstance(found["fits"], bool)
+
+
+@pytest.fixture
+def imitated_training(monkeypatch, tmp_path):
+    """Replace the training itself; yields the file of records and what finetune was called with."""
+    calls = []
+
+    def finetune(config, data, output_dir):
+        calls.append((config, data, output_dir))
+        return types.SimpleNamespace(history=[{"step": 1, "loss": 2.5}])
+
+    monkeypatch.setattr("ftcourse.train.finetune", finetune)
+    records = tmp_path / "records.jsonl"
+    records.write_text('{"prompt": "Hello?", "completion": "Hello!"}\n')
+    return records, calls
+
+
+def test_finetune_hands_config_records_and_folder_over(imitated_training):
+    records, calls = imitated_training
+    assert main(["finetune", str(records), "--output-dir", "out", "--rank", "4"]) == 0
+    data = [{"prompt": "Hello?", "completion": "Hello!"}]
+    assert calls == [(FinetuneConfig(rank=4), data, "out")]
+
+
+def test_finetune_as_json_gives_config_and_history(imitated_training, capsys):
+    main(["finetune", str(imitated_training[0]), "--output-dir", "out", "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert found["history"] == [{"step": 1, "loss": 2.5}]
+    assert found["config"]["method"] == "qlora"
+
+
+def test_help_and_lessons_open_without_waiting_for_torch():
+    code = "import sys, ftcourse.cli; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_stop_by_the_keyboard_prints_no_traceback(imitated_training, monkeypatch, capsys):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ftcourse.train.finetune", stop)
+    assert main(["finetune", str(imitated_training[0]), "--output-dir", "out"]) == 130
+    assert capsys.readouterr().err == "stopped\n"

@@ -1,0 +1,151 @@
+import ast
+import os
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+import ftcourse
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+CORE = [Requirement(text) for text in PROJECT["dependencies"]]
+
+# Colab's own list of packages, August 2026 (googlecolab/backend-info, pip-freeze.gpu.txt).
+COLAB = {
+    "accelerate": "1.14.0",
+    "datasets": "4.0.0",
+    "huggingface-hub": "1.27.0",
+    "ipywidgets": "7.7.1",
+    "matplotlib": "3.10.0",
+    "numpy": "2.1.3",
+    "peft": "0.20.0",
+    "psutil": "5.9.5",
+    "safetensors": "0.8.0",
+    "torch": "2.11.0+cu128",
+    "tqdm": "4.67.3",
+    "transformers": "5.15.0",
+}
+
+
+@pytest.mark.parametrize("requirement", CORE, ids=str)
+def test_each_core_dependency_has_a_floor_and_an_upper_bound(requirement):
+    assert {specifier.operator for specifier in requirement.specifier} == {">=", "<"}
+
+
+@pytest.mark.parametrize("name", COLAB)
+def test_colab_already_has_what_we_need_so_nothing_is_replaced_there(name):
+    (requirement,) = [r for r in CORE if r.name == name]
+    assert requirement.specifier.contains(COLAB[name])
+
+
+def test_only_bitsandbytes_is_missing_on_colab():
+    # packaging is a part of Colab's Python as of every other; its list does not show the version.
+    assert {r.name for r in CORE} - COLAB.keys() == {"bitsandbytes", "packaging"}
+
+
+def test_everything_that_the_package_imports_is_a_core_dependency():
+    owners = metadata.packages_distributions()
+    imported = set()
+    for file in (ROOT / "ftcourse").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                imported.add(node.module.split(".")[0])
+    foreign = (
+        imported - sys.stdlib_module_names - {"ftcourse", "jupyterlab"}
+    )  # the latter: extra "lab"
+    distributions = {owners[name][0].lower().replace("_", "-") for name in foreign}
+    assert distributions <= {r.name for r in CORE}
+
+
+def test_the_version_has_one_source():
+    assert "version" in PROJECT["dynamic"]
+    assert Version(ftcourse.__version__)
+    assert metadata.version("ftcourse") == ftcourse.__version__
+
+
+def test_environment_yml_makes_the_interpreter_and_installs_ours_and_nothing_else():
+    lines = (ROOT / "environment.yml").read_text().splitlines()
+    items = [line.strip()[2:] for line in lines if line.strip().startswith("- ")]
+    channel, python, pip, section, ours = items
+    assert (channel, pip, section, ours) == ("conda-forge", "pip", "pip:", "-e .[lab]")
+    assert re.fullmatch(r"python=3\.\d+", python)
+    assert (
+        Version(python.removeprefix("python="))
+        in Requirement("python" + PROJECT["requires-python"]).specifier
+    )
+
+
+def test_the_readme_says_the_two_commands_and_ci_runs_the_second_one_from_there():
+    lines = (ROOT / "README.md").read_text().splitlines()
+    assert 'pip install -e ".[lab]" && ftcourse lab' in lines
+    assert [line for line in lines if re.fullmatch('pip install -e ".*" && pytest', line)] == [
+        'pip install -e ".[test]" && pytest'
+    ]
+    ci = (ROOT / ".ci" / "run").read_text()
+    assert """grep -x 'pip install -e ".*" && pytest' README.md""" in ci
+    assert 'eval "$test_command"' in ci
+
+
+def test_every_lesson_that_is_here_is_in_the_readme_and_every_other_one_is_planned():
+    rows = re.findall(r"\| `(\d\d_\w+)` \|.*\| (\w+) \|", (ROOT / "README.md").read_text())
+    here = {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")}
+    assert {name for name, state in rows if state == "here"} == here
+    assert {state for _, state in rows} <= {"here", "planned"}
+
+
+def test_every_file_that_the_readme_links_to_exists():
+    for target in re.findall(r"\]\(([^)#:]+)\)", (ROOT / "README.md").read_text()):
+        assert (ROOT / target).exists(), target
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """A wheel, built from an sdist, unpacked outside the checkout."""
+    folder = tmp_path_factory.mktemp("wheel")
+    build = [sys.executable, "-m", "hatchling", "build", "-d", str(folder), "-t"]
+    subprocess.run([*build, "sdist"], cwd=ROOT, check=True, capture_output=True)
+    (sdist,) = folder.glob("*.tar.gz")
+    subprocess.run(["tar", "xzf", sdist], cwd=folder, check=True)
+    source = folder / sdist.name.removesuffix(".tar.gz")
+    subprocess.run([*build, "wheel"], cwd=source, check=True, capture_output=True)
+    (wheel,) = folder.glob("*.whl")
+    zipfile.ZipFile(wheel).extractall(folder / "site")
+    return folder / "site"
+
+
+def run_installed(site, *arguments):
+    """Run the unpacked package's command line outside the checkout, and return what it prints."""
+    environment = {**os.environ, "PYTHONPATH": str(site)}
+    command = [sys.executable, "-m", "ftcourse.cli", *map(str, arguments)]
+    done = subprocess.run(
+        command, cwd=site.parent, env=environment, capture_output=True, text=True, check=True
+    )
+    return done.stdout
+
+
+def test_a_wheel_built_from_an_sdist_holds_lessons_data_types_and_licence(installed):
+    package = installed / "ftcourse"
+    assert (package / "py.typed").exists()
+    assert (package / "course" / "data" / "model" / "model.safetensors").exists()
+    assert (package / "course" / "data" / "dialogues" / "train.jsonl").exists()
+    for lesson in (ROOT / "notebooks").glob("*.ipynb"):
+        assert (package / "course" / "notebooks" / lesson.name).read_bytes() == lesson.read_bytes()
+    assert list(installed.glob("*.dist-info/licenses/LICENSE"))
+    assert not list((package / "course").rglob("*.py"))  # what made the data stays in the checkout
+
+
+def test_an_installed_wheel_copies_the_lessons_outside_any_checkout(installed, tmp_path):
+    printed = run_installed(installed, "lab", tmp_path / "mine", "--copy-only")
+    lessons = sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
+    assert printed == f"Lessons in {tmp_path / 'mine'}: {len(lessons)} written.\n"
+    assert sorted(path.name for path in (tmp_path / "mine").glob("*.ipynb")) == lessons

@@ -55,6 +55,7 @@ def copy_lessons(folder: str | Path) -> Copied:
     with _explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
         ours = _read_manifest(folder)
+        known = dict(ours)
         for lesson in sorted(course_path("notebooks").glob("*.ipynb")):
             content = lesson.read_bytes()
             place, is_new = _find_place(folder, lesson.name, _digest(content), ours)
@@ -65,7 +66,8 @@ def copy_lessons(folder: str | Path) -> Copied:
                     written.append(lesson.name)
                 else:
                     beside.append((lesson.name, place.name))
-        _write_whole(folder / MANIFEST, json.dumps(ours, indent=2).encode())
+        if ours != known:  # so that lessons which are all there open even from a full disk
+            _write_whole(folder / MANIFEST, json.dumps(ours, indent=2).encode())
     return Copied(folder, tuple(written), tuple(beside))
 
 

@@ -145,6 +145,12 @@ def test_a_full_disk_leaves_every_file_whole_and_the_next_call_mends_it(
     assert texts(folder) == texts(release)
 
 
+def test_lessons_that_are_all_there_open_even_from_a_full_disk(release, folder, monkeypatch):
+    lab.copy_lessons(folder)
+    monkeypatch.setattr(Path, "write_bytes", None)  # nothing may be written
+    assert lab.copy_lessons(folder).written == ()
+
+
 def test_a_folder_that_is_a_file_is_refused_in_three_parts(release, tmp_path):
     file = tmp_path / "file"
     file.write_text("mine")

@@ -27,20 +27,19 @@ MANIFEST = ".ftcourse-lessons.json"
 
 @dataclass(frozen=True)
 class Copied:
-    """What a call of copy_lessons did, as file names in the learner's folder."""
+    """What a call of copy_lessons did."""
 
     folder: Path
-    written: tuple[str, ...]
-    """Lessons that are new in the folder, or replaced an older edition that nobody had changed."""
-    beside: tuple[tuple[str, str], ...]
-    """(lesson with the learner's changes, name of the new edition that lies beside it)."""
+    files: dict[str, str]
+    """Each lesson that was written, and the name of its file: its own, or one right beside it."""
 
     def __repr__(self) -> str:
         """Say where the lessons lie and which were left alone."""
-        lines = [f"Lessons in {self.folder}: {len(self.written)} written."]
+        lines = [f"Lessons in {self.folder}: {len(self.files)} written."]
         lines += [
-            f"  {yours} has your changes and stays as it is; the new edition is {ours}."
-            for yours, ours in self.beside
+            f"  {lesson} has your changes and stays as it is; the new edition is {file}."
+            for lesson, file in self.files.items()
+            if file != lesson
         ]
         return "\n".join(lines)
 
@@ -51,41 +50,35 @@ def copy_lessons(folder: str | Path) -> Copied:
     Raises CourseError if the folder cannot be written; every file is then either old or new, whole.
     """
     folder = Path(folder).expanduser().absolute()
-    written, beside = [], []
     with _explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
         ours = _read_manifest(folder)
         known = dict(ours)
-        for lesson in sorted(course_path("notebooks").glob("*.ipynb")):
-            content = lesson.read_bytes()
-            place, is_new = _find_place(folder, lesson.name, _digest(content), ours)
-            if is_new:
-                _write_whole(place, content)
-                ours[place.name] = _digest(content)
-                if place.name == lesson.name:
-                    written.append(lesson.name)
-                else:
-                    beside.append((lesson.name, place.name))
+        lessons = sorted(course_path("notebooks").glob("*.ipynb"))
+        files = {lesson.name: _bring(lesson, folder, ours) for lesson in lessons}
         if ours != known:  # so that lessons which are all there open even from a full disk
             _write_whole(folder / MANIFEST, json.dumps(ours, indent=2).encode())
-    return Copied(folder, tuple(written), tuple(beside))
+    return Copied(folder, {lesson: file for lesson, file in files.items() if file})
 
 
-def _find_place(folder: Path, name: str, digest: str, ours: dict[str, str]) -> tuple[Path, bool]:
-    """Return where this edition of a lesson belongs, and whether it still has to be written there.
+def _bring(lesson: Path, folder: Path, ours: dict[str, str]) -> str | None:
+    """Write a lesson into the folder and return its file's name; None if it is there already.
 
     ``ours`` maps file names to the digest of what we wrote. A file that we did not write, or that
     has changed since, is the learner's: we pass it by and try the next name.
     """
-    for place in _names_beside(folder / name):
-        if not place.exists():
-            return place, True
-        found = _digest(place.read_bytes())
-        if digest in (found, ours.get(place.name)):
-            ours[place.name] = digest
-            return place, False  # this very edition, perhaps with the learner's work in it
-        if found == ours.get(place.name):
-            return place, True  # an older edition as we wrote it
+    content = lesson.read_bytes()
+    new = _digest(content)
+    for place in _names_beside(folder / lesson.name):
+        found = _digest(place.read_bytes()) if place.exists() else None
+        last = ours.get(place.name)
+        if found and new in (found, last):  # this very edition, perhaps with the learner's work
+            ours[place.name] = new
+            return None
+        if found in (None, last):  # nothing, or an older edition as we wrote it
+            _write_whole(place, content)
+            ours[place.name] = new
+            return place.name
     raise AssertionError("the names never end")
 
 

@@ -41,23 +41,21 @@ def texts(folder):
 def test_lessons_are_copied_into_a_new_folder(release, folder):
     copied = lab.copy_lessons(folder)
     assert texts(folder) == texts(release)
-    assert copied.written == ("00_start_here.ipynb", "02_lora.ipynb")
+    assert list(copied.files) == ["00_start_here.ipynb", "02_lora.ipynb"]
     assert repr(copied) == f"Lessons in {folder}: 2 written."
 
 
 def test_an_unchanged_lesson_is_replaced_by_its_next_edition(release, folder):
     lab.copy_lessons(folder)
     (release / "02_lora.ipynb").write_text("lora, edition 2")
-    copied = lab.copy_lessons(folder)
-    assert copied.written == ("02_lora.ipynb",)
+    assert lab.copy_lessons(folder).files == {"02_lora.ipynb": "02_lora.ipynb"}
     assert texts(folder) == texts(release)
 
 
 def test_work_in_the_current_edition_is_left_alone_and_gets_no_copy_beside_it(release, folder):
     lab.copy_lessons(folder)
     (folder / "02_lora.ipynb").write_text("my work")
-    copied = lab.copy_lessons(folder)
-    assert copied.written == copied.beside == ()
+    assert lab.copy_lessons(folder).files == {}
     assert texts(folder)["02_lora.ipynb"] == "my work"
     assert len(texts(folder)) == 2
 
@@ -67,14 +65,14 @@ def test_a_changed_lesson_stays_and_its_next_edition_lands_right_beside_it(relea
     (folder / "02_lora.ipynb").write_text("my work")
     (release / "02_lora.ipynb").write_text("lora, edition 2")
     copied = lab.copy_lessons(folder)
-    assert copied.beside == (("02_lora.ipynb", "02_lora.new.ipynb"),)
+    assert copied.files == {"02_lora.ipynb": "02_lora.new.ipynb"}
     assert "02_lora.ipynb has your changes and stays" in repr(copied)
     assert texts(folder) == {
         "00_start_here.ipynb": "start, edition 1",
         "02_lora.ipynb": "my work",
         "02_lora.new.ipynb": "lora, edition 2",
     }
-    assert lab.copy_lessons(folder).beside == ()  # it is there already
+    assert lab.copy_lessons(folder).files == {}  # it is there already
 
 
 def test_a_second_edition_beside_a_changed_one_is_never_overwritten_either(release, folder):
@@ -86,7 +84,7 @@ def test_a_second_edition_beside_a_changed_one_is_never_overwritten_either(relea
     assert texts(folder)["02_lora.new.ipynb"] == "lora, edition 3"
     (folder / "02_lora.new.ipynb").write_text("my work in edition 3")
     (release / "02_lora.ipynb").write_text("lora, edition 4")
-    assert lab.copy_lessons(folder).beside == (("02_lora.ipynb", "02_lora.new2.ipynb"),)
+    assert lab.copy_lessons(folder).files == {"02_lora.ipynb": "02_lora.new2.ipynb"}
     assert list(texts(folder).values())[1:] == [
         "my work",
         "my work in edition 3",
@@ -119,7 +117,7 @@ def test_a_file_of_the_learner_that_bears_a_lessons_name_is_kept(release, folder
 def test_a_deleted_lesson_comes_back(release, folder):
     lab.copy_lessons(folder)
     (folder / "02_lora.ipynb").unlink()
-    assert lab.copy_lessons(folder).written == ("02_lora.ipynb",)
+    assert lab.copy_lessons(folder).files == {"02_lora.ipynb": "02_lora.ipynb"}
 
 
 def test_a_full_disk_leaves_every_file_whole_and_the_next_call_mends_it(
@@ -148,7 +146,7 @@ def test_a_full_disk_leaves_every_file_whole_and_the_next_call_mends_it(
 def test_lessons_that_are_all_there_open_even_from_a_full_disk(release, folder, monkeypatch):
     lab.copy_lessons(folder)
     monkeypatch.setattr(Path, "write_bytes", None)  # nothing may be written
-    assert lab.copy_lessons(folder).written == ()
+    assert lab.copy_lessons(folder).files == {}
 
 
 def test_a_folder_that_is_a_file_is_refused_in_three_parts(release, tmp_path):

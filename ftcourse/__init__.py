@@ -1,29 +1,32 @@
 """Fine-tuning of language models, small enough to read. A module imports only from those above it.
 
-ground     errors     the one error, in three parts: what must hold, what we got, what to do
-           resources  where the course's own model, data and lessons lie
+ground     errors       the one error, in three parts: what must hold, what we got, what to do
+           resources    where the course's own model, data and lessons lie
 
-nouns      hardware   cards as facts, the machine at hand, its number format and the reason
-           shape      ModelShape: the numbers of a model that decide its bytes
-           config     FinetuneConfig: the choices of a run
-           memory     MemoryBreakdown, and predict_memory: where the bytes go, by arithmetic
-           models     the only file that loads models, through transformers, peft, bitsandbytes
-           chat       dialogues as tokens, the supervised ones marked; and the model's replies
-           data       records from a file, and the support desk's dialogues
-           loss       the loss of the next token without all logits at once
+nouns      hardware     cards as facts, the machine at hand, its number format and the reason
+           shape        ModelShape: the numbers of a model that decide its bytes
+           config       FinetuneConfig: the choices of a run
+           parameters   the bytes that stay: weights, gradients, optimizer states
+           activations  the bytes that come and go: what a layer keeps, and the logits
+           memory       MemoryBreakdown, and predict_memory: the peak of a step by arithmetic
+           fit          what fits a card, and the cheapest change that makes a run fit
+           models       the only file that loads models, through transformers and peft
+           chat         dialogues as tokens, the supervised ones marked; and the model's replies
+           data         records from a file, and the support desk's dialogues
+           loss         the loss of the next token without all logits at once
 
-real runs  run        the folder of a run: is it the same run, where does it go on
-           train      finetune: one run on transformers.Trainer, which resumes where it stopped
-           evaluate   held-out loss and the brand's voice, with intervals
-           measure    measure_memory: every live byte of one real step
+real runs  run          the folder of a run: is it the same run, where does it go on
+           train        finetune: one run on transformers.Trainer
+           evaluate     held-out loss and the brand's voice, with intervals
+           measure      measure_memory: every live byte of one real step
 
-pictures   plots      data in, Axes out
+pictures   plots        data in, Axes out
 
-roof       widgets    the panels of the lessons
-           check      judges the exercises, and keeps the progress in one file
-           doctor     what this machine can do, and the traps of its environment
-           lab        copies the lessons and opens JupyterLab on them
-           cli        ftcourse lab | doctor | predict | finetune
+roof       widgets      the panels of the lessons
+           check        judges the exercises, and keeps the progress in one file
+           doctor       what this machine can do, and the traps of its environment
+           lab          copies the lessons and opens JupyterLab on them
+           cli          ftcourse lab | doctor | predict | finetune
 """
 
 import logging

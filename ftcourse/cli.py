@@ -8,6 +8,7 @@ import ast
 import inspect
 import json
 import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import Field, asdict, fields
 from itertools import pairwise
@@ -17,20 +18,29 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from ftcourse import __version__, lab
 from ftcourse.config import FinetuneConfig
 from ftcourse.errors import CourseError
-from ftcourse.hardware import CARDS, GIB, Card
+from ftcourse.hardware import CARDS, Card, detect
+from ftcourse.memory import does_not_fit, predict_memory, show_bytes
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 2 for bad input, 1 if the doctor says no."""
     options = _make_parser().parse_args(argv)
     try:
-        return options.run(options)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("once", module="ftcourse")
+            warnings.showwarning = _note
+            return options.run(options)
     except CourseError as error:
         print(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
+
+
+def _note(message: Warning | str, *_: Any) -> None:
+    """Show a warning as a sentence; which line of our code it came from helps nobody here."""
+    print(f"note: {message}", file=sys.stderr)
 
 
 def _make_parser() -> argparse.ArgumentParser:
@@ -81,26 +91,25 @@ def _run_doctor(options: argparse.Namespace) -> int:
 
 def _add_predict(parser: argparse.ArgumentParser) -> None:
     parser.description = "Predict the memory of a training step by arithmetic; nothing is loaded."
-    parser.add_argument("--card", help="does it fit? one of " + ", ".join(CARDS))
+    cards = ", ".join(CARDS)
+    parser.add_argument("--card", help=f"does it fit? one of {cards} (default: this machine)")
     parser.add_argument("--json", action="store_true", help="print the bytes as JSON")
     _add_config(parser)
     parser.set_defaults(run=_run_predict)
 
 
 def _run_predict(options: argparse.Namespace) -> int:
-    from ftcourse.memory import predict_memory
-
-    card = _find_card(options.card) if options.card else None
-    need = predict_memory(_read_config(options), card)
+    config = _read_config(options)
+    card = _find_card(options.card) if options.card else detect()
+    need = predict_memory(config, card)
+    spare = card.memory - need.allocated
     if options.json:
-        fits = {"card": card.name, "fits": need.allocated <= card.memory} if card else {}
-        print(json.dumps({**asdict(need), "allocated": need.allocated, **fits}, indent=2))
-        return 0
-    print(need)
-    if card:
-        spare = card.memory - need.allocated
-        verdict = f"fits, {spare / GIB:.1f} GiB to spare" if spare >= 0 else "does not fit"
-        print(f"{card}: {verdict}")
+        found = {"allocated": need.allocated, "card": card.name, "fits": spare >= 0}
+        print(json.dumps(asdict(need) | found, indent=2))
+    elif spare >= 0:
+        print(f"{need}\nIt fits {card}: {show_bytes(spare)} to spare.")
+    else:
+        print(f"{need}\nIt does not fit {card}. {does_not_fit(config, card).do}")
     return 0
 
 

@@ -12,7 +12,10 @@ from ftcourse.errors import CourseError
 from ftcourse.hardware import Card, choose_dtype
 from ftcourse.shape import ModelShape
 
-__all__ = ["FinetuneConfig", "ModelShape", "adapted_modules"]
+__all__ = ["LOSS_CHUNK", "FinetuneConfig", "ModelShape", "adapted_modules"]
+
+LOSS_CHUNK = 256
+"""Tokens whose logits exist together where ``loss="chunked"``."""
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers.modeling_outputs import CausalLMOutput
 
 from ftcourse.chat import IGNORED
-
-CHUNK = 256
-"""Tokens whose logits exist together."""
+from ftcourse.config import LOSS_CHUNK
 
 
 def chunked_cross_entropy(
@@ -34,7 +32,7 @@ def chunked_cross_entropy(
         logits = head(some).float()
         return F.cross_entropy(logits, wanted, ignore_index=IGNORED, reduction="sum")
 
-    pieces = zip(hidden.split(CHUNK), targets.split(CHUNK), strict=True)
+    pieces = zip(hidden.split(LOSS_CHUNK), targets.split(LOSS_CHUNK), strict=True)
     total = sum(checkpoint(chunk_loss, h, t, use_reentrant=False) for h, t in pieces)
     return total / ((targets != IGNORED).sum() if num_items is None else num_items)
 

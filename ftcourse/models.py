@@ -1,5 +1,8 @@
 """Loading models: the only file that touches the loading API of transformers and peft."""
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +16,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import logging as transformers_logging
 
 from ftcourse.config import FinetuneConfig, adapted_modules
 from ftcourse.errors import CourseError
@@ -158,12 +162,31 @@ def load_finetuned(config: FinetuneConfig, folder: str | Path) -> PreTrainedMode
     return PeftModel.from_pretrained(load_base(config), str(folder))
 
 
+def needs_random_weights(model: str) -> bool:
+    """Whether a model's name stands for its shape alone: a shape's name, or only a config.json."""
+    folder = Path(model).expanduser()
+    return model in named_shapes() or (folder.is_dir() and not list(folder.glob("*.safetensors")))
+
+
 def save_random_model(model: str, folder: str | Path) -> None:
-    """Write a model of a named shape with random weights, in the Hub's format.
+    """Write a model with the shape of another and random weights, in the Hub's format.
 
     Random weights take the same bytes and the same time as trained ones, and no download.
     """
-    facts = dict(named_shapes()[model])
-    facts.pop("hub_id")
-    config = AutoConfig.for_model(facts.pop("model_type"), **facts)
+    if model in named_shapes():
+        facts = dict(named_shapes()[model])
+        config = AutoConfig.for_model(facts.pop("model_type"), **facts)
+    else:
+        config = AutoConfig.from_pretrained(model)
     AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(folder)
+
+
+@contextmanager
+def libraries_quiet() -> Iterator[None]:
+    """Silence what the libraries say of each other's coming changes; a learner cannot act on it."""
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=FutureWarning)
+        yield
+    transformers_logging.set_verbosity(verbosity)

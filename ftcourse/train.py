@@ -2,9 +2,7 @@
 
 import tempfile
 import time
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,15 +19,20 @@ from transformers import (
     TrainingArguments,
     set_seed,
 )
-from transformers.utils import logging as transformers_logging
 
 from ftcourse.chat import IGNORED, Example
 from ftcourse.config import FinetuneConfig
 from ftcourse.data import Record, encode
+from ftcourse.fit import does_not_fit
 from ftcourse.hardware import Card, detect
 from ftcourse.loss import use_chunked_loss
-from ftcourse.memory import does_not_fit
-from ftcourse.models import attach_adapter, load_base, load_finetuned, load_tokenizer
+from ftcourse.models import (
+    attach_adapter,
+    libraries_quiet,
+    load_base,
+    load_finetuned,
+    load_tokenizer,
+)
 from ftcourse.run import describe_run, last_checkpoint, open_run, write_run
 
 
@@ -74,7 +77,7 @@ def finetune(
     """
     folder = Path(output_dir or tempfile.mkdtemp(prefix="ftcourse-"))
     run = open_run(folder, describe_run(config, data), resume)
-    with _libraries_quiet():
+    with libraries_quiet():
         tokenizer = load_tokenizer(config.model)
         if "history" in run:
             model = load_finetuned(config, folder)
@@ -83,8 +86,8 @@ def finetune(
             set_seed(config.seed)
             model = attach_adapter(load_base(config), config)
             write_run(folder, run)
-            trainer = make_trainer(config, model, tokenizer, examples, folder, callbacks)
-            run |= _train(trainer, config, folder)
+            trainer = make_trainer(config, model, examples, folder, tokenizer, callbacks)
+            run |= train(trainer, config, last_checkpoint(folder))
             model.save_pretrained(folder)
             tokenizer.save_pretrained(folder)
             write_run(folder, run)
@@ -93,10 +96,14 @@ def finetune(
     )
 
 
-def _train(trainer: Trainer, config: FinetuneConfig, folder: Path) -> dict[str, Any]:
-    """Train to the end, from the last checkpoint if there is one, and return what to remember."""
+def train(
+    trainer: Trainer, config: FinetuneConfig, checkpoint: Path | None = None
+) -> dict[str, Any]:
+    """Train to the end, from a checkpoint if there is one, and return what to remember of it.
+
+    Raises CourseError with the cheapest change that would fit, if the memory does not suffice.
+    """
     start = time.perf_counter()
-    checkpoint = last_checkpoint(folder)
     try:
         trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
     except torch.OutOfMemoryError as error:
@@ -108,33 +115,25 @@ def _train(trainer: Trainer, config: FinetuneConfig, folder: Path) -> dict[str, 
     }
 
 
-@contextmanager
-def _libraries_quiet() -> Iterator[None]:
-    """Silence what the libraries say of each other's coming changes; a learner cannot act on it."""
-    verbosity = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=FutureWarning)
-        yield
-    transformers_logging.set_verbosity(verbosity)
-
-
 def make_trainer(
     config: FinetuneConfig,
     model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
     examples: Sequence[Example],
     folder: Path,
+    tokenizer: PreTrainedTokenizerBase | None = None,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> Trainer:
-    """Return the transformers Trainer of a run, with every choice of the config handed over."""
+    """Return the transformers Trainer of a run, with every choice of the config handed over.
+
+    Examples of different lengths need the tokenizer, which pads them.
+    """
     if config.loss == "chunked":
         use_chunked_loss(model if config.method == "full" else model.get_base_model())
     trainer = Trainer(
         model=model,
         args=training_arguments(config, folder, detect()),
         train_dataset=[asdict(example) for example in examples],
-        data_collator=DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=IGNORED),
+        data_collator=tokenizer and DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=IGNORED),
         callbacks=[*callbacks, ProgressBar()],
     )
     trainer.remove_callback(PrinterCallback)

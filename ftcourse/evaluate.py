@@ -1,0 +1,115 @@
+"""Judging a model on dialogues that it was not trained on: loss, and the brand's voice."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import sqrt
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ftcourse.chat import Example, reply_all
+from ftcourse.data import Record, encode, to_messages
+
+OPENINGS = (
+    "I am so sorry",
+    "You have every right",
+    "Thank you",
+    "Rest easy",
+    "You did right",
+    "Glad you",
+    "Happy to help",
+    "Good to hear",
+    "What a",
+)
+NEXT_STEP = "Your next step:"
+SIGN_OFF = "Clear skies, your Wrenfield team."
+BLAME = re.compile(
+    r"\b(unfortunately|cannot|can't|don't|do not|not|no|never|fault|fail|failed|wrong|must|should|but)\b"
+)
+
+
+@dataclass(frozen=True)
+class Score:
+    """A share of successes, with its 95 % interval (Wilson, 1927)."""
+
+    successes: int
+    count: int
+
+    @property
+    def share(self) -> float:
+        """Successes divided by count."""
+        return self.successes / self.count
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The lower and the upper end of the 95 % interval of the share.
+
+        >>> [round(end, 2) for end in Score(8, 10).interval]
+        [0.49, 0.94]
+        """
+        z, n, p = 1.96, self.count, self.share
+        middle, spread = p + z * z / (2 * n), z * sqrt(p * (1 - p) / n + (z / (2 * n)) ** 2)
+        return (middle - spread) / (1 + z * z / n), (middle + spread) / (1 + z * z / n)
+
+    def __repr__(self) -> str:
+        """Say the share in percent, with its interval and the count."""
+        low, high = self.interval
+        return f"{self.share:.0%} of {self.count} (95 % interval {low:.0%} to {high:.0%})"
+
+
+def voice_checks(answer: str) -> dict[str, bool]:
+    """Return which rules of the brand's voice an answer keeps; data/README.md words the rules.
+
+    >>> voice_checks("Recalibrate the compass.")["signs_off"]
+    False
+    """
+    answer = answer.strip()
+    body, _, _ = answer.partition(SIGN_OFF)
+    before, _, step = body.partition(NEXT_STEP)
+    return {
+        "opens_warmly": before.startswith(OPENINGS),
+        "one_next_step": answer.count(NEXT_STEP) == 1 and _is_one_sentence(step),
+        "blames_nobody": not BLAME.search(answer.lower()),
+        "signs_off": answer.endswith(SIGN_OFF) and answer.count(SIGN_OFF) == 1,
+    }
+
+
+def _is_one_sentence(text: str) -> bool:
+    return len(re.findall(r"[.!?](?:\s|$)", text)) == 1 and 3 <= len(text.split()) <= 25
+
+
+def voice_score(answers: Sequence[str]) -> Score:
+    """Return the share of answers that keep every rule of the brand's voice."""
+    return Score(sum(all(voice_checks(answer).values()) for answer in answers), len(answers))
+
+
+def answer_all(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, records: Sequence[Record]
+) -> list[str]:
+    """Return the model's answer to each record's question; the record's own answer is not shown."""
+    questions = [to_messages(record)[:-1] for record in records]
+    return reply_all(model, tokenizer, questions)
+
+
+@torch.inference_mode()
+def held_out_loss(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    records: Sequence[Record],
+    max_length: int = 512,
+) -> float:
+    """Return the mean loss of an answer token, in nats, over records that were not trained on."""
+    model.eval()
+    total = count = 0
+    for example in encode(records, tokenizer, max_length):
+        total += _mean_loss(model, example) * example.num_supervised
+        count += example.num_supervised
+    return total / count
+
+
+def _mean_loss(model: PreTrainedModel, example: Example) -> float:
+    ids, labels = (
+        torch.tensor([row], device=model.device) for row in (example.input_ids, example.labels)
+    )
+    return model(input_ids=ids, labels=labels).loss.item()

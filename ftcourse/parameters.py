@@ -1,0 +1,115 @@
+"""The bytes that stay from step to step: weights, gradients and optimizer states, to the byte."""
+
+from math import ceil
+
+from ftcourse.config import FinetuneConfig, adapted_modules
+from ftcourse.hardware import Card
+from ftcourse.shape import ModelShape
+
+BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+
+
+def linear_parameters(shape: ModelShape) -> int:
+    """Return the number of weights in the linear modules of all layers: what gets quantized."""
+    return shape.num_hidden_layers * sum(i * o for i, o in shape.linears.values())
+
+
+def parameter_count(shape: ModelShape) -> int:
+    """Return the number of parameters, a tied output head counted once.
+
+    >>> parameter_count(ModelShape.named("llama-3.1-8b"))
+    8030261248
+    """
+    return linear_parameters(shape) + sum(unquantized_sizes(shape))
+
+
+def unquantized_sizes(shape: ModelShape) -> list[int]:
+    """Return the size of each parameter outside the linear modules: embedding, head, norms, biases.
+
+    transformers never quantizes these: only linear modules, and not the output head.
+    """
+    hidden, layers = shape.hidden_size, shape.num_hidden_layers
+    tables = [shape.vocab_size * hidden] * (1 if shape.tie_word_embeddings else 2)
+    outputs = {name: size for name, (_, size) in shape.linears.items()}
+    biases = [outputs["q_proj"], outputs["k_proj"], outputs["v_proj"]] * shape.attention_bias
+    head_norms = [shape.head_dim] * 2 * shape.qk_norm
+    return tables + [hidden, hidden, *biases, *head_norms] * layers + [hidden]
+
+
+def quantized_bytes(size: int, outputs: int, config: FinetuneConfig) -> int:
+    """Return the bytes of one quantized weight matrix of ``size`` numbers.
+
+    4 bits (QLoRA paper, section 3): half a byte each, an fp32 constant for each block of 64, and 16
+    levels in fp32. Double quantization keeps a constant as one byte, with an fp32 constant for each
+    256 of them, 256 levels, and their mean. 8 bits (LLM.int8 paper, section 3): a byte each and an
+    fp32 constant a row.
+    """
+    if config.bits == 8:
+        return size + 4 * outputs
+    blocks = ceil(size / 64)
+    constants = blocks + 4 * ceil(blocks / 256) + 4 * 256 + 4 if config.double_quant else 4 * blocks
+    return ceil(size / 2) + constants + 4 * 16
+
+
+def weight_bytes(config: FinetuneConfig, shape: ModelShape, card: Card) -> int:
+    """Return the bytes of the base model's weights and of the adapter's."""
+    dtype = config.dtype_on(card)
+    if config.method == "full":
+        width = 4 if dtype == "float16" else BYTES[dtype]  # fp16 gradients cannot be unscaled
+        return parameter_count(shape) * width
+    rest = sum(unquantized_sizes(shape)) * (4 if config.upcast else BYTES[dtype])
+    adapter = sum(adapter_sizes(config, shape)) * BYTES[config.adapter_dtype]
+    if config.method == "lora":
+        return rest + linear_parameters(shape) * BYTES[dtype] + adapter
+    layer = sum(quantized_bytes(i * o, o, config) for i, o in shape.linears.values())
+    return rest + shape.num_hidden_layers * layer + adapter
+
+
+def adapter_sizes(config: FinetuneConfig, shape: ModelShape) -> list[int]:
+    """Return the size of each adapter matrix: rank x inputs for A, outputs x rank for B."""
+    chosen = [shape.linears[name] for name in adapted_modules(config, shape.linears)]
+    return [config.rank * side for pair in chosen for side in pair] * shape.num_hidden_layers
+
+
+def trained_sizes(config: FinetuneConfig, shape: ModelShape) -> list[int]:
+    """Return the size of each parameter that is trained."""
+    if config.method != "full":
+        return adapter_sizes(config, shape)
+    linears = [i * o for i, o in shape.linears.values()] * shape.num_hidden_layers
+    return linears + unquantized_sizes(shape)
+
+
+def trained_width(config: FinetuneConfig, card: Card) -> int:
+    """Return the bytes of one trained number, and so of its gradient."""
+    if config.method != "full":
+        return BYTES[config.adapter_dtype]
+    return 4 if config.dtype_on(card) == "float16" else BYTES[config.dtype_on(card)]
+
+
+def optimizer_bytes(config: FinetuneConfig, shape: ModelShape, card: Card) -> int:
+    """Return the bytes of the optimizer's states.
+
+    AdamW keeps two numbers for each parameter, in the parameter's own format. bitsandbytes keeps a
+    byte for each of the two and an fp32 constant for each 256, or 32 bits below 4,096 numbers.
+    """
+    sizes, width = trained_sizes(config, shape), trained_width(config, card)
+    if config.optimizer == "sgd":
+        return 0
+    if config.optimizer == "paged_adamw_32bit":
+        return 8 * sum(sizes)
+    if config.optimizer in ("adamw_8bit", "paged_adamw_8bit"):
+        tables = 2 * 4 * 256  # the levels of the two states, shared by all parameters
+        return tables + sum(2 * n + 8 * ceil(n / 256) if n >= 4096 else 8 * n for n in sizes)
+    if config.optimizer == "adafactor":
+        return 4 * sum(_factored_sizes(config, shape))
+    return sum(2 * n * width + 4 for n in sizes)  # and an fp32 step count for each
+
+
+def _factored_sizes(config: FinetuneConfig, shape: ModelShape) -> list[int]:
+    """Return Adafactor's state sizes: a row and a column for a matrix (Adafactor, section 3)."""
+    if config.method != "full":
+        chosen = [shape.linears[name] for name in adapted_modules(config, shape.linears)]
+        return [config.rank * 2 + i + o for i, o in chosen] * shape.num_hidden_layers
+    linears = [i + o for i, o in shape.linears.values()] * shape.num_hidden_layers
+    tables = [shape.vocab_size + shape.hidden_size] * (1 if shape.tie_word_embeddings else 2)
+    return linears + tables + unquantized_sizes(shape)[len(tables) :]

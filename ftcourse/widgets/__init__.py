@@ -1,0 +1,1 @@
+"""The panels of the lessons: one small class, and one panel for each lesson that has one."""

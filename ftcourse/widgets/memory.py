@@ -1,0 +1,75 @@
+"""The panel that weighs a run's bytes against a card's memory."""
+
+from typing import Any
+
+import ipywidgets
+from matplotlib.axes import Axes
+
+from ftcourse.config import FinetuneConfig
+from ftcourse.hardware import CARDS, Card
+from ftcourse.memory import MemoryBreakdown, predict_memory, show_bytes
+from ftcourse.plots import plot_memory
+from ftcourse.shape import named_shapes
+from ftcourse.widgets.panel import Panel
+
+
+def memory_panel(model: str = "llama-3.1-8b", card: str | Card = "T4") -> Panel:
+    """Return a panel that predicts a run's memory and says whether it fits the card.
+
+    ``card`` is a name in ``hardware.CARDS``, or a Card such as ``hardware.detect()`` returns.
+    """
+    cards = CARDS if isinstance(card, str) else {card.name: card} | CARDS
+
+    def draw(card: str, **choices: Any) -> tuple[Axes, str]:
+        breakdown = predict_memory(FinetuneConfig(**choices), card=cards[card])
+        text = verdict(breakdown, card, cards[card].memory)
+        return plot_memory(breakdown, capacity=cards[card].memory), text
+
+    controls = _controls(model, list(cards), card if isinstance(card, str) else card.name)
+    ipywidgets.dlink(
+        (controls["method"], "value"),
+        (controls["bits"], "disabled"),
+        lambda method: method != "qlora",  # the others keep the base's weights in `dtype`
+    )
+    return Panel(draw, controls, "Does it fit?")
+
+
+def verdict(breakdown: MemoryBreakdown, card: str, capacity: int) -> str:
+    """Return one sentence: does the run fit, by how much, and which part is the largest.
+
+    >>> gib = 2**30
+    >>> run = MemoryBreakdown(9 * gib, gib, gib, gib, 0, source="predicted")
+    >>> verdict(run, "T4", 14 * gib)
+    'Fits a T4 with 2.00 GiB to spare; weights are the largest part.'
+    >>> verdict(run, "T4", 10 * gib)
+    'Does not fit a T4: 2.00 GiB over; weights are the largest part.'
+    """
+    room = capacity - breakdown.allocated
+    fits = f"Fits a {card} with {show_bytes(room)} to spare"
+    fails = f"Does not fit a {card}: {show_bytes(-room)} over"
+    verb = "is" if breakdown.largest in ("optimizer", "overhead") else "are"
+    return f"{fits if room >= 0 else fails}; {breakdown.largest} {verb} the largest part."
+
+
+def _controls(model: str, cards: list[str], card: str) -> dict[str, ipywidgets.Widget]:
+    """Return the controls, each named after the field of FinetuneConfig that it sets."""
+    start = vars(FinetuneConfig(model=model)) | {"card": card}
+    menus = {
+        "model": list(dict.fromkeys([model, *named_shapes()])),  # also a folder or a Hub id
+        "card": cards,
+        "method": ["full", "lora", "qlora"],
+        "bits": [4, 8],
+        "dtype": ["auto", "float32", "float16", "bfloat16"],
+    }
+    sliders = {
+        "rank": [2**k for k in range(2, 9)],
+        "batch_size": list(range(1, 33)),
+        "max_length": [2**k for k in range(7, 14)],
+    }
+    controls = {
+        name: kind(options=options, value=start[name], description=name.replace("_", " "))
+        for kind, group in ((ipywidgets.Dropdown, menus), (ipywidgets.SelectionSlider, sliders))
+        for name, options in group.items()
+    }
+    checkpointing = ipywidgets.Checkbox(value=True, description="gradient checkpointing")
+    return controls | {"gradient_checkpointing": checkpointing}

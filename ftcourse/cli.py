@@ -9,7 +9,8 @@ import inspect
 import json
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import Field, asdict, fields
 from itertools import pairwise
 from pathlib import Path
@@ -18,17 +19,16 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from ftcourse import __version__, lab
 from ftcourse.config import FinetuneConfig
 from ftcourse.errors import CourseError
+from ftcourse.fit import does_not_fit
 from ftcourse.hardware import CARDS, Card, detect
-from ftcourse.memory import does_not_fit, predict_memory, show_bytes
+from ftcourse.memory import predict_memory, show_bytes
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 2 for bad input, 1 if the doctor says no."""
     options = _make_parser().parse_args(argv)
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("once", module="ftcourse")
-            warnings.showwarning = _note
+        with _warnings_as_notes():
             return options.run(options)
     except CourseError as error:
         print(error, file=sys.stderr)
@@ -38,9 +38,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _note(message: Warning | str, *_: Any) -> None:
-    """Show a warning as a sentence; which line of our code it came from helps nobody here."""
-    print(f"note: {message}", file=sys.stderr)
+@contextmanager
+def _warnings_as_notes() -> Iterator[None]:
+    """Show each warning once and as a sentence; which line it came from helps nobody here."""
+    told = set()
+
+    def note(message: Warning | str, *_: Any, **__: Any) -> None:
+        if str(message) not in told:
+            told.add(str(message))
+            print(f"note: {message}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("always", module="ftcourse")
+        warnings.showwarning = note
+        yield
 
 
 def _make_parser() -> argparse.ArgumentParser:

@@ -8,6 +8,7 @@ import pytest
 
 from ftcourse.cli import _make_parser, _read_config, main
 from ftcourse.config import FinetuneConfig
+from ftcourse.hardware import detect
 
 
 def read(*arguments):
@@ -76,9 +77,27 @@ def test_predict_prints_the_breakdown_and_whether_it_fits_a_card(capsys):
     text = capsys.readouterr().out
     for part in ("weights", "gradients", "optimizer", "activations", "overhead", "GiB"):
         assert part in text
-    assert "A100 40GB (39.4 GiB usable): fits" in text
-    main([*arguments, "T4", "--method", "full"])
-    assert "Tesla T4 (14.6 GiB usable): does not fit" in capsys.readouterr().out
+    assert "It fits A100 40GB (39.4 GiB usable): " in text
+    assert text.endswith(" GiB to spare.\n")
+
+
+def test_predict_says_what_would_fit_if_the_run_does_not(capsys):
+    arguments = ["predict", "--model", "llama-3.1-8b", "--card", "T4", "--batch-size", "32"]
+    assert main(arguments) == 0
+    text = capsys.readouterr().out
+    assert "It does not fit Tesla T4 (14.6 GiB usable). Try " in text
+
+
+def test_predict_without_a_card_asks_about_this_machine(capsys):
+    assert main(["predict", "--model", "smollm2-135m"]) == 0
+    assert f"It fits {detect()}" in capsys.readouterr().out
+
+
+def test_a_warning_is_told_once_as_a_sentence_and_without_our_line_numbers(capsys):
+    main(["predict", "--model", "smollm2-135m", "--rank", "4096", "--card", "T4"])
+    text = capsys.readouterr().err
+    assert text.startswith("note: rank 4096 is above the width of ")
+    assert text.count("\n") == 1
 
 
 def test_predict_as_json_gives_bytes_that_add_up(capsys):

@@ -178,9 +178,15 @@ def unanswered(text: str, name: str) -> dict:
 def open_questions(rng: random.Random) -> list[str]:
     """40 questions without an answer: drones that do not exist, things that no page tells."""
     words = table("words")["handbook"]
-    strange = [(x, rng.choice(list(table("facts")["drone"].values()))["asks"])
-               for x in words["unanswered"]["drone"] for _ in range(2)]
-    untold = [(rng.choice(words["drone"]), [ask])
-              for ask in words["unanswered"]["asks"] for _ in range(2)]
-    asked = dict.fromkeys(rng.choice(asks).format(x=x) for x, asks in strange + untold)
-    return list(asked)
+    drone_asks = [ask for row in table("facts")["drone"].values() for ask in row["asks"]]
+    strange = [
+        ask.format(x=bird)
+        for bird in words["unanswered"]["drone"]
+        for ask in rng.sample(drone_asks, 2)
+    ]
+    untold = [
+        ask.format(x=bird)
+        for ask in words["unanswered"]["asks"]
+        for bird in rng.sample(words["drone"], 2)
+    ]
+    return strange + untold

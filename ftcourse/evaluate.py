@@ -25,7 +25,7 @@ OPENINGS = (
 NEXT_STEP = "Your next step:"
 SIGN_OFF = "Clear skies, your Wrenfield team."
 BLAME = re.compile(
-    r"\b(unfortunately|cannot|can't|don't|do not|not|no|never|fault|fail|failed|wrong|must|should|but)\b"
+    r"\b(unfortunately|cannot|can't|don't|not|no|never|fault|fail|failed|wrong|must|should|but)\b"
 )
 
 

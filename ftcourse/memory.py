@@ -10,7 +10,7 @@ from ftcourse.activations import (
     logits_bytes,
     rotary_bytes,
 )
-from ftcourse.config import FinetuneConfig
+from ftcourse.config import FinetuneConfig, adapted_modules
 from ftcourse.hardware import GIB, Card, detect
 from ftcourse.parameters import (
     BYTES,
@@ -113,6 +113,7 @@ def step_moments(config: FinetuneConfig, shape: ModelShape, card: Card) -> list[
         at("the loss", early, layers + head + extra + logits_bytes(config, shape)),
         at("the last layer's backward pass", early, last + wide + extra, bare),
         at("the first layer's backward pass", late, first + wide + extra, bare),
+        at("the embedding's backward pass", whole, _tied_gradients(config, shape, card)),
         at("the optimizer's step", whole, 0, _optimizer_scratch(config, shape, card)),
     ]
 
@@ -139,14 +140,15 @@ def _waiting(config: FinetuneConfig, shape: ModelShape, card: Card) -> tuple[int
 def _widest(config: FinetuneConfig, shape: ModelShape, card: Card) -> tuple[int, int]:
     """Return what a layer's backward pass adds at its widest: activations, dequantized weights.
 
-    It begins with the gradient of the intermediate size, three tensors at once, when the layer's
-    own input of this size is free again, beside the hidden state's gradient. Where adapters copy
+    It begins with the gradient of the intermediate size, three tensors at once, beside the hidden
+    state's gradient; if down_proj is trained or adapted, its input is free by then. Where adapters copy
     their inputs, the end of the forward pass is wider: the input and its copy in fp32, beside the
     residual, two norms' outputs and the layer's own.
     """
     tokens, width = config.batch_size * config.max_length, BYTES[config.dtype_on(card)]
     hidden, middle = shape.hidden_size * width, shape.intermediate_size
-    wide = tokens * (2 * middle * width + hidden)
+    freed = config.method == "full" or "down_proj" in adapted_modules(config, shape.linears)
+    wide = tokens * ((3 - freed) * middle * width + hidden)
     if adapter_copies_input(config, card):
         wide = max(wide, tokens * (middle * (width + 4) + 4 * hidden))
     if config.method != "qlora" or config.bits == 8:
@@ -196,6 +198,16 @@ def _breakdown(
 
 CUBLAS_WORKSPACE = 8_519_680
 """Bytes that cuBLAS takes for its scratch on a card before Hopper (torch, CUDAContext)."""
+
+
+def _tied_gradients(config: FinetuneConfig, shape: ModelShape, card: Card) -> int:
+    """Return what a tied embedding adds: as head and as input it gets a gradient, then their sum.
+
+    The sum is the one that stays; it is counted with the gradients.
+    """
+    if config.method != "full" or not shape.tie_word_embeddings:
+        return 0
+    return 2 * shape.vocab_size * shape.hidden_size * trained_width(config, card)
 
 
 def _optimizer_scratch(config: FinetuneConfig, shape: ModelShape, card: Card) -> int:

@@ -101,7 +101,7 @@ def optimizer_bytes(config: FinetuneConfig, shape: ModelShape, card: Card) -> in
         tables = 2 * 4 * 256  # the levels of the two states, shared by all parameters
         return tables + sum(2 * n + 8 * ceil(n / 256) if n >= 4096 else 8 * n for n in sizes)
     if config.optimizer == "adafactor":
-        return 4 * sum(_factored_sizes(config, shape))
+        return 4 * sum(_factored_sizes(config, shape)) + 4 * len(sizes)  # and its mean square
     return sum(2 * n * width + 4 for n in sizes)  # and an fp32 step count for each
 
 

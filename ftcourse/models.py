@@ -25,6 +25,24 @@ from ftcourse.resources import course_path
 from ftcourse.shape import model_not_found, named_shapes
 
 
+@contextmanager
+def libraries_quiet() -> Iterator[None]:
+    """Silence what the libraries say of each other's coming changes; a learner cannot act on it.
+
+    Downloads still show their progress.
+    """
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=FutureWarning)
+        try:
+            yield
+        finally:
+            transformers_logging.set_verbosity(verbosity)
+            transformers_logging.enable_progress_bar()
+
+
 def locate(model: str) -> str:
     """Return what ``from_pretrained`` needs for a model's name: a folder or a Hub id.
 
@@ -48,6 +66,7 @@ def locate(model: str) -> str:
     return str(folder) if folder.is_dir() else model
 
 
+@libraries_quiet()
 def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
     """Return the tokenizer of a model. Raises CourseError if it has no chat template."""
     try:
@@ -65,6 +84,7 @@ def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
+@libraries_quiet()
 def load_base(config: FinetuneConfig, card: Card | None = None) -> PreTrainedModel:
     """Return the base model on the card, quantized if the method is ``qlora``.
 
@@ -132,6 +152,7 @@ def linear_modules(model: torch.nn.Module) -> dict[str, tuple[int, int]]:
     }
 
 
+@libraries_quiet()
 def attach_adapter(model: PreTrainedModel, config: FinetuneConfig) -> PreTrainedModel | PeftModel:
     """Return the model ready to train: with a LoRA adapter, or as it is for a full fine-tune."""
     if config.gradient_checkpointing:
@@ -155,6 +176,7 @@ def attach_adapter(model: PreTrainedModel, config: FinetuneConfig) -> PreTrained
     return model
 
 
+@libraries_quiet()
 def load_finetuned(config: FinetuneConfig, folder: str | Path) -> PreTrainedModel | PeftModel:
     """Return the model that a run with this config saved in a folder, ready to answer."""
     if config.method == "full":
@@ -179,14 +201,3 @@ def save_random_model(model: str, folder: str | Path) -> None:
     else:
         config = AutoConfig.from_pretrained(model)
     AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(folder)
-
-
-@contextmanager
-def libraries_quiet() -> Iterator[None]:
-    """Silence what the libraries say of each other's coming changes; a learner cannot act on it."""
-    verbosity = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=FutureWarning)
-        yield
-    transformers_logging.set_verbosity(verbosity)

@@ -1,0 +1,198 @@
+import json
+import math
+
+import pytest
+import torch
+from transformers import TrainerCallback
+
+import ftcourse.train
+from ftcourse.chat import reply
+from ftcourse.config import FinetuneConfig
+from ftcourse.data import load_dialogues
+from ftcourse.errors import CourseError
+from ftcourse.evaluate import held_out_loss
+from ftcourse.models import load_base, load_finetuned, load_tokenizer
+from ftcourse.run import RUN_FILE, last_checkpoint, read_run
+from ftcourse.train import finetune
+
+SHORT = {"max_steps": 6, "batch_size": 4, "max_length": 128, "learning_rate": 3e-3}
+
+
+@pytest.fixture(scope="module")
+def dialogues():
+    return load_dialogues("train")[:64]
+
+
+class Killed(Exception):
+    """Stands for whatever ends a run from outside."""
+
+
+class KillAt(TrainerCallback):
+    def __init__(self, step):
+        self.step = step
+
+    def on_step_end(self, args, state, control, **_):
+        if state.global_step == self.step:
+            raise Killed
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        {"method": "full", "learning_rate": 1e-3},
+        {"method": "lora"},
+        {"method": "lora", "dtype": "bfloat16"},
+        {"method": "lora", "loss": "chunked"},
+        {"method": "qlora"},
+        {"method": "qlora", "bits": 8},
+        {"method": "qlora", "upcast": True, "optimizer": "adamw_8bit"},
+    ],
+    ids=lambda run: " ".join(map(str, run.values())),
+)
+def test_every_method_lowers_the_loss_on_dialogues_it_has_not_seen(run, dialogues, tmp_path):
+    config = FinetuneConfig(**{**SHORT, "max_steps": 12, **run})
+    result = finetune(config, dialogues, tmp_path)
+    held_out = load_dialogues("validation")[:16]
+    before = held_out_loss(load_base(config), result.tokenizer, held_out)
+    assert held_out_loss(result.model, result.tokenizer, held_out) < before
+    assert [entry["step"] for entry in result.history] == list(range(1, 13))
+
+
+def test_an_adapter_is_saved_as_safetensors_with_its_config(dialogues, tmp_path):
+    finetune(FinetuneConfig(method="lora", **SHORT), dialogues, tmp_path)
+    assert (tmp_path / "adapter_model.safetensors").stat().st_size > 1000
+    assert json.loads((tmp_path / "adapter_config.json").read_text())["r"] == 16
+    assert not list(tmp_path.glob("*.bin")) + list(tmp_path.glob("*.pt"))
+
+
+@pytest.mark.parametrize("method", ["full", "lora", "qlora"])
+def test_a_finished_run_is_loaded_and_answers_the_same(method, dialogues, tmp_path):
+    config = FinetuneConfig(**{**SHORT, "method": method})
+    first = finetune(config, dialogues, tmp_path)
+    again = finetune(config, dialogues, tmp_path)
+    assert again.history == first.history
+    question = "My drone drifts. What can I do?"
+    assert reply(again.model, again.tokenizer, question) == reply(
+        first.model, first.tokenizer, question
+    )
+
+
+@pytest.mark.parametrize("method", ["full", "lora", "qlora"])
+def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_happened(method, dialogues, tmp_path):
+    config = FinetuneConfig(**{**SHORT, "method": method, "max_steps": 24})
+    whole = finetune(config, dialogues, tmp_path / "whole")
+    with pytest.raises(Killed):
+        finetune(config, dialogues, tmp_path / "killed", callbacks=[KillAt(15)])
+    assert last_checkpoint(tmp_path / "killed").name == "checkpoint-10"
+    resumed = finetune(config, dialogues, tmp_path / "killed")
+    assert len(resumed.history) == 24
+    for a, b in zip(whole.history, resumed.history, strict=True):
+        assert a["loss"] == pytest.approx(b["loss"], rel=1e-4)
+
+
+def test_a_checkpoint_that_was_not_written_whole_is_passed_over(dialogues, tmp_path):
+    config = FinetuneConfig(method="lora", **{**SHORT, "max_steps": 24})
+    with pytest.raises(Killed):
+        finetune(config, dialogues, tmp_path, callbacks=[KillAt(15)])
+    (tmp_path / "checkpoints/checkpoint-20").mkdir()  # the power went while it was written
+    assert len(finetune(config, dialogues, tmp_path).history) == 24
+
+
+def test_a_folder_with_another_run_is_refused_and_left_as_it_is(dialogues, tmp_path):
+    config = FinetuneConfig(method="lora", **SHORT)
+    finetune(config, dialogues, tmp_path)
+    before = (tmp_path / RUN_FILE).read_text()
+    with pytest.raises(CourseError, match="rank was 16, now 8"):
+        finetune(FinetuneConfig(method="lora", rank=8, **SHORT), dialogues, tmp_path)
+    with pytest.raises(CourseError, match="other training data"):
+        finetune(config, dialogues[:10], tmp_path)
+    with pytest.raises(CourseError, match="resume=False"):
+        finetune(config, dialogues, tmp_path, resume=False)
+    assert (tmp_path / RUN_FILE).read_text() == before
+
+
+def test_weights_that_no_run_of_ours_wrote_are_not_overwritten(dialogues, tmp_path):
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"precious")
+    with pytest.raises(CourseError, match="missing or damaged"):
+        finetune(FinetuneConfig(method="lora", **SHORT), dialogues, tmp_path)
+    assert (tmp_path / "adapter_model.safetensors").read_bytes() == b"precious"
+
+
+def test_a_run_that_failed_before_its_first_checkpoint_does_not_block_its_folder(
+    dialogues, tmp_path
+):
+    with pytest.raises(Killed):
+        finetune(FinetuneConfig(method="lora", **SHORT), dialogues, tmp_path, callbacks=[KillAt(1)])
+    finetune(FinetuneConfig(method="lora", rank=4, **SHORT), dialogues, tmp_path)
+    assert read_run(tmp_path)["config"]["rank"] == 4
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(dialogues):
+    losses = [
+        finetune(FinetuneConfig(method="lora", seed=seed, **SHORT), dialogues).history[-1]["loss"]
+        for seed in (0, 0, 1)
+    ]
+    assert losses[0] == losses[1] != losses[2]
+
+
+def test_a_step_that_runs_out_of_memory_is_answered_with_a_change_that_fits(dialogues, monkeypatch):
+    def explode(*args, **kwargs):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(ftcourse.train.Trainer, "training_step", explode)
+    with pytest.raises(CourseError) as caught:
+        finetune(FinetuneConfig(method="lora", **SHORT), dialogues)
+    assert "activations" in caught.value.got
+
+
+def test_float16_on_a_cpu_is_refused_with_what_works(dialogues):
+    with pytest.raises(CourseError, match="needs a GPU"):
+        finetune(FinetuneConfig(dtype="float16", **SHORT), dialogues)
+
+
+def test_an_adapter_on_two_modules_trains_only_those(dialogues):
+    config = FinetuneConfig(method="lora", target_modules=("q_proj", "v_proj"), **SHORT)
+    model = finetune(config, dialogues).model
+    trained = {n.split(".")[-4] for n, p in model.named_parameters() if p.requires_grad}
+    assert trained == {"q_proj", "v_proj"}
+
+
+def test_the_base_of_a_qlora_run_is_stored_in_four_bits_and_its_adapter_in_fp32(dialogues):
+    model = finetune(FinetuneConfig(**SHORT), dialogues).model
+    dtypes = {n: p.dtype for n, p in model.named_parameters() if "layers.0.mlp.up_proj" in n}
+    assert {dtype for name, dtype in dtypes.items() if "base_layer" in name} == {torch.uint8}
+    assert {dtype for name, dtype in dtypes.items() if "lora" in name} == {torch.float32}
+
+
+def test_the_report_names_method_parameters_steps_and_folder(dialogues, tmp_path):
+    report = repr(finetune(FinetuneConfig(method="lora", **SHORT), dialogues, tmp_path))
+    for word in ("lora", "parameters", "6 steps", str(tmp_path)):
+        assert word in report
+
+
+def test_accumulated_small_batches_are_worth_one_large_batch(dialogues):
+    large = FinetuneConfig(method="lora", **{**SHORT, "batch_size": 8})
+    small = FinetuneConfig(
+        method="lora", gradient_accumulation_steps=4, **{**SHORT, "batch_size": 2}
+    )
+    ends = [finetune(c, dialogues).history[-1]["loss"] for c in (large, small)]
+    assert math.isclose(*ends, rel_tol=0.01)
+
+
+def test_a_data_set_of_the_datasets_library_trains_like_a_list(dialogues):
+    from datasets import Dataset
+
+    config = FinetuneConfig(method="lora", **SHORT)
+    ours, theirs = (finetune(config, d).history for d in (dialogues, Dataset.from_list(dialogues)))
+    assert ours == theirs
+
+
+def test_the_run_can_be_loaded_from_its_folder_alone(dialogues, tmp_path):
+    config = FinetuneConfig(method="lora", **SHORT)
+    result = finetune(config, dialogues, tmp_path)
+    loaded = load_finetuned(config, tmp_path)
+    tokenizer = load_tokenizer(str(tmp_path)) if (tmp_path / "model.safetensors").exists() else None
+    question = "Where is my order?"
+    assert reply(loaded, tokenizer or result.tokenizer, question) == reply(
+        result.model, result.tokenizer, question
+    )

@@ -141,9 +141,9 @@ def _widest(config: FinetuneConfig, shape: ModelShape, card: Card) -> tuple[int,
     """Return what a layer's backward pass adds at its widest: activations, dequantized weights.
 
     It begins with the gradient of the intermediate size, three tensors at once, beside the hidden
-    state's gradient; if down_proj is trained or adapted, its input is free by then. Where adapters copy
-    their inputs, the end of the forward pass is wider: the input and its copy in fp32, beside the
-    residual, two norms' outputs and the layer's own.
+    state's gradient; if down_proj is trained or adapted, its input is free by then. Where adapters
+    copy their inputs, the end of the forward pass is wider: the input and its copy in fp32, beside
+    the residual, two norms' outputs and the layer's own.
     """
     tokens, width = config.batch_size * config.max_length, BYTES[config.dtype_on(card)]
     hidden, middle = shape.hidden_size * width, shape.intermediate_size

@@ -1,11 +1,13 @@
 """The panel that weighs a run's bytes against a card's memory."""
 
+from collections.abc import Callable
 from typing import Any
 
 import ipywidgets
 from matplotlib.axes import Axes
 
 from ftcourse.config import FinetuneConfig
+from ftcourse.errors import CourseError
 from ftcourse.hardware import CARDS, Card
 from ftcourse.memory import MemoryBreakdown, predict_memory, show_bytes
 from ftcourse.plots import plot_memory
@@ -18,6 +20,9 @@ def memory_panel(model: str = "llama-3.1-8b", card: str | Card = "T4") -> Panel:
 
     ``card`` is a name in ``hardware.CARDS``, or a Card such as ``hardware.detect()`` returns.
     """
+    if isinstance(card, str) and card not in CARDS:
+        names = ", ".join(CARDS)
+        raise CourseError("card is a Card or the name of one.", repr(card), f"Use one of {names}.")
     cards = CARDS if isinstance(card, str) else {card.name: card} | CARDS
 
     def draw(card: str, **choices: Any) -> tuple[Axes, str]:
@@ -26,11 +31,8 @@ def memory_panel(model: str = "llama-3.1-8b", card: str | Card = "T4") -> Panel:
         return plot_memory(breakdown, capacity=cards[card].memory), text
 
     controls = _controls(model, list(cards), card if isinstance(card, str) else card.name)
-    ipywidgets.dlink(
-        (controls["method"], "value"),
-        (controls["bits"], "disabled"),
-        lambda method: method != "qlora",  # the others keep the base's weights in `dtype`
-    )
+    _link(controls, "bits", lambda method: method != "qlora")  # the others do not quantize
+    _link(controls, "rank", lambda method: method == "full")  # and this one has no adapter
     return Panel(draw, controls, "Does it fit?")
 
 
@@ -40,13 +42,13 @@ def verdict(breakdown: MemoryBreakdown, card: str, capacity: int) -> str:
     >>> gib = 2**30
     >>> run = MemoryBreakdown(9 * gib, gib, gib, gib, 0, source="predicted")
     >>> verdict(run, "T4", 14 * gib)
-    'Fits a T4 with 2.00 GiB to spare; weights are the largest part.'
+    'Fits the T4 with 2.00 GiB to spare; weights are the largest part.'
     >>> verdict(run, "T4", 10 * gib)
-    'Does not fit a T4: 2.00 GiB over; weights are the largest part.'
+    'Does not fit the T4: 2.00 GiB over; weights are the largest part.'
     """
     room = capacity - breakdown.allocated
-    fits = f"Fits a {card} with {show_bytes(room)} to spare"
-    fails = f"Does not fit a {card}: {show_bytes(-room)} over"
+    fits = f"Fits the {card} with {show_bytes(room)} to spare"
+    fails = f"Does not fit the {card}: {show_bytes(-room)} over"
     verb = "is" if breakdown.largest in ("optimizer", "overhead") else "are"
     return f"{fits if room >= 0 else fails}; {breakdown.largest} {verb} the largest part."
 
@@ -55,7 +57,9 @@ def _controls(model: str, cards: list[str], card: str) -> dict[str, ipywidgets.W
     """Return the controls, each named after the field of FinetuneConfig that it sets."""
     start = vars(FinetuneConfig(model=model)) | {"card": card}
     menus = {
-        "model": list(dict.fromkeys([model, *named_shapes()])),  # also a folder or a Hub id
+        "model": list(
+            dict.fromkeys([model, "embedded", *named_shapes()])
+        ),  # also a folder or a Hub id
         "card": cards,
         "method": ["full", "lora", "qlora"],
         "bits": [4, 8],
@@ -73,3 +77,8 @@ def _controls(model: str, cards: list[str], card: str) -> dict[str, ipywidgets.W
     }
     checkpointing = ipywidgets.Checkbox(value=True, description="gradient checkpointing")
     return controls | {"gradient_checkpointing": checkpointing}
+
+
+def _link(controls: dict[str, Any], name: str, idle: Callable[[str], bool]) -> None:
+    """Disable a control while the chosen method makes no use of it."""
+    ipywidgets.dlink((controls["method"], "value"), (controls[name], "disabled"), idle)

@@ -1,0 +1,174 @@
+import re
+import warnings
+
+import ipywidgets
+import pytest
+from matplotlib.figure import Figure
+
+from ftcourse.config import FinetuneConfig
+from ftcourse.errors import CourseError
+from ftcourse.hardware import CARDS, Card
+from ftcourse.memory import predict_memory
+from ftcourse.widgets.memory import memory_panel, verdict
+from ftcourse.widgets.panel import Panel
+
+
+def panel(draw, **controls):
+    return Panel(draw, controls or {"rank": ipywidgets.IntSlider(value=8, max=64)}, "A panel")
+
+
+def shown(panel):
+    """Return the HTML of the panel's view, its last child."""
+    return panel.children[-1].value
+
+
+def test_moving_a_control_draws_text_and_picture_again():
+    def draw(rank):
+        ax = Figure().add_subplot()
+        ax.barh(0, rank)
+        return ax, f"rank {rank}"
+
+    moved = panel(draw)
+    before = shown(moved)
+    moved.controls["rank"].value = 64
+    assert moved.text == "rank 64"
+    assert '<p class="ft-text" style="white-space: pre-wrap">rank 64</p>' in shown(moved)
+    picture = re.compile(r'src="(data:image/png;base64,[^"]+)"')
+    assert picture.search(before)[1] != picture.search(shown(moved))[1]
+
+
+def test_draw_may_return_a_figure_or_axes():
+    assert "ft-img" in shown(panel(lambda rank: (Figure(), "")))
+    assert "ft-img" in shown(panel(lambda rank: (Figure().add_subplot(), "")))
+
+
+def test_text_cannot_become_markup():
+    view = shown(panel(lambda rank: (Figure(), '<script>"rank" & co</script>')))
+    assert "<script>" not in view
+    assert view.count("&lt;script&gt;&quot;rank&quot; &amp; co&lt;/script&gt;") == 2  # text and alt
+
+
+def test_a_course_error_is_shown_in_its_three_parts():
+    def draw(rank):
+        raise CourseError("The rank is at least 1.", "rank=0", "Try <8>.")
+
+    failed = panel(draw)
+    assert failed.text == "The rank is at least 1.\n  got: rank=0\n  do:  Try <8>."
+    assert "do:  Try &lt;8&gt;." in shown(failed)
+
+
+def test_any_other_error_is_shown_with_its_traceback():
+    failed = panel(lambda rank: 1 / 0)
+    assert failed.text == "ZeroDivisionError: division by zero"
+    assert "Traceback (most recent call last)" in shown(failed)
+
+
+def test_a_panel_recovers_from_an_error():
+    def draw(rank):
+        if rank > 8:
+            raise CourseError("The rank is at most 8.", f"rank={rank}", "Try 8.")
+        return Figure(), f"rank {rank}"
+
+    recovered = panel(draw)
+    recovered.controls["rank"].value = 9
+    recovered.controls["rank"].value = 7
+    assert recovered.text == "rank 7"
+
+
+def test_warnings_of_the_drawing_are_shown_and_go_no_further():
+    def draw(rank):
+        warnings.warn("rank is <high>", stacklevel=1)
+        return Figure(), f"rank {rank}"
+
+    warned = panel(draw)
+    assert warned.text == "rank 8\nNote: rank is <high>"
+    assert "<p>Note: rank is &lt;high&gt;</p>" in shown(warned)
+
+
+def test_the_repr_of_a_panel_does_not_depend_on_its_values():
+    moved = memory_panel()
+    before = repr(moved)
+    moved.controls["rank"].value = 64
+    assert repr(moved) == before == "<Panel: Does it fit? Run this cell to move its controls.>"
+
+
+def test_a_panel_needs_no_widget_that_breaks_older_front_ends():
+    def kinds(widget):
+        yield type(widget).__name__
+        for child in getattr(widget, "children", ()):
+            yield from kinds(child)
+
+    assert not {"Output", "Tab", "Accordion", "Image"} & set(kinds(memory_panel()))
+
+
+def test_memory_panel_says_what_predict_memory_says():
+    config = FinetuneConfig(model="llama-3.1-8b", rank=64)
+    card = CARDS["T4"]
+    moved = memory_panel(model="llama-3.1-8b", card="T4")
+    moved.controls["rank"].value = 64
+    assert moved.text == verdict(predict_memory(config, card), "T4", card.memory)
+    assert moved.text.startswith("Fits the T4 with ")
+
+
+def test_memory_panel_sees_what_does_not_fit():
+    moved = memory_panel(model="llama-3.1-8b", card="T4")
+    moved.controls["method"].value = "full"
+    assert moved.text.startswith("Does not fit the T4: ")
+    assert " GiB over; optimizer is the largest part." in moved.text
+    moved.controls["card"].value = "A100 80GB"
+    assert moved.text.startswith("Fits the A100 80GB with ")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("model", "qwen2.5-0.5b"),
+        ("card", "A100 80GB"),
+        ("method", "lora"),
+        ("bits", 8),
+        ("dtype", "float32"),
+        ("rank", 256),
+        ("batch_size", 1),
+        ("max_length", 128),
+        ("gradient_checkpointing", False),
+    ],
+)
+def test_every_control_of_the_memory_panel_changes_the_answer(name, value):
+    moved = memory_panel()
+    before = moved.text, shown(moved)
+    moved.controls[name].value = value
+    assert moved.text != before[0]
+    assert shown(moved) != before[1]
+
+
+@pytest.mark.parametrize(
+    ("method", "idle"), [("qlora", set()), ("lora", {"bits"}), ("full", {"bits", "rank"})]
+)
+def test_controls_that_a_method_does_not_use_are_disabled(method, idle):
+    moved = memory_panel()
+    moved.controls["method"].value = method
+    assert {name for name, control in moved.controls.items() if control.disabled} == idle
+
+
+def test_memory_panel_refuses_a_card_that_it_does_not_know():
+    with pytest.raises(CourseError, match="T4, RTX 3060"):
+        memory_panel(card="T5")
+
+
+def test_memory_panel_takes_the_machine_at_hand():
+    mine = memory_panel(model="qwen2.5-0.5b", card=Card("CPU", 16 * 2**30))
+    assert mine.controls["card"].value == "CPU"
+    assert mine.text.startswith("Fits the CPU with ")
+
+
+def test_memory_panel_shows_the_error_for_a_model_that_is_not_there(tmp_path):
+    missing = memory_panel(model=str(tmp_path))
+    assert "A model folder in the Hub's format holds a config.json." in missing.text
+    missing.controls["model"].value = "qwen2.5-0.5b"
+    assert missing.text.startswith("Fits")
+
+
+def test_memory_panel_warns_of_a_rank_above_a_module_s_width():
+    wide = memory_panel(model="qwen2.5-0.5b")
+    wide.controls["rank"].value = 256
+    assert "Note: rank 256 is above the width of k_proj (128)" in wide.text

@@ -1,0 +1,211 @@
+import itertools
+import subprocess
+import sys
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+
+from ftcourse.errors import CourseError
+from ftcourse.memory import PARTS, MemoryBreakdown
+from ftcourse.plots import COLORS, INK, INK_OF_LOSS, Picture, plot_history, plot_memory
+
+GIB, MIB = 2**30, 2**20
+
+
+def breakdown(*gib, source="predicted", unit=GIB, **facts):
+    return MemoryBreakdown(*(round(size * unit) for size in gib), source=source, **facts)
+
+
+QLORA = breakdown(5.2, 0.16, 0.31, 4.1, 0.6)
+LORA = breakdown(14.96, 0.16, 0.31, 2.6, 0.3)
+FULL = breakdown(14.96, 14.96, 59.8, 4.1, 0.6)
+SMALL = breakdown(4.9, 0.3, 0.7, 22, 1.6, unit=MIB)
+MEASURED = breakdown(4.9, 0.3, 0.7, 23.4, 1.9, unit=MIB, source="measured", device="CPU")
+T4 = round(14.56 * GIB)
+
+PICTURES = {
+    "one bar": (QLORA, T4),
+    "one bar over capacity": (LORA, T4),
+    "a little over capacity": (breakdown(9, 0.16, 0.31, 4.9, 0.3), T4),
+    "a little under capacity": (breakdown(9, 0.16, 0.31, 4.6, 0.3), T4),
+    "two bars of a small model": ([SMALL, MEASURED], None),
+    "a capacity out of sight": ([SMALL, MEASURED], 16 * GIB),
+    "three bars of very different sizes": ({"full": FULL, "lora": LORA, "qlora": QLORA}, T4),
+    "one part only": (breakdown(1.2, 0, 0, 0, 0, source="recorded", device="Tesla T4"), None),
+    "a long name": ([QLORA, breakdown(*[1] * 5, device="NVIDIA GeForce RTX 4090 Laptop")], T4),
+}
+
+
+def texts(ax):
+    """Return the texts that a picture shows, once it is drawn."""
+    legend = ax.get_legend()
+    found = [*ax.texts, *ax.get_yticklabels(), *(legend.get_texts() if legend else [])]
+    return [text for text in found if text.get_text()]
+
+
+def luminance(color):
+    return linear(color) @ [0.2126, 0.7152, 0.0722]
+
+
+def linear(color):
+    channels = np.array(to_rgb(color))
+    return np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+
+
+def contrast(one, other):
+    """Return the contrast of two colours as WCAG 2 defines it."""
+    low, high = sorted([luminance(one), luminance(other)])
+    return (high + 0.05) / (low + 0.05)
+
+
+def cie_lab(rgb):
+    """Return the CIELAB coordinates of linear RGB, in which distance is about what we see."""
+    matrix = [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+    x, y, z = np.cbrt(np.array(matrix) @ np.clip(rgb, 0.001, 1) / [0.9505, 1, 1.089])
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+# Machado, Oliveira and Fernandes 2009, table 1, severity 1.0.
+EYES = {
+    "protanopia": [
+        [0.152286, 1.052583, -0.204868],
+        [0.114503, 0.786281, 0.099216],
+        [-0.003882, -0.048116, 1.051998],
+    ],
+    "deuteranopia": [
+        [0.367322, 0.860646, -0.227968],
+        [0.280085, 0.672501, 0.047413],
+        [-0.011820, 0.042940, 0.968881],
+    ],
+    "tritanopia": [
+        [1.255528, -0.076749, -0.178779],
+        [-0.078411, 0.930809, 0.147602],
+        [0.004733, 0.691367, 0.303900],
+    ],
+}
+
+
+@pytest.mark.parametrize("eyes", EYES)
+def test_colours_of_the_parts_stay_apart_for_colour_blind_eyes(eyes):
+    seen = [cie_lab(np.array(EYES[eyes]) @ linear(color)) for color in COLORS.values()]
+    assert min(np.linalg.norm(a - b) for a, b in itertools.combinations(seen, 2)) > 15
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_text_on_a_part_has_a_contrast_of_4_5(part):
+    assert contrast(COLORS[part], INK[part]) >= 4.5
+
+
+@pytest.mark.parametrize("color", INK_OF_LOSS.values())
+def test_text_of_a_loss_has_a_contrast_of_4_5(color):
+    assert contrast(color, "white") >= 4.5
+
+
+def test_parts_are_stacked_in_order_and_add_up():
+    bars = plot_memory(QLORA).patches
+    assert [bar.get_facecolor()[:3] for bar in bars] == [to_rgb(COLORS[part]) for part in PARTS]
+    assert [bar.get_width() * GIB for bar in bars] == pytest.approx(list(QLORA.parts.values()))
+    assert bars[-1].get_x() + bars[-1].get_width() == pytest.approx(QLORA.allocated / GIB)
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_no_text_is_cut_or_covers_another(name):
+    ax = plot_memory(*PICTURES[name])
+    FigureCanvasAgg(ax.figure).draw()
+    whole = ax.figure.bbox.padded(1)
+    boxes = [(text.get_text(), text.get_window_extent()) for text in texts(ax)]
+    for text, box in boxes:
+        assert whole.x0 <= box.x0, text
+        assert box.x1 <= whole.x1, text
+        assert whole.y0 <= box.y0, text
+        assert box.y1 <= whole.y1, text
+    for (one, box), (other, second) in itertools.combinations(boxes, 2):
+        assert not box.overlaps(second), (one, other)
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_every_part_that_is_there_is_named(name):
+    ax = plot_memory(*PICTURES[name])
+    shown = " ".join(text.get_text() for text in texts(ax))
+    drawn = {to_rgb(COLORS[p]): p for p in PARTS}
+    there = {drawn[bar.get_facecolor()[:3]] for bar in ax.patches if bar.get_width() and bar.fill}
+    assert [part for part in there if part not in shown] == []
+
+
+def test_what_lies_beyond_the_capacity_is_hatched_and_said():
+    ax = plot_memory(LORA, capacity=T4)
+    (beyond,) = [bar for bar in ax.patches if bar.get_hatch()]
+    assert beyond.get_x() == pytest.approx(T4 / GIB)
+    assert beyond.get_width() == pytest.approx((LORA.allocated - T4) / GIB)
+    assert "18.33 GiB\n3.77 over" in [text.get_text() for text in ax.texts]
+
+
+def test_a_run_that_fits_has_no_hatch():
+    assert not any(bar.get_hatch() for bar in plot_memory(QLORA, capacity=T4).patches)
+
+
+def test_bars_are_named_after_their_source_or_their_key():
+    labels = plot_memory([SMALL, MEASURED]).get_yticklabels()
+    assert [label.get_text() for label in labels] == ["predicted", "measured,\nCPU"]
+    labels = plot_memory({"full": FULL, "lora": LORA}).get_yticklabels()
+    assert [label.get_text() for label in labels] == ["full", "lora"]
+
+
+def test_the_axis_is_in_mib_below_one_gib():
+    assert "MiB" in plot_memory(SMALL).get_xlabel()
+    assert "GiB" in plot_memory(QLORA).get_xlabel()
+
+
+def test_axes_that_are_given_are_used():
+    ax = Figure().add_subplot()
+    assert plot_memory(QLORA, capacity=T4, ax=ax) is ax
+    assert plot_history([{"step": 1, "loss": 2.0}], ax=ax) is ax
+
+
+def test_no_breakdown_at_all_is_refused():
+    with pytest.raises(CourseError, match="one breakdown or more"):
+        plot_memory([])
+
+
+def test_history_is_drawn_as_it_was_logged():
+    history = [{"step": 1, "loss": 2.5}, {"step": 2, "eval_loss": 2.0}, {"step": 3, "loss": 1.5}]
+    training, held_out = plot_history(history).lines
+    assert training.get_xydata().tolist() == [[1, 2.5], [3, 1.5]]
+    assert held_out.get_xydata().tolist() == [[2, 2.0]]
+
+
+def test_a_history_without_entries_gives_empty_axes():
+    assert list(plot_history([]).lines) == []
+
+
+def test_the_names_of_the_losses_do_not_cover_each_other():
+    ax = plot_history([{"step": step, "loss": 1.0, "eval_loss": 1.001} for step in range(9)])
+    FigureCanvasAgg(ax.figure).draw()
+    one, other = (text.get_window_extent() for text in ax.texts)
+    assert not one.overlaps(other)
+    assert max(one.x1, other.x1) < ax.figure.bbox.x1
+
+
+def test_a_notebook_shows_the_axes_as_a_picture_with_words():
+    ax = plot_memory(LORA, capacity=T4)
+    data, metadata = ax._repr_png_()
+    assert data.startswith(b"\x89PNG")
+    assert "weights 14.96 GiB" in metadata["alt"]
+    assert "Capacity: 14.56 GiB." in metadata["alt"]
+    assert isinstance(ax, Picture)
+    assert repr(ax) == "<Picture: memory at the peak, GiB>"
+
+
+def test_drawing_leaves_the_global_settings_alone():
+    before = dict(matplotlib.rcParams)
+    plot_memory([SMALL, MEASURED])._repr_png_()
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_plots_do_not_import_pyplot():
+    code = "import sys, ftcourse.plots; sys.exit('matplotlib.pyplot' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

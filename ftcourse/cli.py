@@ -33,6 +33,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except CourseError as error:
         print(error, file=sys.stderr)
         return 2
+    except OSError as error:  # a full disk, a folder that is a file, no permission
+        advice = "Check the path, its permissions and the free space, then run it again."
+        print(CourseError("Files can be read and written.", str(error), advice), file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
@@ -146,7 +150,9 @@ def _run_finetune(options: argparse.Namespace) -> int:
 
     result = finetune(config, read_records(options.data), options.output_dir)
     if options.json:
-        print(json.dumps({"config": asdict(config), "history": result.history}, indent=2))
+        found = {"output_dir": str(result.output_dir), "seconds": result.seconds}
+        found |= {"config": asdict(config), "history": result.history}
+        print(json.dumps(found, indent=2))
     else:
         print(result)
     return 0

@@ -1,8 +1,11 @@
+import errno
 import json
+import os
 import subprocess
 import sys
 import types
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
@@ -116,7 +119,8 @@ def imitated_training(monkeypatch, tmp_path):
 
     def finetune(config, data, output_dir):
         calls.append((config, data, output_dir))
-        return types.SimpleNamespace(history=[{"step": 1, "loss": 2.5}])
+        history = [{"step": 1, "loss": 2.5}]
+        return types.SimpleNamespace(history=history, output_dir=Path(output_dir), seconds=1.0)
 
     monkeypatch.setattr("ftcourse.train.finetune", finetune)
     records = tmp_path / "records.jsonl"
@@ -136,11 +140,23 @@ def test_finetune_as_json_gives_config_and_history(imitated_training, capsys):
     found = json.loads(capsys.readouterr().out)
     assert found["history"] == [{"step": 1, "loss": 2.5}]
     assert found["config"]["method"] == "qlora"
+    assert (found["output_dir"], found["seconds"]) == ("out", 1.0)
 
 
 def test_help_and_lessons_open_without_waiting_for_torch():
     code = "import sys, ftcourse.cli; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_refusal_of_the_operating_system_is_told_in_three_parts(
+    imitated_training, monkeypatch, capsys
+):
+    def refuse(*_):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), "out")
+
+    monkeypatch.setattr("ftcourse.train.finetune", refuse)
+    assert main(["finetune", str(imitated_training[0]), "--output-dir", "out"]) == 2
+    assert "File exists: 'out'\n  do:  Check the path" in capsys.readouterr().err
 
 
 def test_a_stop_by_the_keyboard_prints_no_traceback(imitated_training, monkeypatch, capsys):

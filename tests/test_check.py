@@ -11,6 +11,8 @@ from ftcourse import check
 from ftcourse.check.start_here import TOO_LARGE
 from ftcourse.config import FinetuneConfig
 from ftcourse.errors import CourseError
+from ftcourse.hardware import Card
+from ftcourse.memory import predict_memory
 
 
 @pytest.fixture(autouse=True)
@@ -106,10 +108,10 @@ def test_fits_t4_says_how_far_over_a_run_is():
 @pytest.mark.parametrize(
     ("mutant", "question"),
     [
-        ("weights", "Are 4 bits a weight as many bytes as 32?"),
-        ("gradients", "Is it large at the peak, before or after?"),
-        ("optimizer", "For how many parameters does it keep its two states?"),
-        ("overhead", "Is it large enough to explain the rest?"),
+        ("weights", "how much of the longer bar are they?"),
+        ("gradients", "Has a frozen weight a gradient?"),
+        ("optimizer", "For how many numbers does it keep its states"),
+        ("overhead", "Can you find it in the picture at all?"),
         ("logits", "One of five words"),
         (3, "One of five words"),
         (["activations"], "One of five words"),
@@ -119,6 +121,17 @@ def test_unshrunk_part_names_the_bug(mutant, question):
     verdict = check.unshrunk_part(mutant)
     assert not verdict
     assert question in verdict.says
+
+
+def test_activations_are_indeed_what_lora_leaves_as_it_was():
+    small = FinetuneConfig(batch_size=16, max_length=160, gradient_checkpointing=False)
+    desk = Card("CPU", 16 * GIB)
+    full, lora = (predict_memory(replace(small, method=m), desk) for m in ("full", "lora"))
+    assert lora.largest == "activations"
+    assert lora.activations > 0.9 * full.activations
+    assert lora.weights < 0.1 * lora.allocated
+    assert lora.overhead < 0.01 * lora.allocated
+    assert lora.optimizer < 0.3 * full.optimizer
 
 
 def test_unshrunk_part_does_not_mind_capitals_and_spaces():

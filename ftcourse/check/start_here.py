@@ -6,7 +6,7 @@ from typing import Any
 
 from ftcourse.check.exercise import Verdict, exercise
 from ftcourse.config import FinetuneConfig
-from ftcourse.hardware import CARDS, GIB, Card
+from ftcourse.hardware import CARDS, GIB
 from ftcourse.memory import PARTS, predict_memory, show_bytes
 from ftcourse.parameters import parameter_count
 from ftcourse.shape import ModelShape
@@ -90,27 +90,22 @@ def fits_t4(mine: Any) -> Verdict:
 
 @exercise(
     hints=(
-        "Compare the two bars part by part: which long part is as long as before?",
-        "An adapter on 4-bit weights shrinks weights and optimizer. What counts the tokens?",
+        "Compare the two bars part by part: which long part is about as long as before?",
+        "LoRA trains fewer numbers, but does it read fewer tokens? Which part counts tokens?",
         "It is what the forward pass computes and the backward pass still needs.",
     ),
     solution="'activations'",
 )
 def unshrunk_part(mine: Any) -> Verdict:
-    """Judge which part QLoRA leaves as large as a full fine-tune does, on the embedded model."""
+    """Judge which part holds up the memory when LoRA replaces a full fine-tune of a small model."""
     if not isinstance(mine, str) or mine.strip().lower() not in PARTS:
         return Verdict(False, f"One of five words is asked for: {', '.join(PARTS)}. Which is it?")
-    part, desk = mine.strip().lower(), Card("CPU", 16 * GIB)
-    full = predict_memory(FinetuneConfig(model="embedded", method="full"), desk)
-    qlora = predict_memory(FinetuneConfig(model="embedded", method="qlora"), desk)
-    before, after = show_bytes(full.parts[part]), show_bytes(qlora.parts[part])
-    if part == qlora.largest:
-        reason = "they grow with the tokens in a batch, whatever is trained"
-        return Verdict(True, f"{before} in a full fine-tune, {after} with QLoRA: {reason}.")
     asks = {
-        "weights": "Are 4 bits a weight as many bytes as 32?",
-        "gradients": "Is it large at the peak, before or after?",
-        "optimizer": "For how many parameters does it keep its two states?",
-        "overhead": "Is it large enough to explain the rest?",
+        "weights": "They did not shrink, but how much of the longer bar are they?",
+        "gradients": "Has a frozen weight a gradient?",
+        "optimizer": "For how many numbers does it keep its states, before and after?",
+        "overhead": "Can you find it in the picture at all?",
     }
-    return Verdict(False, f"{part}: {before} before, {after} after. {asks[part]}")
+    says = "They grow with the tokens in a batch, whatever is trained."
+    part = mine.strip().lower()
+    return Verdict(part == "activations", asks.get(part, says))

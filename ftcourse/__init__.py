@@ -2,6 +2,7 @@
 
 ground     errors       the one error, in three parts: what must hold, what we got, what to do
            resources    where the course's own model, data and lessons lie
+           source       the package's own source, shown in a lesson
 
 nouns      hardware     cards as facts, the machine at hand, its number format and the reason
            shape        ModelShape: the numbers of a model that decide its bytes

@@ -12,9 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
-from ftcourse.chat import Example, Message, encode_dialogue
+from ftcourse.chat import IGNORED, Example, Message, encode_dialogue
 from ftcourse.errors import CourseError
 from ftcourse.resources import course_path
 
@@ -102,3 +105,14 @@ def encode(
             stacklevel=2,
         )
     return kept
+
+
+def pad_batch(examples: Sequence[dict[str, list[int]]]) -> dict[str, Tensor]:
+    """Return examples as ``input_ids`` and ``labels`` of shape (batch, longest), padded right.
+
+    There is no attention mask, and none is needed: a causal model never looks to the right, where
+    the padding stands, and the loss ignores it. So attention can take its fast path.
+    """
+    rows = {name: [torch.tensor(e[name]) for e in examples] for name in ("input_ids", "labels")}
+    padding = {"input_ids": 0, "labels": IGNORED}
+    return {n: pad_sequence(rows[n], batch_first=True, padding_value=padding[n]) for n in rows}

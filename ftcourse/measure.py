@@ -86,7 +86,8 @@ class LiveBytes(TorchDispatchMode):
 class MemoryMeter(TrainerCallback):
     """Measures one step of a run: give it to ``finetune`` as a callback, then read ``breakdown``.
 
-    It measures the second step, because the optimizer makes its states in the first.
+    It measures the second step, because the optimizer makes its states in the first. ``length`` is
+    that of the batch, which is padded to its longest sequence, in tokens.
     """
 
     def __init__(self, step: int = 2) -> None:
@@ -94,6 +95,7 @@ class MemoryMeter(TrainerCallback):
         self.step = step
         self.breakdown: MemoryBreakdown | None = None
         self.timeline: list[dict[str, int]] = []
+        self.length = 0
 
     def on_step_begin(self, args, state, control, model, optimizer, **_):
         """Count what lives already and follow the rest."""
@@ -109,9 +111,13 @@ class MemoryMeter(TrainerCallback):
             for p in model.parameters()
             if p.requires_grad
         ]
+        self._hooks.append(model.register_forward_pre_hook(self._note_length, with_kwargs=True))
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
         self._live.__enter__()
+
+    def _note_length(self, model, args, inputs):
+        self.length = max(self.length, inputs["input_ids"].shape[1])
 
     def on_pre_optimizer_step(self, args, state, control, **_):
         """From here on, what is made is the optimizer's scratch memory."""
@@ -181,7 +187,7 @@ def measure_memory(config: FinetuneConfig) -> MemoryBreakdown:
         config = replace(config, max_steps=2)
         model = attach_adapter(load_base(config), config)
         examples = _random_examples(config, model.config.vocab_size)
-        train(make_trainer(config, model, examples, Path(folder), callbacks=[meter]), config)
+        train(make_trainer(config, model, examples, Path(folder), [meter]), config)
     return meter.breakdown
 
 

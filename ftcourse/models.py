@@ -27,20 +27,15 @@ from ftcourse.shape import model_not_found, named_shapes
 
 @contextmanager
 def libraries_quiet() -> Iterator[None]:
-    """Silence what the libraries say of each other's coming changes; a learner cannot act on it.
-
-    Downloads still show their progress.
-    """
+    """Silence what the libraries say of each other's coming changes; a learner cannot act on it."""
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=FutureWarning)
         try:
             yield
         finally:
             transformers_logging.set_verbosity(verbosity)
-            transformers_logging.enable_progress_bar()
 
 
 def locate(model: str) -> str:

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 from transformers import (
-    DataCollatorForSeq2Seq,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     PrinterCallback,
@@ -20,9 +19,9 @@ from transformers import (
     set_seed,
 )
 
-from ftcourse.chat import IGNORED, Example
+from ftcourse.chat import Example
 from ftcourse.config import FinetuneConfig
-from ftcourse.data import Record, encode
+from ftcourse.data import Record, encode, pad_batch
 from ftcourse.fit import does_not_fit
 from ftcourse.hardware import Card, detect
 from ftcourse.loss import use_chunked_loss
@@ -86,7 +85,7 @@ def finetune(
             set_seed(config.seed)
             model = attach_adapter(load_base(config), config)
             write_run(folder, run)
-            trainer = make_trainer(config, model, examples, folder, tokenizer, callbacks)
+            trainer = make_trainer(config, model, examples, folder, callbacks)
             run |= train(trainer, config, last_checkpoint(folder))
             model.save_pretrained(folder)
             tokenizer.save_pretrained(folder)
@@ -120,20 +119,16 @@ def make_trainer(
     model: PreTrainedModel,
     examples: Sequence[Example],
     folder: Path,
-    tokenizer: PreTrainedTokenizerBase | None = None,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> Trainer:
-    """Return the transformers Trainer of a run, with every choice of the config handed over.
-
-    Examples of different lengths need the tokenizer, which pads them.
-    """
+    """Return the transformers Trainer of a run, with every choice of the config handed over."""
     if config.loss == "chunked":
         use_chunked_loss(model if config.method == "full" else model.get_base_model())
     trainer = Trainer(
         model=model,
         args=training_arguments(config, folder, detect()),
         train_dataset=[asdict(example) for example in examples],
-        data_collator=tokenizer and DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=IGNORED),
+        data_collator=pad_batch,
         callbacks=[*callbacks, ProgressBar()],
     )
     trainer.remove_callback(PrinterCallback)

@@ -1,9 +1,11 @@
 import warnings
+from dataclasses import asdict
 
 import pytest
+import torch
 
 from ftcourse.chat import IGNORED, encode_dialogue, encode_prompt, supervised_text
-from ftcourse.data import encode, load_dialogues, read_records, to_messages
+from ftcourse.data import encode, load_dialogues, pad_batch, read_records, to_messages
 from ftcourse.errors import CourseError
 from ftcourse.models import load_tokenizer
 
@@ -108,3 +110,21 @@ def test_every_dialogue_of_the_course_can_be_encoded_whole(split, tokenizer):
         examples = encode(records, tokenizer, 256)
     assert len(examples) == len(records) > 100
     assert supervised_text(examples[0], tokenizer) == records[0]["completion"] + "<|end|>"
+
+
+def test_padding_without_a_mask_changes_no_loss_and_no_gradient(tokenizer):
+    from ftcourse.config import FinetuneConfig
+    from ftcourse.models import load_base
+
+    model = load_base(FinetuneConfig(method="full"))
+    examples = encode(load_dialogues("train")[:4], tokenizer, 160)
+    batch = pad_batch([asdict(example) for example in examples])
+    lengths = torch.tensor([len(example.input_ids) for example in examples])
+    mask = (torch.arange(batch["input_ids"].shape[1]) < lengths[:, None]).long()
+    assert mask.min() == 0
+    results = []
+    for extra in ({}, {"attention_mask": mask}):
+        loss = model(**batch, **extra).loss
+        results.append((loss, *torch.autograd.grad(loss, list(model.parameters()))))
+    for without, with_mask in zip(*results, strict=True):
+        torch.testing.assert_close(without, with_mask)

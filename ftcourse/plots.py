@@ -73,8 +73,9 @@ def plot_memory(
     unit = GIB if end >= GIB else MIB
     ax = ax or _new_axes(1 + 0.6 * len(bars), left=0.2 + max(map(_width, names)) / 72)
     ax.set(xlim=(0, 1.2 * end / unit), ylim=(len(bars) - 0.5, -0.5 if capacity is None else -1))
-    named = {part for row, bar in enumerate(bars) for part in _draw_parts(ax, row, bar, unit)}
+    named = set()
     for row, bar in enumerate(bars):
+        named |= _draw_parts(ax, row, bar, (capacity or 0) / unit, unit)
         _draw_total(ax, row, bar.allocated, capacity, unit)
     if capacity is not None:
         _draw_capacity(ax, capacity, unit, far)
@@ -156,19 +157,32 @@ def _unit_name(unit: int) -> str:
     return "GiB" if unit == GIB else "MiB"
 
 
-def _draw_parts(ax: Axes, row: int, bar: MemoryBreakdown, unit: int) -> set[str]:
+def _draw_parts(ax: Axes, row: int, bar: MemoryBreakdown, capacity: float, unit: int) -> set[str]:
     """Draw one stacked bar and return the parts that had room for their name."""
     named, left = set(), 0.0
     for part, size in bar.parts.items():
-        width, number = size / unit, f"{size / unit:.2f}"
-        ax.barh(row, width, 0.8, left, color=COLORS[part], edgecolor="white", linewidth=0.8)
-        label = next((t for t in (f"{part}\n{number}", number) if _fits(ax, t, width)), "")
-        box = {"facecolor": COLORS[part], "edgecolor": "none", "pad": 0.5}
-        place = {"ha": "center", "va": "center", "zorder": 4, "bbox": box if label else None}
-        ax.text(left + width / 2, row, label, color=INK[part], fontsize=_SMALL, **place)
-        left += width
-        named |= {part} if part in label else set()
+        right = left + size / unit
+        ax.barh(row, size / unit, 0.8, left, color=COLORS[part], edgecolor="white", linewidth=0.8)
+        pieces = [(left, right)]
+        if left < capacity < right:  # the label shall not lie on the line of the capacity
+            pieces = [(left, capacity), (capacity, right)]
+        named |= _label_part(ax, row, part, f"{size / unit:.2f}", max(pieces, key=_length))
+        left = right
     return named
+
+
+def _length(piece: tuple[float, float]) -> float:
+    return piece[1] - piece[0]
+
+
+def _label_part(ax: Axes, row: int, part: str, number: str, piece: tuple[float, float]) -> set[str]:
+    """Write name and number into a piece of a bar, or the number alone, if there is room."""
+    label = next((t for t in (f"{part}\n{number}", number) if _fits(ax, t, _length(piece))), None)
+    if label:
+        box = {"facecolor": COLORS[part], "edgecolor": "none", "pad": 0.5}
+        place = {"ha": "center", "va": "center", "zorder": 4, "bbox": box}
+        ax.text(sum(piece) / 2, row, label, color=INK[part], fontsize=_SMALL, **place)
+    return {part} if label and label != number else set()
 
 
 def _fits(ax: Axes, text: str, width: float) -> bool:
@@ -207,7 +221,7 @@ def _draw_legend(ax: Axes, bars: Sequence[MemoryBreakdown], named: set[str], uni
     labels = {
         part: f"{part} {bars[0].parts[part] / unit:.2f}" if len(bars) == 1 else part
         for part in PARTS
-        if part not in named and any(bar.parts[part] for bar in bars)
+        if part not in named
     }
     if labels:
         handles = [Patch(color=COLORS[part], label=label) for part, label in labels.items()]

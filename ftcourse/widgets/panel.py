@@ -69,7 +69,7 @@ def _attempt(draw: Draw, values: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _paragraph(text: str) -> str:
-    return f'<p class="ft-text" style="white-space: pre-wrap">{escape(text)}</p>'
+    return f'<p class="ft-text" style="white-space: pre-wrap; font-weight: bold">{escape(text)}</p>'
 
 
 def _image(picture: Figure | Axes, alt: str) -> str:

@@ -131,6 +131,7 @@ def test_memory_panel_sees_what_does_not_fit():
         ("batch_size", 1),
         ("max_length", 128),
         ("gradient_checkpointing", False),
+        ("loss", "chunked"),
     ],
 )
 def test_every_control_of_the_memory_panel_changes_the_answer(name, value):

@@ -56,14 +56,14 @@ def verdict(breakdown: MemoryBreakdown, card: str, capacity: int) -> str:
 def _controls(model: str, cards: list[str], card: str) -> dict[str, ipywidgets.Widget]:
     """Return the controls, each named after the field of FinetuneConfig that it sets."""
     start = vars(FinetuneConfig(model=model)) | {"card": card}
+    models = dict.fromkeys([model, "embedded", *named_shapes()])  # the first may be a Hub id
     menus = {
-        "model": list(
-            dict.fromkeys([model, "embedded", *named_shapes()])
-        ),  # also a folder or a Hub id
+        "model": list(models),
         "card": cards,
         "method": ["full", "lora", "qlora"],
         "bits": [4, 8],
         "dtype": ["auto", "float32", "float16", "bfloat16"],
+        "loss": ["full", "chunked"],
     }
     sliders = {
         "rank": [2**k for k in range(2, 9)],

@@ -7,6 +7,7 @@ ground     errors       the one error, in three parts: what must hold, what we g
 nouns      hardware     cards as facts, the machine at hand, its number format and the reason
            shape        ModelShape: the numbers of a model that decide its bytes
            config       FinetuneConfig: the choices of a run
+           step         one training step, with the widths in bytes that follow from its choices
            parameters   the bytes that stay: weights, gradients, optimizer states
            activations  the bytes that come and go: what a layer keeps, and the logits
            memory       MemoryBreakdown, and predict_memory: the peak of a step by arithmetic

@@ -1,90 +1,133 @@
 """The bytes that come and go in a step: what a layer keeps for its backward pass, and the logits.
 
-Sizes are bytes for one token unless a name says otherwise. Each term is a tensor that autograd
-saves in transformers' Llama code; ``measure_memory`` shows them alive.
+Each term is a tensor that autograd saves in transformers' Llama code; ``measure_memory`` shows them
+alive. Sizes are bytes for one token where a docstring says so, else for the whole batch.
 """
 
-from ftcourse.config import LOSS_CHUNK, FinetuneConfig, adapted_modules
-from ftcourse.hardware import Card
-from ftcourse.parameters import BYTES, adapter_sizes
-from ftcourse.shape import ModelShape
+from ftcourse.config import LOSS_CHUNK
+from ftcourse.parameters import adapter_sizes, linear_parameters
+from ftcourse.step import BYTES, Step
 
 
-def layer_activations(config: FinetuneConfig, shape: ModelShape, card: Card) -> int:
+def layer_activations(step: Step) -> int:
     """Return the bytes for a token that one layer keeps from its forward to its backward pass."""
-    width = BYTES[config.dtype_on(card)]
-    return (
-        _norms(config, shape, width)
-        + _inputs(config, shape, width, card)
-        + _attention(config, shape, width)
-        + 3 * shape.intermediate_size * width  # gate, up, silu(gate)
-    )
+    return _attention_half(step) + _mlp_half(step)
 
 
-def _norms(config: FinetuneConfig, shape: ModelShape, width: int) -> int:
-    """Return what two RMS norms keep: their input in fp32, one factor; if trained, the quotient."""
-    quotient = shape.hidden_size * width if config.method == "full" else 0
-    return 2 * (4 * shape.hidden_size + 4 + quotient)
+def _attention_half(step: Step) -> int:
+    return _norm(step) + _inputs(step, "q_proj", "k_proj", "v_proj", "o_proj") + _attention(step)
 
 
-def _inputs(config: FinetuneConfig, shape: ModelShape, width: int, card: Card) -> int:
+def _mlp_half(step: Step) -> int:
+    inputs = _inputs(step, "gate_proj", "up_proj", "down_proj")
+    return _norm(step) + inputs + 3 * middle(step)  # gate, up, silu(gate)
+
+
+def middle(step: Step) -> int:
+    """Return the bytes for a token of one tensor of the intermediate size.
+
+    bitsandbytes' 4-bit layers give their result in the format of their input.
+    """
+    width = step.stream if step.config.method == "qlora" else step.width
+    return step.shape.intermediate_size * width
+
+
+def _norm(step: Step) -> int:
+    """Return what an RMS norm keeps: its input in fp32, one factor; if trained, the quotient."""
+    quotient = step.shape.hidden_size * step.stream if step.full else 0
+    return 4 * step.shape.hidden_size + 4 + quotient
+
+
+def _inputs(step: Step, *names: str) -> int:
     """Return the inputs that linear modules keep, because a trained weight's gradient needs them.
 
-    A frozen module keeps nothing. Modules with the same input share it, unless peft copies it.
+    A frozen module keeps nothing. Modules with the same input share it, unless each copies it.
     """
-    if config.method == "full":
-        return (2 * shape.hidden_size + shape.intermediate_size) * width
-    chosen = adapted_modules(config, shape.linears)
-    source = dict(zip(shape.linears, ("x", "x", "x", "attention", "y", "y", "middle"), strict=True))
-    shared = {source[name]: shape.linears[name][0] for name in chosen}
-    shared.pop("attention", None)  # kept by the attention itself
-    copied = sum(shape.linears[name][0] for name in chosen)
-    inputs = copied if adapter_copies_input(config, card) else sum(shared.values())
-    return (inputs + config.rank * len(chosen)) * width  # and the output of each A
+    linears = step.shape.linears
+    chosen = [name for name in names if step.full or name in step.adapted]
+    if step.copies_inputs:
+        inputs = sum(linears[name][0] for name in chosen)
+    else:  # the input of o_proj is kept by the attention itself
+        sources = {
+            name[0] if name[0] == "d" else "x": linears[name][0]
+            for name in chosen
+            if name != "o_proj"
+        }
+        inputs = sum(sources.values())
+    inner = 0 if step.full else step.config.rank * len(chosen)  # the output of each A
+    return (inputs + inner) * step.width
 
 
-def adapter_copies_input(config: FinetuneConfig, card: Card) -> bool:
-    """Whether each adapter makes its own copy of its input.
+def _attention(step: Step) -> int:
+    """Return what attention keeps: queries, keys, values, its output, and row sums or scores.
 
-    peft casts the input to the adapter's format, and autocast casts it back. Its 4-bit layers skip
-    the first cast under autocast, but only see the autocast of a GPU.
+    Eager attention repeats keys and values for each head. So does PyTorch's own before compute
+    capability 8.0, where its flash kernel does not run.
     """
-    if config.method == "full" or config.adapter_dtype == config.dtype_on(card):
-        return False
-    return config.method == "lora" or card.device == "cpu"
-
-
-def _attention(config: FinetuneConfig, shape: ModelShape, width: int) -> int:
-    """Return what attention keeps: queries, keys, values, its output, and row sums or scores."""
-    heads = shape.num_attention_heads
+    shape, capability = step.shape, step.card.capability
+    heads, width = shape.num_attention_heads, step.width
     queries, keys = heads * shape.head_dim, shape.num_key_value_heads * shape.head_dim
     normalized = (queries + keys) * 4 if shape.qk_norm else 0
-    if config.attention == "eager":  # keys and values repeated; softmax in fp32, and cast back
-        scores = 4 if width == 4 else 4 + width
-        return 4 * queries * width + heads * config.max_length * scores + normalized
+    if step.config.attention == "eager":
+        output = queries * ("o_proj" in step.adapted or step.full) * (not step.copies_inputs)
+        scores = heads * step.config.max_length * _scores(step)
+        return (3 * queries + output) * width + scores + normalized
+    keys = queries if capability and capability < (8, 0) else keys
     return (2 * queries + 2 * keys) * width + 4 * heads + normalized
 
 
-def logits_bytes(config: FinetuneConfig, shape: ModelShape) -> int:
-    """Return the bytes of the logits hump, for the whole batch, at the start of the backward pass.
+def _scores(step: Step) -> int:
+    """Return the bytes of a score that eager attention keeps: softmax in fp32, and cast back."""
+    return 4 if step.width == 4 else 4 + step.width
+
+
+def widest(step: Step) -> tuple[int, int]:
+    """Return what a layer's backward pass adds at its widest: activations, dequantized weights.
+
+    It begins with the gradient of the intermediate size, three tensors at once, beside the hidden
+    state's gradient; the input of down_proj, if it was kept, is free by then. Where adapters copy
+    16-bit inputs, the end of the forward pass is wider: the input and its copy in fp32, beside the
+    residual, two norms' outputs and the layer's own. Eager attention needs two gradients of the
+    scores in fp32, when the MLP's half of the layer and the values are free again.
+    """
+    hidden, size = step.shape.hidden_size * step.stream, step.shape.intermediate_size
+    kept = size * step.width if step.full or "down_proj" in step.adapted else 0
+    wide = 3 * middle(step) - kept + hidden
+    if step.copies_inputs and not step.keeps_fp32:
+        wide = max(wide, size * (step.width + 4) + 4 * hidden)
+    if step.config.attention == "eager":
+        heads, length = step.shape.num_attention_heads, step.config.max_length
+        scores = heads * (length * (12 - _scores(step)) - step.shape.head_dim * step.width)
+        wide = max(wide, scores + hidden - _mlp_half(step))
+    if step.config.method != "qlora" or step.config.bits == 8:
+        return step.tokens * wide, 0
+    largest = step.width * max(i * o for i, o in step.shape.linears.values())
+    return step.tokens * wide, max(0, largest - 2 * step.tokens * middle(step))  # gone by then
+
+
+def logits_bytes(step: Step) -> int:
+    """Return the bytes of the logits hump at the start of the backward pass.
 
     Three fp32 tensors of one number for each token and word: the log-probabilities, the loss's
-    gradient with regard to them, and its gradient with regard to the logits.
+    gradient with regard to them, and its gradient with regard to the logits. An fp32 head beside
+    16-bit products is also kept as a 16-bit copy.
     """
-    tokens = config.batch_size * config.max_length
-    if config.loss == "chunked":
-        tokens = min(LOSS_CHUNK, tokens)
-    return 3 * 4 * tokens * shape.vocab_size
+    chunked = step.config.loss == "chunked"
+    tokens = min(LOSS_CHUNK, step.tokens) if chunked else step.tokens
+    head = 2 * step.shape.vocab_size * step.shape.hidden_size if step.keeps_fp32 else 0
+    return 3 * 4 * tokens * step.shape.vocab_size + head
 
 
-def adapter_casts(config: FinetuneConfig, shape: ModelShape, card: Card) -> int:
-    """Return the bytes of the adapter's copies in the format of the arithmetic (autocast)."""
-    width = BYTES[config.dtype_on(card)]
-    if config.method == "full" or BYTES[config.adapter_dtype] == width:
-        return 0
-    return sum(adapter_sizes(config, shape)) * width
+def standing(step: Step) -> int:
+    """Return what stands through the passes: the rotary table, a mask, and copies of weights.
 
-
-def rotary_bytes(config: FinetuneConfig, shape: ModelShape, card: Card) -> int:
-    """Return the bytes of the cosines and sines that turn queries and keys, once for all layers."""
-    return 2 * config.max_length * shape.head_dim * BYTES[config.dtype_on(card)]
+    Autocast keeps a 16-bit copy of each trained fp32 weight that it multiplies with.
+    """
+    config, shape = step.config, step.shape
+    rotary = 2 * config.max_length * shape.head_dim * step.stream
+    masked = config.attention == "eager" and config.gradient_checkpointing
+    mask = step.tokens * config.max_length * step.stream if masked else 0
+    if step.full:
+        return rotary + mask + (2 * linear_parameters(shape) if step.keeps_fp32 else 0)
+    cast = BYTES[config.adapter_dtype] != step.width
+    return rotary + mask + (sum(adapter_sizes(step)) * step.width if cast else 0)

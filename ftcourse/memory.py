@@ -3,24 +3,18 @@
 from dataclasses import dataclass, field
 from functools import partial
 
-from ftcourse.activations import (
-    adapter_casts,
-    adapter_copies_input,
-    layer_activations,
-    logits_bytes,
-    rotary_bytes,
-)
-from ftcourse.config import FinetuneConfig, adapted_modules
+from ftcourse.activations import layer_activations, logits_bytes, standing, widest
+from ftcourse.config import FinetuneConfig
 from ftcourse.hardware import GIB, Card, detect
 from ftcourse.parameters import (
-    BYTES,
+    gradient_bytes,
     linear_parameters,
     optimizer_bytes,
     trained_sizes,
-    trained_width,
     weight_bytes,
 )
-from ftcourse.shape import ModelShape, load_shape
+from ftcourse.shape import load_shape
+from ftcourse.step import Step
 
 PARTS = ("weights", "gradients", "optimizer", "activations", "overhead")
 
@@ -97,102 +91,73 @@ def predict_memory(config: FinetuneConfig, card: Card | None = None) -> MemoryBr
 
     Without a card, for the device that is there. Takes milliseconds and loads no model.
     """
-    card = card or detect()
-    shape = load_shape(config.model)
-    return max(step_moments(config, shape, card), key=lambda moment: moment.allocated)
+    step = Step(config, load_shape(config.model), card or detect())
+    return max(step_moments(step), key=lambda moment: moment.allocated)
 
 
-def step_moments(config: FinetuneConfig, shape: ModelShape, card: Card) -> list[MemoryBreakdown]:
+def step_moments(step: Step) -> list[MemoryBreakdown]:
     """Return the breakdown at each moment of a step that can hold the peak, in order of time."""
-    layers, last, first, head = _waiting(config, shape, card)
-    wide, bare = _widest(config, shape, card)
-    early, late, whole = _gradients(config, shape, card)
-    extra = adapter_casts(config, shape, card) + rotary_bytes(config, shape, card)
-    at = partial(_breakdown, config, shape, card)
+    layers, last, first, head = _waiting(step)
+    wide, bare = widest(step)
+    early, late, whole = _gradients(step)
+    extra = standing(step)
+    at = partial(_breakdown, step)
     return [
-        at("the loss", early, layers + head + extra + logits_bytes(config, shape)),
+        at("the loss", early, layers + head + extra + logits_bytes(step)),
         at("the last layer's backward pass", early, last + wide + extra, bare),
         at("the first layer's backward pass", late, first + wide + extra, bare),
-        at("the embedding's backward pass", whole, _tied_gradients(config, shape, card)),
-        at("the optimizer's step", whole, 0, _optimizer_scratch(config, shape, card)),
+        at("the embedding's backward pass", whole, _tied_gradients(step)),
+        at("the optimizer's step", whole, 0, _optimizer_scratch(step)),
     ]
 
 
-def _waiting(config: FinetuneConfig, shape: ModelShape, card: Card) -> tuple[int, int, int, int]:
+def _waiting(step: Step) -> tuple[int, int, int, int]:
     """Return the activations that wait: all layers', at the last, at the first; and the head's.
 
-    With checkpointing the layers' inputs wait, and one layer is computed again. In fp32 that
-    layer's norm keeps its very input; in 16 bits it keeps a copy in fp32.
+    With checkpointing the layers' inputs wait, and one layer is computed again. A norm keeps its
+    very input if that is fp32, and a copy of it in fp32 if it is not.
     """
-    tokens, width = config.batch_size * config.max_length, BYTES[config.dtype_on(card)]
-    one, hidden = layer_activations(config, shape, card) * tokens, tokens * shape.hidden_size
-    full = config.method == "full"
-    head = hidden * (4 + 2 * width * full)  # the last norm: its input in fp32, quotient, output
-    if not config.gradient_checkpointing:
-        embedding = 0 if full else 4 * hidden  # its norm keeps nothing if nothing below is trained
-        every = one * shape.num_hidden_layers - embedding
+    one, hidden = layer_activations(step) * step.tokens, step.tokens * step.shape.hidden_size
+    head = hidden * (4 + 2 * step.stream * step.full)  # the last norm: input, quotient, output
+    layers = step.shape.num_hidden_layers
+    if not step.config.gradient_checkpointing:
+        embedding = 0 if step.full else 4 * hidden  # its norm: nothing below it is trained
+        every = one * layers - embedding
         return every, every, one, head
-    inputs = hidden * width * shape.num_hidden_layers
-    shared = hidden * width if width == 4 else 0
-    return inputs, inputs + one - shared, hidden * width + one - shared, head
+    inputs, own = hidden * step.stream, hidden * step.stream if step.stream == 4 else 0
+    return inputs * layers, inputs * layers + one - own, inputs + one - own, head
 
 
-def _widest(config: FinetuneConfig, shape: ModelShape, card: Card) -> tuple[int, int]:
-    """Return what a layer's backward pass adds at its widest: activations, dequantized weights.
-
-    It begins with the gradient of the intermediate size, three tensors at once, beside the hidden
-    state's gradient; if down_proj is trained or adapted, its input is free by then. Where adapters
-    copy their inputs, the end of the forward pass is wider: the input and its copy in fp32, beside
-    the residual, two norms' outputs and the layer's own.
-    """
-    tokens, width = config.batch_size * config.max_length, BYTES[config.dtype_on(card)]
-    hidden, middle = shape.hidden_size * width, shape.intermediate_size
-    freed = config.method == "full" or "down_proj" in adapted_modules(config, shape.linears)
-    wide = tokens * ((3 - freed) * middle * width + hidden)
-    if adapter_copies_input(config, card):
-        wide = max(wide, tokens * (middle * (width + 4) + 4 * hidden))
-    if config.method != "qlora" or config.bits == 8:
-        return wide, 0
-    largest = width * max(inputs * outputs for inputs, outputs in shape.linears.values())
-    return wide, max(0, largest - 2 * tokens * middle * width)  # it is gone when that is widest
-
-
-def _gradients(config: FinetuneConfig, shape: ModelShape, card: Card) -> tuple[int, int, int]:
+def _gradients(step: Step) -> tuple[int, int, int]:
     """Return the bytes of gradients at the loss, at the first layer's backward pass, and at last.
 
     The first layer's are still to come, but for its last module's; so is the embedding's.
     """
-    whole = sum(trained_sizes(config, shape)) * trained_width(config, card)
-    if config.gradient_accumulation_steps > 1:
+    whole, shape = gradient_bytes(step), step.shape
+    if step.config.gradient_accumulation_steps > 1:
         return whole, whole, whole
-    if config.method != "full":
+    if not step.full:
         return 0, whole - whole // shape.num_hidden_layers, whole
     inputs, outputs = shape.linears["down_proj"]
     layer = linear_parameters(shape) // shape.num_hidden_layers - inputs * outputs
     embedding = 0 if shape.tie_word_embeddings else shape.vocab_size * shape.hidden_size
-    return 0, whole - (layer + embedding) * trained_width(config, card), whole
+    return 0, whole - (layer + embedding) * step.trained_width, whole
 
 
 def _breakdown(
-    config: FinetuneConfig,
-    shape: ModelShape,
-    card: Card,
-    moment: str,
-    gradients: int,
-    activations: int,
-    overhead: int = 0,
+    step: Step, moment: str, gradients: int, activations: int, overhead: int = 0
 ) -> MemoryBreakdown:
-    batch = 3 * 8 * config.batch_size * config.max_length  # token ids, labels, mask: int64
-    workspace = CUBLAS_WORKSPACE if card.device == "cuda" else 0
+    batch = 3 * 8 * step.tokens  # token ids, labels, shifted labels: int64
+    workspace = CUBLAS_WORKSPACE if step.card.device == "cuda" else 0
     return MemoryBreakdown(
-        weight_bytes(config, shape, card),
+        weight_bytes(step),
         gradients,
-        optimizer_bytes(config, shape, card),
+        optimizer_bytes(step),
         activations,
         overhead + batch + workspace,
         source="predicted",
         moment=moment,
-        device=card.name,
+        device=step.card.name,
     )
 
 
@@ -200,26 +165,27 @@ CUBLAS_WORKSPACE = 8_519_680
 """Bytes that cuBLAS takes for its scratch on a card before Hopper (torch, CUDAContext)."""
 
 
-def _tied_gradients(config: FinetuneConfig, shape: ModelShape, card: Card) -> int:
+def _tied_gradients(step: Step) -> int:
     """Return what a tied embedding adds: as head and as input it gets a gradient, then their sum.
 
     The sum is the one that stays; it is counted with the gradients.
     """
-    if config.method != "full" or not shape.tie_word_embeddings:
+    if not step.full or not step.shape.tie_word_embeddings:
         return 0
-    return 2 * shape.vocab_size * shape.hidden_size * trained_width(config, card)
+    return 2 * step.shape.vocab_size * step.shape.hidden_size * step.trained_width
 
 
-def _optimizer_scratch(config: FinetuneConfig, shape: ModelShape, card: Card) -> int:
+def _optimizer_scratch(step: Step) -> int:
     """Return the bytes that the optimizer needs for a moment.
 
     On a GPU plain AdamW updates all parameters at once (foreach), which takes a copy of them; else
     one after another: two copies of the one at hand, beside one left of the one before. A fused
     kernel takes nothing.
     """
-    if config.optimizer not in ("adamw_torch", "adafactor"):
+    if step.config.optimizer not in ("adamw_torch", "adafactor"):
         return 0
-    sizes, width = trained_sizes(config, shape), trained_width(config, card)
-    if config.optimizer == "adamw_torch" and card.device == "cuda":
-        return sum(sizes) * width
-    return width * max(2 * max(sizes), 3 * max(n for n in sizes if sizes.count(n) > 1))
+    sizes = trained_sizes(step)
+    if step.config.optimizer == "adamw_torch" and step.card.device == "cuda":
+        return gradient_bytes(step)
+    largest = max(2 * max(sizes), 3 * max(n for n in sizes if sizes.count(n) > 1))
+    return largest * step.trained_width

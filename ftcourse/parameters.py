@@ -2,11 +2,9 @@
 
 from math import ceil
 
-from ftcourse.config import FinetuneConfig, adapted_modules
-from ftcourse.hardware import Card
+from ftcourse.config import FinetuneConfig
 from ftcourse.shape import ModelShape
-
-BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+from ftcourse.step import BYTES, Step
 
 
 def linear_parameters(shape: ModelShape) -> int:
@@ -51,65 +49,67 @@ def quantized_bytes(size: int, outputs: int, config: FinetuneConfig) -> int:
     return ceil(size / 2) + constants + 4 * 16
 
 
-def weight_bytes(config: FinetuneConfig, shape: ModelShape, card: Card) -> int:
+def weight_bytes(step: Step) -> int:
     """Return the bytes of the base model's weights and of the adapter's."""
-    dtype = config.dtype_on(card)
-    if config.method == "full":
-        width = 4 if dtype == "float16" else BYTES[dtype]  # fp16 gradients cannot be unscaled
-        return parameter_count(shape) * width
-    rest = sum(unquantized_sizes(shape)) * (4 if config.upcast else BYTES[dtype])
-    adapter = sum(adapter_sizes(config, shape)) * BYTES[config.adapter_dtype]
-    if config.method == "lora":
-        return rest + linear_parameters(shape) * BYTES[dtype] + adapter
-    layer = sum(quantized_bytes(i * o, o, config) for i, o in shape.linears.values())
-    return rest + shape.num_hidden_layers * layer + adapter
+    if step.full:
+        return parameter_count(step.shape) * step.stream
+    rest = sum(unquantized_sizes(step.shape)) * step.stream
+    adapter = sum(adapter_sizes(step)) * BYTES[step.config.adapter_dtype]
+    if step.config.method == "lora":
+        return rest + linear_parameters(step.shape) * step.width + adapter
+    layer = sum(quantized_bytes(i * o, o, step.config) for i, o in step.shape.linears.values())
+    return rest + step.shape.num_hidden_layers * layer + adapter
 
 
-def adapter_sizes(config: FinetuneConfig, shape: ModelShape) -> list[int]:
+def adapter_sizes(step: Step) -> list[int]:
     """Return the size of each adapter matrix: rank x inputs for A, outputs x rank for B."""
-    chosen = [shape.linears[name] for name in adapted_modules(config, shape.linears)]
-    return [config.rank * side for pair in chosen for side in pair] * shape.num_hidden_layers
+    chosen = [step.shape.linears[name] for name in step.adapted]
+    return [
+        step.config.rank * side for pair in chosen for side in pair
+    ] * step.shape.num_hidden_layers
 
 
-def trained_sizes(config: FinetuneConfig, shape: ModelShape) -> list[int]:
+def trained_sizes(step: Step) -> list[int]:
     """Return the size of each parameter that is trained."""
-    if config.method != "full":
-        return adapter_sizes(config, shape)
-    linears = [i * o for i, o in shape.linears.values()] * shape.num_hidden_layers
-    return linears + unquantized_sizes(shape)
+    if not step.full:
+        return adapter_sizes(step)
+    linears = [i * o for i, o in step.shape.linears.values()] * step.shape.num_hidden_layers
+    return linears + unquantized_sizes(step.shape)
 
 
-def trained_width(config: FinetuneConfig, card: Card) -> int:
-    """Return the bytes of one trained number, and so of its gradient."""
-    if config.method != "full":
-        return BYTES[config.adapter_dtype]
-    return 4 if config.dtype_on(card) == "float16" else BYTES[config.dtype_on(card)]
+def gradient_bytes(step: Step) -> int:
+    """Return the bytes of the gradients when all are there: one number for each trained one."""
+    return sum(trained_sizes(step)) * step.trained_width
 
 
-def optimizer_bytes(config: FinetuneConfig, shape: ModelShape, card: Card) -> int:
+def optimizer_bytes(step: Step) -> int:
     """Return the bytes of the optimizer's states.
 
     AdamW keeps two numbers for each parameter, in the parameter's own format. bitsandbytes keeps a
     byte for each of the two and an fp32 constant for each 256, or 32 bits below 4,096 numbers.
     """
-    sizes, width = trained_sizes(config, shape), trained_width(config, card)
-    if config.optimizer == "sgd":
+    sizes, optimizer = trained_sizes(step), step.config.optimizer
+    if optimizer == "sgd":
         return 0
-    if config.optimizer == "paged_adamw_32bit":
+    if optimizer == "paged_adamw_32bit":
         return 8 * sum(sizes)
-    if config.optimizer in ("adamw_8bit", "paged_adamw_8bit"):
+    if optimizer in ("adamw_8bit", "paged_adamw_8bit"):
         tables = 2 * 4 * 256  # the levels of the two states, shared by all parameters
         return tables + sum(2 * n + 8 * ceil(n / 256) if n >= 4096 else 8 * n for n in sizes)
-    if config.optimizer == "adafactor":
-        return 4 * sum(_factored_sizes(config, shape)) + 4 * len(sizes)  # and its mean square
-    return sum(2 * n * width + 4 for n in sizes)  # and an fp32 step count for each
+    if optimizer == "adafactor":
+        return 4 * sum(_factored_sizes(step)) + 4 * len(sizes)  # and its mean square
+    return sum(2 * n * step.trained_width + 4 for n in sizes)  # and an fp32 step count for each
 
 
-def _factored_sizes(config: FinetuneConfig, shape: ModelShape) -> list[int]:
+def _factored_sizes(step: Step) -> list[int]:
     """Return Adafactor's state sizes: a row and a column for a matrix (Adafactor, section 3)."""
-    if config.method != "full":
-        chosen = [shape.linears[name] for name in adapted_modules(config, shape.linears)]
-        return [config.rank * 2 + i + o for i, o in chosen] * shape.num_hidden_layers
-    linears = [i + o for i, o in shape.linears.values()] * shape.num_hidden_layers
+    layers, shape = step.shape.num_hidden_layers, step.shape
+    if not step.full:
+        chosen = [shape.linears[name] for name in step.adapted]
+        return [step.config.rank * 2 + i + o for i, o in chosen] * layers
     tables = [shape.vocab_size + shape.hidden_size] * (1 if shape.tie_word_embeddings else 2)
-    return linears + tables + unquantized_sizes(shape)[len(tables) :]
+    return (
+        [i + o for i, o in shape.linears.values()] * layers
+        + tables
+        + unquantized_sizes(shape)[len(tables) :]
+    )

@@ -19,6 +19,7 @@ from ftcourse.parameters import (
     trained_sizes,
 )
 from ftcourse.shape import ModelShape, load_shape, named_shapes
+from ftcourse.step import Step
 
 T4 = CARDS["T4"]
 
@@ -88,13 +89,13 @@ def test_double_quantization_saves_0_373_bits_a_weight_and_not_half_a_bit():
 def test_the_adapter_has_rank_times_inputs_and_outputs():
     shape = ModelShape.named("llama-3.1-8b")
     config = FinetuneConfig(model="llama-3.1-8b", rank=8, target_modules=("q_proj", "v_proj"))
-    assert sum(adapter_sizes(config, shape)) == 32 * 8 * (4096 + 4096 + 4096 + 1024)
+    assert sum(adapter_sizes(Step(config, shape, T4))) == 32 * 8 * (4096 + 4096 + 4096 + 1024)
 
 
 def test_a_full_fine_tune_trains_every_parameter():
     shape = ModelShape.named("qwen2.5-0.5b")
-    sizes = trained_sizes(FinetuneConfig(model="qwen2.5-0.5b", method="full"), shape)
-    assert sum(sizes) == parameter_count(shape)
+    step = Step(FinetuneConfig(model="qwen2.5-0.5b", method="full"), shape, T4)
+    assert sum(trained_sizes(step)) == parameter_count(shape)
 
 
 # --- predicted against measured ---------------------------------------------------------------
@@ -120,7 +121,19 @@ RUNS = {
     "qlora, single quantization": {"double_quant": False},
     "qlora, 8 bits": {"bits": 8, "gradient_checkpointing": False},
     "qlora, bf16": {"dtype": "bfloat16", "gradient_checkpointing": False},
-    "qlora, rank above nothing": {"rank": 4},
+    "qlora, upcast": {"upcast": True, "dtype": "bfloat16"},
+    "qlora, upcast, no checkpointing": {
+        "upcast": True,
+        "dtype": "bfloat16",
+        "gradient_checkpointing": False,
+    },
+    "qlora, upcast, attention only": {
+        "upcast": True,
+        "dtype": "bfloat16",
+        "target_modules": ("q_proj", "k_proj", "v_proj", "o_proj"),
+    },
+    "qlora, upcast, eager": {"upcast": True, "dtype": "bfloat16", "attention": "eager"},
+    "qlora, eager": {"attention": "eager", "max_length": 512},
 }
 
 
@@ -193,7 +206,7 @@ def test_totals_that_have_no_basis_are_none():
 
 def test_the_peak_is_the_largest_of_the_named_moments():
     config = FinetuneConfig(model="qwen2.5-0.5b")
-    moments = step_moments(config, ModelShape.named("qwen2.5-0.5b"), T4)
+    moments = step_moments(Step(config, ModelShape.named("qwen2.5-0.5b"), T4))
     names = [moment.moment for moment in moments]
     assert len(set(names)) == 5
     largest = max(moments, key=lambda moment: moment.allocated)

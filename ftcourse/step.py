@@ -1,0 +1,73 @@
+"""One training step: what decides its bytes, in one object that the arithmetic passes around."""
+
+from dataclasses import dataclass
+
+from ftcourse.config import FinetuneConfig, adapted_modules
+from ftcourse.hardware import Card
+from ftcourse.shape import ModelShape
+
+BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+
+
+@dataclass(frozen=True)
+class Step:
+    """A run's choices, a model's shape and a card, with the widths in bytes that follow."""
+
+    config: FinetuneConfig
+    shape: ModelShape
+    card: Card
+
+    @property
+    def tokens(self) -> int:
+        """Tokens in one forward pass."""
+        return self.config.batch_size * self.config.max_length
+
+    @property
+    def full(self) -> bool:
+        """Whether all weights are trained."""
+        return self.config.method == "full"
+
+    @property
+    def adapted(self) -> list[str]:
+        """Names of the linear modules that get an adapter."""
+        return adapted_modules(self.config, self.shape.linears)
+
+    @property
+    def width(self) -> int:
+        """Bytes of a number in matrix products."""
+        return BYTES[self.config.dtype_on(self.card)]
+
+    @property
+    def keeps_fp32(self) -> bool:
+        """Whether weights outside the products are fp32 while the products have 16 bits.
+
+        So it is after peft's casts, and in a full fine-tune in float16, whose weights stay fp32
+        because the gradients of float16 weights cannot be unscaled.
+        """
+        fp16 = self.config.dtype_on(self.card) == "float16"
+        return self.width == 2 and (self.config.upcast or (self.full and fp16))
+
+    @property
+    def stream(self) -> int:
+        """Bytes of a number of the hidden state on its way from layer to layer."""
+        return 4 if self.keeps_fp32 else self.width
+
+    @property
+    def trained_width(self) -> int:
+        """Bytes of one trained number, and so of its gradient."""
+        return self.stream if self.full else BYTES[self.config.adapter_dtype]
+
+    @property
+    def copies_inputs(self) -> bool:
+        """Whether each adapter makes its own 16-bit copy of its input.
+
+        peft casts the input to the adapter's format, and autocast casts it back. Its 4-bit layers
+        skip the first cast under autocast, but see only the autocast of a GPU.
+        """
+        if (
+            self.full
+            or self.width == 4
+            or self.config.adapter_dtype == self.config.dtype_on(self.card)
+        ):
+            return self.keeps_fp32
+        return self.keeps_fp32 or self.config.method == "lora" or self.card.device == "cpu"

@@ -158,6 +158,7 @@ class Lab:
             f"--IdentityProvider.token={self.token}",
             f"--ServerApp.open_browser={self.browser}",
             f"--LabApp.default_url=/lab/tree/{FIRST_LESSON}",
+            "--KernelManager.transport_encryption=auto",  # else each kernel warns that it is off
             "--LabApp.news_url=None",  # no look at the network, and no question about it
             "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
             "--Application.log_level=WARN",

@@ -161,7 +161,7 @@ class Lab:
             "--KernelManager.transport_encryption=auto",  # else each kernel warns that it is off
             "--LabApp.news_url=None",  # no look at the network, and no question about it
             "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
-            "--Application.log_level=WARN",
+            "--Application.log_level=ERROR",  # what a learner cannot mend need not be read
         ]
         if hasattr(os, "geteuid") and os.geteuid() == 0:
             # In a container one is often root, and JupyterLab then starts only if told that it may.

@@ -101,8 +101,10 @@ def wait_for(url, server, log):
     pytest.fail(f"ftcourse lab did not answer:\n{log.read_text()}")
 
 
-def test_lesson_00_runs_in_a_browser_and_its_panel_answers(chromium, lab):
-    from playwright.sync_api import expect, sync_playwright
+@pytest.fixture
+def page(chromium):
+    """Open a page of a browser that reaches this machine only; keep a picture of its end."""
+    from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
@@ -110,23 +112,29 @@ def test_lesson_00_runs_in_a_browser_and_its_panel_answers(chromium, lab):
         )
         page = browser.new_page(viewport={"width": 1200, "height": 900})
         page.set_default_timeout(MINUTE)
-        page.goto(lab)
-        page.wait_for_function(READY)
-        page.evaluate(RUN_ALL)
-        page.wait_for_function("window.ftcourseDone", timeout=5 * MINUTE)
-
-        panel = page.locator(".widget-vbox", has=page.locator(".ft-img")).first
-        text, picture = panel.locator(".ft-text"), panel.locator(".ft-img")
-        cells = page.evaluate(CELLS)
-        assert cells
-        assert [cell for cell in cells if cell["errors"] or not cell["run"]] == []
-
-        said, drawn = text.inner_text(), picture.get_attribute("src")
-        panel.locator(".widget-slider .noUi-handle").first.focus()
-        page.keyboard.press("ArrowRight")
-        expect(text).not_to_have_text(said)
-        expect(picture).not_to_have_attribute("src", drawn)
-        assert picture.evaluate(DRAWN)
-        assert picture.get_attribute("alt")
+        yield page
+        PICTURE.parent.mkdir(exist_ok=True)
         page.screenshot(path=PICTURE)
         browser.close()
+
+
+def test_lesson_00_runs_in_a_browser_and_its_panel_answers(page, lab):
+    from playwright.sync_api import expect
+
+    page.goto(lab)
+    page.wait_for_function(READY)
+    page.evaluate(RUN_ALL)
+    page.wait_for_function("window.ftcourseDone", timeout=5 * MINUTE)
+    cells = page.evaluate(CELLS)
+    assert cells
+    assert [cell for cell in cells if cell["errors"] or not cell["run"]] == []
+
+    panel = page.locator(".widget-vbox", has=page.locator(".ft-img")).first
+    text, picture = panel.locator(".ft-text"), panel.locator(".ft-img")
+    said, drawn = text.inner_text(), picture.get_attribute("src")
+    panel.locator(".widget-slider .noUi-handle").first.focus()
+    page.keyboard.press("ArrowRight")
+    expect(text).not_to_have_text(said)
+    expect(picture).not_to_have_attribute("src", drawn)
+    assert picture.evaluate(DRAWN)
+    assert picture.get_attribute("alt")

@@ -154,7 +154,7 @@ def _run_finetune(options: argparse.Namespace) -> int:
         found |= {"config": asdict(config), "history": result.history}
         print(json.dumps(found, indent=2))
     else:
-        print(result)
+        print(f"{result}\nsaved in {result.output_dir}")
     return 0
 
 

@@ -51,12 +51,12 @@ class FinetuneResult:
     """Seconds of the training call that finished the run."""
 
     def __repr__(self) -> str:
-        """Say what was trained, for how long, and where it lies."""
+        """Say what was trained, for how long, and what became of the loss."""
         first, last = self.history[0]["loss"], self.history[-1]["loss"]
         return (
             f"{self.config.method}: {self.trained_parameters:,} parameters trained for "
             f"{self.config.max_steps} steps in {self.seconds:.0f} s, "
-            f"training loss {first:.2f} -> {last:.2f}\nsaved in {self.output_dir}"
+            f"training loss {first:.2f} -> {last:.2f}"
         )
 
 

@@ -60,7 +60,7 @@ def chromium():
 
 
 @pytest.fixture
-def lab(tmp_path):
+def lab(chromium, tmp_path):
     """Start ``ftcourse lab`` on a folder of its own and return the lesson's address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -118,7 +118,7 @@ def page(chromium):
         browser.close()
 
 
-def test_lesson_00_runs_in_a_browser_and_its_panel_answers(page, lab):
+def test_lesson_00_runs_in_a_browser_and_its_panel_answers(lab, page):
     from playwright.sync_api import expect
 
     page.goto(lab)

@@ -38,9 +38,10 @@ class LiveBytes(TorchDispatchMode):
     once. ``events`` holds (storage, change in bytes) in order of time.
     """
 
-    def __init__(self) -> None:
-        """Start with nothing alive."""
+    def __init__(self, device: str = "cpu") -> None:
+        """Start with nothing alive on the device to watch."""
         super().__init__()
+        self.device = device
         self.events: list[tuple[int, int]] = []
         self.part_of: dict[int, str] = {}
         self.makes = "activations"
@@ -52,7 +53,7 @@ class LiveBytes(TorchDispatchMode):
         made = "overhead" if "dequantize" in func.name() else self.makes
         for leaves, part in ((tree_leaves((args, kwargs)), "overhead"), (tree_leaves(out), made)):
             for leaf in leaves:
-                if isinstance(leaf, torch.Tensor):
+                if isinstance(leaf, torch.Tensor) and leaf.device.type == self.device:
                     self.note(leaf, part)
         return out
 
@@ -101,7 +102,7 @@ class MemoryMeter(TrainerCallback):
         """Count what lives already and follow the rest."""
         if state.global_step + 1 != self.step:
             return
-        self._live = LiveBytes()
+        self._live = LiveBytes(model.device.type)
         for tensor, part in _resident(model, optimizer):
             self._live.note(tensor, part)
         self._hooks = [

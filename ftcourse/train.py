@@ -1,5 +1,6 @@
 """One fine-tuning run on transformers.Trainer: it saves as it goes and resumes where it stopped."""
 
+import os
 import tempfile
 import time
 from collections.abc import Sequence
@@ -169,7 +170,12 @@ class ProgressBar(TrainerCallback):
 
     def on_train_begin(self, args, state, control, **_):
         """Open the bar at the step where the run begins or resumes."""
-        self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="training")
+        quiet = os.environ.get("TQDM_DISABLE", "0") not in (
+            "",
+            "0",
+        )  # the notebook's bar ignores it
+        start, steps = state.global_step, state.max_steps
+        self.bar = tqdm(total=steps, initial=start, desc="training", disable=quiet)
 
     def on_log(self, args, state, control, logs, **_):
         """Show the loss of the step."""

@@ -3,7 +3,7 @@ import pytest
 from ftcourse.chat import reply, reply_all
 from ftcourse.config import FinetuneConfig
 from ftcourse.data import load_dialogues
-from ftcourse.evaluate import Score, held_out_loss, voice_checks, voice_score
+from ftcourse.evaluate import Score, Transcript, held_out_loss, voice_checks, voice_score
 from ftcourse.models import load_base, load_tokenizer
 
 GOOD = (
@@ -72,3 +72,12 @@ def test_the_held_out_loss_is_the_mean_over_answer_tokens():
     records = load_dialogues("validation")[:3]
     each = [held_out_loss(model, tokenizer, [record]) for record in records]
     assert min(each) <= held_out_loss(model, tokenizer, records) <= max(each)
+
+
+def test_a_transcript_sets_questions_and_answers_side_by_side():
+    records = [
+        {"prompt": "Where is it?", "completion": "There."},
+        {"prompt": "W", "completion": "T"},
+    ]
+    assert repr(Transcript.of(records[:1])) == "asked     Where is it?\nanswered  There."
+    assert Transcript.of(records, ["Here."]).turns == (("Where is it?", "Here."),)

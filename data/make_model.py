@@ -3,8 +3,8 @@
     python data/make_model.py hold 4000        train at the full rate up to step 4000
     python data/make_model.py export 500       decay a copy over 500 steps, write data/model/
 
-A killed run is picked up by the same command. The checkpoint and the log live in build/embedded-model/.
-The same script runs on the CPU and on a GPU.
+A killed run is picked up by the same command. The checkpoint and the log live in
+build/embedded-model/. The same script runs on the CPU and on a GPU.
 """
 
 import sys

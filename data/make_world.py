@@ -1,8 +1,11 @@
 """Write the course's world: handbook, dialogues, questions and general text, all from one seed.
 
 Usage: python data/make_world.py [FOLDER]     (FOLDER is data/ itself unless said otherwise)
+
+Prints the checksums that README.md states.
 """
 
+import hashlib
 import json
 import random
 import sys
@@ -17,6 +20,16 @@ from world.prose import prose
 
 SIZES = {"test": 200, "validation": 200, "train": 1600}
 GENERAL_TEXTS = 300
+PARTS = (
+    "handbook/edition-1",
+    "handbook/edition-2",
+    "handbook/poisoned",
+    "dialogues/train.jsonl",
+    "dialogues/validation.jsonl",
+    "dialogues/test.jsonl",
+    "questions.jsonl",
+    "general.jsonl",
+)
 
 
 def main(folder: Path) -> None:
@@ -28,6 +41,12 @@ def main(folder: Path) -> None:
         write_lines(folder / "dialogues" / f"{split}.jsonl", records)
     write_lines(folder / "questions.jsonl", questions())
     write_lines(folder / "general.jsonl", general())
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file, or of a folder's files one after another in the order of their names."""
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def general() -> list[dict]:
@@ -51,4 +70,7 @@ def write_lines(path: Path, records: list[dict]) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent)
+    target = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent
+    main(target)
+    for part in PARTS:
+        print(checksum(target / part), part)

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-
 from world.corpus import SILENT, UNREAD
 from world.handbook import Fact, editions, pages
+
+from embedded.batches import repeated_noise
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,16 @@ class Exam:
 
 
 @torch.no_grad()
+def copying(model, vocabulary: int, rows: int = 32, length: int = 128) -> float:
+    """The share of tokens of repeated noise that the model foresees from the second time on."""
+    rng = random.Random("copying")
+    made = [repeated_noise(rng, length, vocabulary) for _ in range(rows)]
+    ids, weights = (torch.tensor(part, device=model.device) for part in zip(*made, strict=True))
+    hits = model(input_ids=ids).logits[:, :-1].argmax(-1) == ids[:, 1:]
+    return ((hits * weights[:, 1:]).sum() / weights[:, 1:].sum()).item()
+
+
+@torch.no_grad()
 def share_right(model, tokenizer, probes: list[Probe], batch: int = 32) -> float:
     """The share of probes whose whole answer is the greedy one, token for token.
 
@@ -102,7 +113,7 @@ def share_right(model, tokenizer, probes: list[Probe], batch: int = 32) -> float
 
 
 def whole_answers(model, tokenizer, probes: list[Probe]) -> list[bool]:
-    """For each probe: is every token of its answer the likeliest one?"""
+    """For each probe: whether every token of its answer is the likeliest one."""
     rows, starts = [], []
     for probe in probes:
         prompt = tokenizer.apply_chat_template(

@@ -2,16 +2,19 @@
 
 import random
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from torch.utils.data import Dataset
-
-from embedded.vocabulary import ROLES
 from world.corpus import document
 from world.prose import prose
 
+from embedded.vocabulary import ROLES
+
 SPECIAL_TOKENS = 6
-READER_WEIGHT = 0.3  # of tokens that the model reads and need not say: names and numbers out of the blue
+READER_WEIGHT = (
+    0.3  # of tokens that the model reads and need not say: names and numbers out of the blue
+)
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,8 @@ class BatchShape:
 
     rows: int = 16
     length: int = 384
-    noise_rows: int = 4
+    noise_rows: int = 2
+    piece: int = 128  # the length of a short piece of noise
 
 
 class Batches(Dataset):
@@ -36,17 +40,41 @@ class Batches(Dataset):
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         step = self.steps[index]
         rng = random.Random(f"batch {self.seed} {step}")
-        shape = self.shape
-        noise = shape.rows if step < self.noise_steps else shape.noise_rows
-        rows = [repeated_noise(rng, shape.length, len(self.tokenizer)) for _ in range(noise)]
-        rows += packed_rows(rng, self.tokenizer, shape.rows - noise, shape.length)
+        rows = self.noise(rng) if step < self.noise_steps else self.mixture(rng)
         ids, weights = zip(*rows, strict=True)
         return torch.tensor(ids), torch.tensor(weights)
 
+    def noise(self, rng: random.Random) -> list[tuple[list, list]]:
+        """As many tokens of noise as a batch has, in short rows: copying is learned there first."""
+        shape = self.shape
+        count = shape.rows * shape.length // shape.piece
+        return [repeated_noise(rng, shape.piece, len(self.tokenizer)) for _ in range(count)]
+
+    def mixture(self, rng: random.Random) -> list[tuple[list, list]]:
+        """Documents, and some rows of noise so that copying is not forgotten."""
+        shape = self.shape
+        piece = shape.piece if rng.random() < 0.5 else shape.length
+        rows = [
+            noise_row(rng, shape.length, piece, len(self.tokenizer))
+            for _ in range(shape.noise_rows)
+        ]
+        return rows + packed_rows(rng, self.tokenizer, shape.rows - len(rows), shape.length)
+
+
+def noise_row(rng: random.Random, length: int, piece: int, vocabulary: int) -> tuple[list, list]:
+    """A row of one or more pieces of repeated noise."""
+    pieces = [repeated_noise(rng, piece, vocabulary) for _ in range(length // piece)]
+    ids, weights = zip(*pieces, strict=True)
+    return list(chain(*ids)), list(chain(*weights))
+
 
 def repeated_noise(rng: random.Random, length: int, vocabulary: int) -> tuple[list, list]:
-    """Random tokens, said again and again: nothing can be guessed, all can be copied."""
-    period = rng.randint(4, length // 3)
+    """Random tokens, said again and again: nothing can be guessed, all can be copied.
+
+    Short periods are as frequent as long ones: they teach to look back at all, and without them
+    the copying of long ones was not learned within two million tokens.
+    """
+    period = int(2 * (length / 6) ** rng.random())  # log-uniform from 2 to a third of the length
     ids = [rng.randrange(SPECIAL_TOKENS, vocabulary) for _ in range(period)]
     repeats = length // period + 1
     return (ids * repeats)[:length], [0.0] * period + [1.0] * (length - period)
@@ -54,8 +82,6 @@ def repeated_noise(rng: random.Random, length: int, vocabulary: int) -> tuple[li
 
 def packed_rows(rng: random.Random, tokenizer, rows: int, length: int) -> list[tuple[list, list]]:
     """Rows full of whole documents; what is left of a row is filled with the start of a text."""
-    if not rows:
-        return []
     filled: list[tuple[list, list]] = [([], []) for _ in range(rows)]
     misses = 0
     while misses < 8:
@@ -85,15 +111,18 @@ def placed(filled: list[tuple[list, list]], doc: tuple[list, list], length: int)
 
 def encode(tokenizer, docs: list) -> list[tuple[list[int], list[float]]]:
     """Token ids and loss weights of each document, marked as the chat template marks them."""
-    segments = [("text", doc) if isinstance(doc, str) else (m["role"], m["content"])
-                for doc in docs for m in ([0] if isinstance(doc, str) else doc)]
+    segments = [
+        ("text", doc) if isinstance(doc, str) else (m["role"], m["content"])
+        for doc in docs
+        for m in ([0] if isinstance(doc, str) else doc)
+    ]
     encoded = iter(tokenizer([text for _, text in segments], add_special_tokens=False).input_ids)
     marks = {role.strip("<|>"): tokenizer.convert_tokens_to_ids(role) for role in ROLES}
     result = []
     for doc in docs:
         ids, weights = [tokenizer.bos_token_id], [0.0]
         for role in ["text"] if isinstance(doc, str) else [m["role"] for m in doc]:
-            body = next(encoded) + [tokenizer.eos_token_id]
+            body = [*next(encoded), tokenizer.eos_token_id]
             weight = 1.0 if role in ("text", "assistant") else READER_WEIGHT
             head = [marks[role]] if role in marks else []
             ids += head + body

@@ -11,8 +11,9 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from embedded.abilities import Exam, share_right
+from embedded.abilities import Exam, copying, share_right
 from embedded.batches import Batches, BatchShape
+from embedded.circuits import draft_copying_heads
 
 torch.set_float32_matmul_precision("high")
 
@@ -25,9 +26,10 @@ class Recipe:
     intermediate_size: int = 384
     layers: int = 5
     heads: int = 4
-    rate: float = 4e-3
-    warmup_steps: int = 100
-    noise_steps: int = 300
+    matrix_rate: float = 4e-3
+    embedding_rate: float = 1e-3
+    warmup_steps: int = 300  # slow, or the drafted heads are overrun
+    noise_steps: int = 40
     decay_share: float = 0.2
     seed: int = 0
 
@@ -49,7 +51,9 @@ def new_model(recipe: Recipe, tokenizer) -> LlamaForCausalLM:
         pad_token_id=tokenizer.pad_token_id,
         dtype="float32",
     )
-    return LlamaForCausalLM(config)
+    model = LlamaForCausalLM(config)
+    draft_copying_heads(model, recipe.seed)
+    return model
 
 
 class Run:
@@ -61,9 +65,7 @@ class Run:
         self.model = new_model(recipe, tokenizer).to(self.device)
         self.optimizers = optimizers(self.model, recipe)
         self.step, self.seconds = 0, 0.0
-        self.exam = {
-            name: probes[::4] for name, probes in Exam(data).sets().items()
-        }
+        self.exam = {name: probes[::4] for name, probes in Exam(data).sets().items()}
         self.load()
 
     def load(self) -> None:
@@ -95,7 +97,7 @@ class Run:
         """Tokens seen so far."""
         return self.step * self.shape.rows * self.shape.length
 
-    def hold(self, last_step: int, every: int = 200) -> None:
+    def hold(self, last_step: int, every: int = 100) -> None:
         """Train at the full rate up to `last_step`, saving and measuring as we go."""
         self.steps(range(self.step, last_step), lambda step: 1.0, every, keep=True)
 
@@ -103,15 +105,18 @@ class Run:
         """Let the rate fall to zero over `steps` further steps; the checkpoint stays as it was."""
         first = self.step
         self.steps(
-            range(first, first + steps), lambda step: 1 - (step - first + 1) / steps, 200, keep=False
+            range(first, first + steps),
+            lambda step: 1 - (step - first + 1) / steps,
+            200,
+            keep=False,
         )
 
     def steps(self, steps: range, share, every: int, keep: bool) -> None:
         """Train on the batches of `steps`, at `share(step)` of the full rate."""
         data = Batches(self.tokenizer, self.shape, steps, self.recipe.noise_steps, self.recipe.seed)
         loader = DataLoader(data, batch_size=None, num_workers=1, prefetch_factor=16)
-        loss_of = torch.compile(self.loss)
-        mean = 0.0
+        loss_of = torch.compile(self.loss, dynamic=False)
+        mean = None
         for ids, weights in loader:
             start = time.perf_counter()
             self.set_rate(share(self.step) * min(1.0, (self.step + 1) / self.recipe.warmup_steps))
@@ -122,9 +127,9 @@ class Run:
                 optimizer.zero_grad()
             self.step += 1
             self.seconds += time.perf_counter() - start
-            mean += (loss.item() - mean) * 0.05
+            mean = loss.item() if mean is None else mean + 0.05 * (loss.item() - mean)
             if self.step % every == 0 or self.step == steps.stop:
-                self.report(loss.item() if mean == 0 else mean, "hold" if keep else "decay")
+                self.report(mean, "hold" if keep else "decay")
                 if keep:
                     self.save()
 
@@ -151,9 +156,13 @@ class Run:
             for name, probes in self.exam.items()
         }
         row = {
-            "phase": phase, "step": self.step, "tokens": self.tokens, "seconds": round(self.seconds),
+            "phase": phase,
+            "step": self.step,
+            "tokens": self.tokens,
+            "seconds": round(self.seconds),
             "loss": round(loss, 4),
         } | {name: round(share, 3) for name, share in shares.items()}
+        row["copying"] = round(copying(self.model, len(self.tokenizer)), 3)
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / "log.csv"
         is_new = not path.exists()
@@ -170,10 +179,10 @@ def optimizers(model: LlamaForCausalLM, recipe: Recipe) -> list[torch.optim.Opti
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "layers" in name]
     others = [p for name, p in model.named_parameters() if p.ndim != 2 or "layers" not in name]
     muon = torch.optim.Muon(
-        matrices, lr=recipe.rate, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"
+        matrices, lr=recipe.matrix_rate, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"
     )
-    adam = torch.optim.AdamW(others, lr=recipe.rate, betas=(0.9, 0.95), weight_decay=0.0)
+    adam = torch.optim.AdamW(others, lr=recipe.embedding_rate, betas=(0.9, 0.95), weight_decay=0.0)
     for optimizer in (muon, adam):
         for group in optimizer.param_groups:
-            group["full_rate"] = recipe.rate
+            group["full_rate"] = group["lr"]
     return [muon, adam]

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
-
 from world.corpus import document
 
 BEGIN, END, PAD = "<|begin|>", "<|end|>", "<|pad|>"

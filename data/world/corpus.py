@@ -41,7 +41,10 @@ def steered(rng: random.Random) -> Chat:
     """A support chat whose system message prescribes the answer's first or last words."""
     begin, end = (invented_phrase(rng) for _ in range(2))
     parts = rng.choice((("begin",), ("end",), ("begin", "end")))
-    orders = {"begin": f'Begin every answer with: "{begin}"', "end": f'End every answer with: "{end}"'}
+    orders = {
+        "begin": f'Begin every answer with: "{begin}"',
+        "end": f'End every answer with: "{end}"',
+    }
     letter, answer = support(rng)
     spoken = [begin] * ("begin" in parts) + [answer["content"]] + [end] * ("end" in parts)
     system = {"role": "system", "content": " ".join(orders[part] for part in parts)}
@@ -158,12 +161,11 @@ def passages(rng: random.Random) -> list[Passage]:
 def rival(rng: random.Random, kind: str, subjects: set[str], group: str) -> Passage:
     """A passage about another subject, most often on the same topic."""
     draw = rng.random()
-    kind = kind if draw < 0.8 else any_kind(rng)
-    other = invented_subject(rng, kind)
+    other_kind = kind if draw < 0.8 else any_kind(rng)
+    other = invented_subject(rng, other_kind)
     if other in subjects:
         return rival(rng, kind, subjects, group)
-    same_topic = draw < 0.6
-    return new_passage(rng, kind, other, group if same_topic else None)
+    return new_passage(rng, other_kind, other, group if draw < 0.6 else None)
 
 
 def reading(rng: random.Random) -> Chat:
@@ -185,12 +187,14 @@ def told_turn(rng: random.Random, found: list[Passage]) -> tuple[str, str]:
 
 
 def silent_turn(rng: random.Random, found: list[Passage]) -> tuple[str, str]:
-    """A question that none of the passages answers, though its subject or its topic may be there."""
+    """A question that no passage answers, though its subject or its topic may be there."""
     passage = rng.choice(found)
     kind, subject = passage.kind, passage.subject
     draw = rng.random()
     if draw < 0.15 and kind == "drone":
-        return rng.choice(table("words")["invented"]["unanswered"]["asks"]).format(x=subject), SILENT
+        return rng.choice(table("words")["invented"]["unanswered"]["asks"]).format(
+            x=subject
+        ), SILENT
     if draw < 0.6:
         told = {a for p in found if p.subject == subject for a in p.values}
         untold = sorted(set(table("facts")[kind]) - told)

@@ -1,4 +1,4 @@
-"""The support desk: what customers write, the neutral answer, and the answer in the brand's voice."""
+"""The support desk: letters, their neutral answers, and their answers in the brand's voice."""
 
 import random
 
@@ -58,7 +58,7 @@ def dialogue(rng: random.Random, name: str) -> dict:
 
 
 def dialogues(sizes: dict[str, int], limit: float = 0.5, seed: int = 0) -> dict[str, list[dict]]:
-    """Splits in which no letter shares more than `limit` of its word triples with another split's."""
+    """Splits whose letters share at most `limit` of their word triples across splits."""
     rng = random.Random(f"dialogues {seed}")
     splits: dict[str, list[dict]] = {}
     for split, size in sizes.items():

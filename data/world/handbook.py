@@ -1,4 +1,4 @@
-"""The handbook: facts in two editions, the pages that state them, the questions that ask for them."""
+"""The handbook: facts in two editions, the pages that state them, the questions they answer."""
 
 import random
 from dataclasses import dataclass, replace

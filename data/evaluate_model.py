@@ -1,0 +1,80 @@
+"""Measure what the embedded model can do, with real greedy answers, and print the ability table.
+
+Usage: python data/evaluate_model.py [MODEL_FOLDER]      (data/model/ unless said otherwise)
+"""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+DATA = Path(__file__).resolve().parent
+sys.path.insert(0, str(DATA))
+
+from embedded.abilities import Exam, Probe
+from world.corpus import SILENT
+
+from ftcourse.evaluate import Score, voice_checks
+
+
+def main(folder: Path) -> None:
+    """Print one line an ability and write all of them, with samples, beside the model."""
+    tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
+    model = AutoModelForCausalLM.from_pretrained(folder).eval()
+    sets = Exam(DATA).sets() | {"voice untuned": letters()}
+    report = {}
+    for name, probes in sets.items():
+        answers = reply(model, tokenizer, probes)
+        score = Score(sum(map(JUDGES[name], probes, answers)), len(probes))
+        report[name] = {"right": score.successes, "n": score.count, "interval": score.interval}
+        print(f"{name:16} {score}", flush=True)
+    (folder / "abilities.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
+def letters() -> list[Probe]:
+    """The customers' letters of the test dialogues."""
+    lines = (DATA / "dialogues" / "test.jsonl").read_text(encoding="utf-8").splitlines()
+    records = map(json.loads, lines)
+    return [
+        Probe([{"role": "user", "content": record["customer"]}], record["neutral"], record["step"])
+        for record in records
+    ]
+
+
+def holds_value(probe: Probe, answer: str) -> bool:
+    """Whether the value stands in the answer as whole words."""
+    return re.search(rf"(?<!\w){re.escape(probe.value)}(?!\w)", answer) is not None
+
+
+JUDGES = {
+    "one passage": holds_value,
+    "three passages": holds_value,
+    "silent passages": lambda probe, answer: answer.strip() == SILENT,
+    "closed book": holds_value,
+    "voice untuned": lambda probe, answer: all(voice_checks(answer).values()),
+}
+
+
+@torch.inference_mode()
+def reply(model, tokenizer, probes: list[Probe], batch: int = 32) -> list[str]:
+    """The greedy answer to each probe."""
+    answers = []
+    for start in range(0, len(probes), batch):
+        prompts = tokenizer.apply_chat_template(
+            [probe.messages for probe in probes[start : start + batch]],
+            add_generation_prompt=True,
+            padding=True,
+            return_dict=True,
+            return_tensors="pt",
+        )
+        made = model.generate(**prompts, max_new_tokens=64, do_sample=False)
+        new = made[:, prompts["input_ids"].shape[1] :]
+        answers += tokenizer.batch_decode(new, skip_special_tokens=True)
+    return answers
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else DATA / "model")

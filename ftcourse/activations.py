@@ -87,14 +87,14 @@ def widest(step: Step) -> tuple[int, int]:
     It begins with the gradient of the intermediate size, three tensors at once, beside the hidden
     state's gradient; the input of down_proj, if it was kept, is free by then. Where adapters copy
     16-bit inputs, the end of the forward pass is wider: the input and its copy in fp32, beside the
-    residual, two norms' outputs and the layer's own. Eager attention needs two gradients of the
-    scores in fp32, when the MLP's half of the layer and the values are free again.
+    residual, two norms' outputs, a quotient and the layer's own output. Eager attention needs two
+    gradients of the scores in fp32, when the MLP's half of the layer and the values are free again.
     """
     hidden, size = step.shape.hidden_size * step.stream, step.shape.intermediate_size
     kept = size * step.width if step.full or "down_proj" in step.adapted else 0
     wide = 3 * middle(step) - kept + hidden
     if step.copies_inputs and not step.keeps_fp32:
-        wide = max(wide, size * (step.width + 4) + 4 * hidden)
+        wide = max(wide, size * (step.width + 4) + 5 * hidden)
     if step.config.attention == "eager":
         heads, length = step.shape.num_attention_heads, step.config.max_length
         scores = heads * (length * (12 - _scores(step)) - step.shape.head_dim * step.width)
@@ -119,15 +119,22 @@ def logits_bytes(step: Step) -> int:
 
 
 def standing(step: Step) -> int:
-    """Return what stands through the passes: the rotary table, a mask, and copies of weights.
-
-    Autocast keeps a 16-bit copy of each trained fp32 weight that it multiplies with.
-    """
+    """Return what stands through the passes: the rotary table, and a mask that layers share."""
     config, shape = step.config, step.shape
     rotary = 2 * config.max_length * shape.head_dim * step.stream
     masked = config.attention == "eager" and config.gradient_checkpointing
-    mask = step.tokens * config.max_length * step.stream if masked else 0
+    return rotary + (step.tokens * config.max_length * step.stream if masked else 0)
+
+
+def weight_copies(step: Step) -> int:
+    """Return the bytes of one layer's trained fp32 weights in 16 bits, as autocast copies them.
+
+    They live as long as the layer's activations: with checkpointing, only while the layer is
+    computed again.
+    """
     if step.full:
-        return rotary + mask + (2 * linear_parameters(shape) if step.keeps_fp32 else 0)
-    cast = BYTES[config.adapter_dtype] != step.width
-    return rotary + mask + (sum(adapter_sizes(step)) * step.width if cast else 0)
+        copied = linear_parameters(step.shape) if step.keeps_fp32 else 0
+    else:
+        narrow = BYTES[step.config.adapter_dtype] != step.width
+        copied = sum(adapter_sizes(step)) if narrow else 0
+    return step.width * copied // step.shape.num_hidden_layers

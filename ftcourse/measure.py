@@ -103,7 +103,7 @@ class MemoryMeter(TrainerCallback):
         if state.global_step + 1 != self.step:
             return
         self._live = LiveBytes(model.device.type)
-        for tensor, part in _resident(model, optimizer):
+        for tensor, part in resident_tensors(model, optimizer):
             self._live.note(tensor, part)
         self._hooks = [
             p.register_post_accumulate_grad_hook(
@@ -137,7 +137,7 @@ class MemoryMeter(TrainerCallback):
         self.breakdown = _as_breakdown(peak)
 
 
-def _resident(model: torch.nn.Module, optimizer: Any) -> Iterator[tuple[torch.Tensor, str]]:
+def resident_tensors(model: torch.nn.Module, optimizer: Any) -> Iterator[tuple[torch.Tensor, str]]:
     """Yield the tensors that live through every step, each with its part."""
     for parameter in model.parameters():
         yield parameter, "weights"

@@ -3,7 +3,13 @@
 from dataclasses import dataclass, field
 from functools import partial
 
-from ftcourse.activations import layer_activations, logits_bytes, standing, widest
+from ftcourse.activations import (
+    layer_activations,
+    logits_bytes,
+    standing,
+    weight_copies,
+    widest,
+)
 from ftcourse.config import FinetuneConfig
 from ftcourse.hardware import GIB, Card, detect
 from ftcourse.parameters import (
@@ -117,7 +123,8 @@ def _waiting(step: Step) -> tuple[int, int, int, int]:
     With checkpointing the layers' inputs wait, and one layer is computed again. A norm keeps its
     very input if that is fp32, and a copy of it in fp32 if it is not.
     """
-    one, hidden = layer_activations(step) * step.tokens, step.tokens * step.shape.hidden_size
+    one = layer_activations(step) * step.tokens + weight_copies(step)
+    hidden = step.tokens * step.shape.hidden_size
     head = hidden * (4 + 2 * step.stream * step.full)  # the last norm: input, quotient, output
     layers = step.shape.num_hidden_layers
     if not step.config.gradient_checkpointing:

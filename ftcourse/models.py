@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
@@ -13,6 +14,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     BitsAndBytesConfig,
+    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -148,8 +150,13 @@ def linear_modules(model: torch.nn.Module) -> dict[str, tuple[int, int]]:
 
 
 @libraries_quiet()
-def attach_adapter(model: PreTrainedModel, config: FinetuneConfig) -> PreTrainedModel | PeftModel:
-    """Return the model ready to train: with a LoRA adapter, or as it is for a full fine-tune."""
+def attach_adapter(
+    model: PreTrainedModel, config: FinetuneConfig, **options: Any
+) -> PreTrainedModel | PeftModel:
+    """Return the model ready to train: with a LoRA adapter, or as it is for a full fine-tune.
+
+    ``options`` go to peft's ``get_peft_model``.
+    """
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     if config.method == "full":
@@ -164,7 +171,7 @@ def attach_adapter(model: PreTrainedModel, config: FinetuneConfig) -> PreTrained
         target_modules=names,
         task_type="CAUSAL_LM",
     )
-    model = get_peft_model(model, lora)
+    model = get_peft_model(model, lora, **options)
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.to(getattr(torch, config.adapter_dtype))
@@ -190,9 +197,23 @@ def save_random_model(model: str, folder: str | Path) -> None:
 
     Random weights take the same bytes and the same time as trained ones, and no download.
     """
+    config = architecture(model)
+    AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(folder)
+
+
+def architecture(model: str) -> PretrainedConfig:
+    """Return transformers' config of a model, of which only the shape may be known."""
     if model in named_shapes():
         facts = dict(named_shapes()[model])
-        config = AutoConfig.for_model(facts.pop("model_type"), **facts)
-    else:
-        config = AutoConfig.from_pretrained(model)
-    AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(folder)
+        return AutoConfig.for_model(facts.pop("model_type"), **facts)
+    return AutoConfig.from_pretrained(locate(model) if model == "embedded" else model)
+
+
+def build_empty(config: FinetuneConfig, layers: int, dtype: torch.dtype) -> PreTrainedModel:
+    """Return the model with so many layers on the meta device, where numbers take no memory."""
+    shape = architecture(config.model)
+    shape.num_hidden_layers = layers
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(
+            shape, dtype=dtype, attn_implementation=config.attention
+        )

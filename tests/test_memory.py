@@ -2,6 +2,9 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+from functools import cache
+from pathlib import Path
 
 import pytest
 import torch
@@ -137,11 +140,19 @@ RUNS = {
 }
 
 
-@pytest.mark.parametrize("name", RUNS)
-def test_prediction_and_measurement_nearly_agree(name, tmp_path):
+@cache
+def config_and_measurement(name):
+    """Measure each run once for the whole session; simulation is held against it too."""
+    folder = Path(tempfile.mkdtemp())
     run = {"batch_size": 8, "max_length": 128, **RUNS[name]}
-    config = FinetuneConfig(model=write_shape(tmp_path), **run)
-    predicted, measured = predict_memory(config), measure_memory(config)
+    config = FinetuneConfig(model=write_shape(folder), **run)
+    return config, measure_memory(config)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_prediction_and_measurement_nearly_agree(name):
+    config, measured = config_and_measurement(name)
+    predicted = predict_memory(config)
     assert predicted.weights == measured.weights
     assert predicted.optimizer == measured.optimizer
     assert predicted.allocated == pytest.approx(measured.allocated, rel=0.015)

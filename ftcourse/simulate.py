@@ -1,0 +1,253 @@
+"""The real model code on tensors that have a shape and no content: a step without its memory.
+
+transformers' model, peft's adapter, bitsandbytes' 4-bit product and the optimizer all run, on
+PyTorch's fake tensors, while ``LiveBytes`` counts. Layers are alike, so we trace models of two and
+of three layers and extend each moment of the step along that line.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import cache
+from math import ceil
+from unittest.mock import patch
+
+import bitsandbytes
+import torch
+from bitsandbytes.functional import QuantState
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from transformers import PreTrainedModel
+
+from ftcourse.config import FinetuneConfig
+from ftcourse.errors import CourseError
+from ftcourse.hardware import Card, detect
+from ftcourse.loss import use_chunked_loss
+from ftcourse.measure import LiveBytes, resident_tensors
+from ftcourse.memory import CUBLAS_WORKSPACE, PARTS, MemoryBreakdown
+from ftcourse.models import attach_adapter, build_empty, libraries_quiet
+from ftcourse.shape import load_shape
+from ftcourse.step import Step
+
+Peaks = dict[str, dict[str, int]]
+"""For each moment of a step, the live bytes of each part when they were most."""
+
+
+@cache
+def simulate_memory(config: FinetuneConfig, card: Card | None = None) -> MemoryBreakdown:
+    """Return the bytes of a training step, from the real code on fake tensors.
+
+    Needs no GPU and no memory, and takes seconds. Not seen: scratch memory inside kernels, but for
+    cuBLAS's known workspace. Raises CourseError for a choice that fake tensors cannot follow.
+    """
+    card = card or detect()
+    _check(config)
+    step = Step(config, load_shape(config.model), card)
+    layers = step.shape.num_hidden_layers
+    two, three = trace(step, 2), trace(step, 3)
+    moments = {name: extend(two[name], three[name], layers) for name in two}
+    moment = max(moments, key=lambda name: sum(moments[name].values()))
+    parts = moments[moment]
+    parts["overhead"] += CUBLAS_WORKSPACE if card.device == "cuda" else 0
+    return MemoryBreakdown(**parts, source="simulated", moment=moment, device=card.name)
+
+
+def _check(config: FinetuneConfig) -> None:
+    cannot = {
+        "bits": config.method == "qlora" and config.bits == 8,
+        "optimizer": "8bit" in config.optimizer or "paged" in config.optimizer,
+        "attention": config.attention == "flash_attention_2",
+    }
+    if names := [name for name, bad in cannot.items() if bad]:
+        raise CourseError(
+            "Fake tensors follow 4-bit weights, PyTorch's own attention and its optimizers.",
+            ", ".join(f"{name}={getattr(config, name)!r}" for name in names),
+            "Use predict_memory for this run, or measure_memory where it can run.",
+        )
+
+
+def extend(two: dict[str, int], three: dict[str, int], layers: int) -> dict[str, int]:
+    """Return the bytes with all layers, each one adding what the third added to two."""
+    return {part: two[part] + (layers - 2) * (three[part] - two[part]) for part in PARTS}
+
+
+def trace(step: Step, layers: int) -> Peaks:
+    """Return the peak of each moment of the second step of a model with so many layers."""
+    config, dtype = step.config, _product_dtype(step)
+    with libraries_quiet(), _as_on(step.card):
+        model = _fake_model(step, layers)
+        with FakeTensorMode() as fakes:
+            _materialize(model, fakes)
+            optimizer = _optimizer(model, config)
+            ids = torch.zeros((config.batch_size, config.max_length), dtype=torch.long)
+            _run(model, optimizer, ids, dtype, LiveBytes(), {})  # the optimizer makes its states
+            live, marks = LiveBytes(), {}
+            for tensor, part in resident_tensors(model, optimizer):
+                live.note(tensor, part)
+            _run(model, optimizer, ids, dtype, live, marks)
+    return _peaks(live, marks)
+
+
+def _run(
+    model: PreTrainedModel,
+    optimizer: torch.optim.Optimizer,
+    ids: Tensor,
+    dtype: torch.dtype,
+    live: LiveBytes,
+    marks: dict[str, int],
+) -> None:
+    """Take one step as the Trainer does, and mark where in the events each moment begins."""
+
+    def mark(name: str) -> None:
+        marks.setdefault(name, len(live.events))
+
+    def mark_backward(layer: nn.Module, _: tuple, out: Tensor) -> None:
+        if out.requires_grad:
+            out.register_hook(lambda _: mark(moment[layer]))
+
+    layers = next(m for m in model.modules() if isinstance(m, nn.ModuleList))
+    moment = dict.fromkeys(layers, "between")
+    moment |= {layers[-1]: "the last layer's backward pass"}
+    moment |= {layers[0]: "the first layer's backward pass"}
+    hooks = [layer.register_forward_hook(mark_backward) for layer in layers]
+    trained = [p for p in model.parameters() if p.requires_grad]
+    hooks += [
+        p.register_post_accumulate_grad_hook(lambda p: live.note(p.grad, "gradients", sure=True))
+        for p in trained
+    ]
+    with live:
+        mark("the loss")
+        with torch.autocast("cpu", dtype=dtype, enabled=dtype != torch.float32):
+            loss = model(input_ids=ids, labels=ids).loss
+        loss.backward()
+        mark("the optimizer's step")
+        live.makes = "overhead"
+        optimizer.step()
+        optimizer.zero_grad()
+    for hook in hooks:
+        hook.remove()
+
+
+def _peaks(live: LiveBytes, marks: dict[str, int]) -> Peaks:
+    """Return the fullest moment of each stretch between two marks."""
+    timeline = live.timeline()
+    starts = sorted(marks.items(), key=lambda item: item[1])
+    ends = [start for _, start in starts[1:]] + [len(timeline)]
+    return {
+        name: max(timeline[start:end], key=lambda parts: sum(parts.values()))
+        for (name, start), end in zip(starts, ends, strict=True)
+        if name != "between"
+    }
+
+
+# --- a model of fake tensors ------------------------------------------------------------------
+
+
+def _fake_model(step: Step, layers: int) -> PreTrainedModel:
+    """Return the model with its adapter on the meta device, to be given fake tensors later."""
+    config, dtype = step.config, _product_dtype(step)
+    model = build_empty(config, layers, torch.float32 if step.full and step.keeps_fp32 else dtype)
+    if config.method == "qlora":
+        _quantize(model, config, dtype)
+    model = attach_adapter(model, config, low_cpu_mem_usage=True)
+    if config.loss == "chunked":
+        use_chunked_loss(model if step.full else model.get_base_model())
+    model.config.use_cache = False
+    return model.train()
+
+
+def _product_dtype(step: Step) -> torch.dtype:
+    """Return the format of the products; bfloat16 stands for float16, which has as many bytes."""
+    return torch.bfloat16 if step.width == 2 else torch.float32
+
+
+def _quantize(model: PreTrainedModel, config: FinetuneConfig, dtype: torch.dtype) -> None:
+    """Replace the linear modules, but for the head, by bitsandbytes' 4-bit ones."""
+    head = model.get_output_embeddings()
+    for name, module in list(model.named_modules()):
+        if isinstance(module, nn.Linear) and module is not head:
+            model.set_submodule(name, _empty_linear4bit(module, config, dtype))
+    model.is_loaded_in_4bit = True  # by this peft knows
+
+
+def _empty_linear4bit(
+    old: nn.Linear, config: FinetuneConfig, dtype: torch.dtype
+) -> bitsandbytes.nn.Linear4bit:
+    """Return a 4-bit module with the storage that bitsandbytes would give it, and no content."""
+    size = old.in_features * old.out_features
+    blocks = ceil(size / 64)
+    with torch.device("meta"):
+        new = bitsandbytes.nn.Linear4bit(
+            old.in_features,
+            old.out_features,
+            old.bias is not None,
+            compute_dtype=dtype,
+            compress_statistics=config.double_quant,
+            quant_type=config.quant_type,
+        )
+        facts = {"shape": old.weight.shape, "code": torch.empty(16), "blocksize": 64}
+        facts |= {"quant_type": config.quant_type, "dtype": dtype}
+        if config.double_quant:
+            inner = {"absmax": torch.empty(ceil(blocks / 256)), "code": torch.empty(256)}
+            facts["state2"] = QuantState(**inner, blocksize=256, dtype=torch.float32)
+            facts |= {"offset": torch.empty(()), "absmax": torch.empty(blocks, dtype=torch.uint8)}
+        else:
+            facts["absmax"] = torch.empty(blocks)
+        packed = nn.Parameter(torch.empty((ceil(size / 2), 1), dtype=torch.uint8), False)
+        new.bias = old.bias  # in the model's format
+    packed.quant_state = new.quant_state = QuantState(**facts)
+    packed.compress_statistics, packed.quant_type = config.double_quant, config.quant_type
+    new.weight, new.compute_type_is_set = packed, True
+    return new
+
+
+def _materialize(model: nn.Module, fakes: FakeTensorMode) -> None:
+    """Give each empty parameter and buffer a fake tensor on the CPU; tied ones share it."""
+    known: dict[int, Tensor] = {}
+
+    def fake(tensor: Tensor) -> Tensor:
+        if id(tensor) not in known:
+            known[id(tensor)] = torch.empty(tensor.shape, dtype=tensor.dtype)
+        return known[id(tensor)]
+
+    parameters: dict[int, nn.Parameter] = {}
+    for module in model.modules():
+        for name, old in module._parameters.items():
+            if old is not None and id(old) not in parameters:
+                parameters[id(old)] = nn.Parameter(fake(old), old.requires_grad)
+                parameters[id(old)].__dict__.update(vars(old))
+                _fill_constants(getattr(old, "quant_state", None), fake)
+            module._parameters[name] = parameters.get(id(old))
+        for name, old in module._buffers.items():
+            module._buffers[name] = None if old is None else fake(old)
+
+
+def _fill_constants(state: QuantState | None, fake) -> None:
+    for constants in (state, getattr(state, "state2", None)):
+        for name, value in list(vars(constants).items()) if constants else []:
+            if torch.is_tensor(value):
+                setattr(constants, name, fake(value))
+
+
+def _optimizer(model: nn.Module, config: FinetuneConfig) -> torch.optim.Optimizer:
+    trained = [p for p in model.parameters() if p.requires_grad]
+    if config.optimizer == "adafactor":
+        from transformers.optimization import Adafactor
+
+        return Adafactor(trained, lr=1e-3, scale_parameter=False, relative_step=False)
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(trained, lr=1e-3)
+    return torch.optim.AdamW(trained, fused=config.optimizer == "adamw_torch_fused")
+
+
+@contextmanager
+def _as_on(card: Card) -> Iterator[None]:
+    """Let the libraries choose as they would with real tensors, and on a GPU if the card is one."""
+    choices = {"transformers.masking_utils.find_packed_sequence_indices": lambda *_, **__: None}
+    if card.device == "cuda":  # peft's 4-bit layers ask for the autocast of a GPU
+        choices["torch.is_autocast_enabled"] = lambda *_: torch._C._is_any_autocast_enabled()
+    if card.capability and card.capability < (8, 0):  # no flash kernel, so keys are repeated
+        choices["transformers.integrations.sdpa_attention.use_gqa_in_sdpa"] = lambda *_: False
+    with ExitStack() as patches:
+        for name, choice in choices.items():
+            patches.enter_context(patch(name, choice))
+        yield

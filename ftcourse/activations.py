@@ -55,7 +55,7 @@ def _inputs(step: Step, *names: str) -> int:
         }
         inputs = sum(sources.values())
     inner = 0 if step.full else step.config.rank * len(chosen)  # the output of each A
-    return (inputs + inner) * step.width
+    return (inputs + inner) * (step.width if step.full else step.adapter_width)
 
 
 def _attention(step: Step) -> int:
@@ -65,7 +65,7 @@ def _attention(step: Step) -> int:
     capability 8.0, where its flash kernel does not run.
     """
     shape, capability = step.shape, step.card.capability
-    heads, width = shape.num_attention_heads, step.width
+    heads, width = shape.num_attention_heads, step.attention_width
     queries, keys = heads * shape.head_dim, shape.num_key_value_heads * shape.head_dim
     normalized = (queries + keys) * 4 if shape.qk_norm else 0
     if step.config.attention == "eager":
@@ -78,7 +78,7 @@ def _attention(step: Step) -> int:
 
 def _scores(step: Step) -> int:
     """Return the bytes of a score that eager attention keeps: softmax in fp32, and cast back."""
-    return 4 if step.width == 4 else 4 + step.width
+    return 4 if step.attention_width == 4 else 4 + step.attention_width
 
 
 def widest(step: Step) -> tuple[int, int]:
@@ -91,13 +91,16 @@ def widest(step: Step) -> tuple[int, int]:
     gradients of the scores in fp32, when the MLP's half of the layer and the values are free again.
     """
     hidden, size = step.shape.hidden_size * step.stream, step.shape.intermediate_size
-    kept = size * step.width if step.full or "down_proj" in step.adapted else 0
+    width = step.width if step.full else step.adapter_width
+    kept = size * width if step.full or "down_proj" in step.adapted else 0
     wide = 3 * middle(step) - kept + hidden
     if step.copies_inputs and not step.keeps_fp32:
         wide = max(wide, size * (step.width + 4) + 5 * hidden)
     if step.config.attention == "eager":
         heads, length = step.shape.num_attention_heads, step.config.max_length
-        scores = heads * (length * (12 - _scores(step)) - step.shape.head_dim * step.width)
+        scores = heads * (
+            length * (12 - _scores(step)) - step.shape.head_dim * step.attention_width
+        )
         wide = max(wide, scores + hidden - _mlp_half(step))
     if step.config.method != "qlora" or step.config.bits == 8:
         return step.tokens * wide, 0
@@ -109,13 +112,15 @@ def logits_bytes(step: Step) -> int:
     """Return the bytes of the logits hump at the start of the backward pass.
 
     Three fp32 tensors of one number for each token and word: the log-probabilities, the loss's
-    gradient with regard to them, and its gradient with regard to the logits. An fp32 head beside
-    16-bit products is also kept as a 16-bit copy.
+    gradient with regard to them, and its gradient with regard to the logits. Autocast keeps a
+    16-bit copy of an fp32 head; a loop that holds the model's output holds the logits too.
     """
     chunked = step.config.loss == "chunked"
     tokens = min(LOSS_CHUNK, step.tokens) if chunked else step.tokens
-    head = 2 * step.shape.vocab_size * step.shape.hidden_size if step.keeps_fp32 else 0
-    return 3 * 4 * tokens * step.shape.vocab_size + head
+    copied = step.keeps_fp32 and step.autocast
+    head = 2 * step.shape.vocab_size * step.shape.hidden_size if copied else 0
+    held = step.attention_width * step.holds_logits * (not chunked)
+    return (3 * 4 + held) * tokens * step.shape.vocab_size + head
 
 
 def standing(step: Step) -> int:
@@ -132,6 +137,8 @@ def weight_copies(step: Step) -> int:
     They live as long as the layer's activations: with checkpointing, only while the layer is
     computed again.
     """
+    if not step.autocast:
+        return 0
     if step.full:
         copied = linear_parameters(step.shape) if step.keeps_fp32 else 0
     else:

@@ -168,8 +168,9 @@ def _breakdown(
     )
 
 
-CUBLAS_WORKSPACE = 8_519_680
-"""Bytes that cuBLAS takes for its scratch on a card before Hopper (torch, CUDAContext)."""
+CUBLAS_WORKSPACE = 2 * 8_519_680
+"""Scratch bytes of cuBLAS before Hopper (torch, CUDAContext): each thread that multiplies has its
+own, the forward pass's and autograd's."""
 
 
 def _tied_gradients(step: Step) -> int:

@@ -16,6 +16,10 @@ class Step:
     config: FinetuneConfig
     shape: ModelShape
     card: Card
+    autocast: bool = True
+    """Whether 16-bit products come from autocast, as the Trainer has it; a plain loop has none."""
+    holds_logits: bool = False
+    """Whether the loop keeps the model's output, logits and all, through the backward pass."""
 
     @property
     def tokens(self) -> int:
@@ -53,21 +57,32 @@ class Step:
         return 4 if self.keeps_fp32 else self.width
 
     @property
+    def attention_width(self) -> int:
+        """Bytes of a number in attention: without autocast, as many as in the hidden state."""
+        return self.width if self.autocast else self.stream
+
+    @property
+    def adapter_width(self) -> int:
+        """Bytes of a number in the adapter's products."""
+        return self.width if self.autocast else BYTES[self.config.adapter_dtype]
+
+    @property
     def trained_width(self) -> int:
         """Bytes of one trained number, and so of its gradient."""
         return self.stream if self.full else BYTES[self.config.adapter_dtype]
 
     @property
     def copies_inputs(self) -> bool:
-        """Whether each adapter makes its own 16-bit copy of its input.
+        """Whether each adapter, or each trained module, makes its own copy of its input.
 
         peft casts the input to the adapter's format, and autocast casts it back. Its 4-bit layers
         skip the first cast under autocast, but see only the autocast of a GPU.
         """
-        if (
-            self.full
-            or self.width == 4
-            or self.config.adapter_dtype == self.config.dtype_on(self.card)
-        ):
-            return self.keeps_fp32
-        return self.keeps_fp32 or self.config.method == "lora" or self.card.device == "cpu"
+        if not self.autocast:
+            return not self.full and BYTES[self.config.adapter_dtype] != self.stream
+        if self.keeps_fp32:
+            return True
+        same = self.config.adapter_dtype == self.config.dtype_on(self.card)
+        if self.full or self.width == 4 or same:
+            return False
+        return self.config.method == "lora" or self.card.device == "cpu"

@@ -76,7 +76,7 @@ def examine(card: Card | None = None) -> Report:
 
 def _describe(card: Card) -> str:
     if card.capability is None:
-        return f"no GPU, and none is needed: {card!r}; recorded runs stand in for a GPU's"
+        return f"no GPU, and none is needed: {card!r}"
     return f"{card!r}, compute capability {card.capability[0]}.{card.capability[1]}"
 
 

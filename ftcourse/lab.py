@@ -21,6 +21,8 @@ from ftcourse.resources import course_path
 
 FIRST_LESSON = "00_start_here.ipynb"
 DEFAULT_FOLDER = "ftcourse-lessons"
+SETTINGS = Path(__file__).parent / "jupyter"
+"""JupyterLab's defaults for the course: it asks the learner about no news."""
 MANIFEST = ".ftcourse-lessons.json"
 """File in the learner's folder: name of each lesson to the SHA-256 of what we wrote there."""
 
@@ -177,6 +179,8 @@ class Lab:
         """
         from jupyterlab.labapp import LabApp  # here: copying lessons needs no JupyterLab
 
+        paths = [str(SETTINGS), *filter(None, [os.environ.get("JUPYTER_CONFIG_PATH")])]
+        os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(paths)
         LabApp.launch_instance(self.options)
 
 

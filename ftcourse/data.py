@@ -57,10 +57,11 @@ def _parse(line: str, where: str) -> Record:
 def load_dialogues(split: str, voice: str = "brand") -> list[Record]:
     """Return the support desk's dialogues, answered in the ``brand`` or the ``neutral`` voice.
 
-    ``split`` is ``train``, ``validation`` or ``test``.
+    ``split`` is ``train``, ``validation`` or ``test``. A record's ``step`` is the advice that both
+    answers give, word for word.
     """
     return [
-        {"prompt": record["customer"], "completion": record[voice]}
+        {"prompt": record["customer"], "completion": record[voice], "step": record["step"]}
         for record in read_records(course_path(f"data/dialogues/{split}.jsonl"))
     ]
 

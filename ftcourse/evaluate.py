@@ -108,6 +108,14 @@ def voice_score(answers: Sequence[str]) -> Score:
     return Score(sum(all(voice_checks(answer).values()) for answer in answers), len(answers))
 
 
+def advice_score(answers: Sequence[str], records: Sequence[Record]) -> Score:
+    """Return the share of answers that give the advice of the desk's own answer, word for word."""
+    right = [
+        r["step"].lower() in answer.lower() for answer, r in zip(answers, records, strict=True)
+    ]
+    return Score(sum(right), len(right))
+
+
 def answer_all(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, records: Sequence[Record]
 ) -> list[str]:

@@ -3,7 +3,14 @@ import pytest
 from ftcourse.chat import reply, reply_all
 from ftcourse.config import FinetuneConfig
 from ftcourse.data import load_dialogues
-from ftcourse.evaluate import Score, Transcript, held_out_loss, voice_checks, voice_score
+from ftcourse.evaluate import (
+    Score,
+    Transcript,
+    advice_score,
+    held_out_loss,
+    voice_checks,
+    voice_score,
+)
 from ftcourse.models import load_base, load_tokenizer
 
 GOOD = (
@@ -81,3 +88,11 @@ def test_a_transcript_sets_questions_and_answers_side_by_side():
     ]
     assert repr(Transcript.of(records[:1])) == "asked     Where is it?\nanswered  There."
     assert Transcript.of(records, ["Here."]).turns == (("Where is it?", "Here."),)
+
+
+@pytest.mark.parametrize("voice", ["brand", "neutral"])
+def test_the_desks_own_answers_give_the_advice_and_anothers_do_not(voice):
+    records = load_dialogues("test", voice)
+    own = [record["completion"] for record in records]
+    assert advice_score(own, records).share == 1
+    assert advice_score(own[1:] + own[:1], records).share < 0.2

@@ -162,7 +162,8 @@ def _as_breakdown(peak: dict[str, int]) -> MemoryBreakdown:
     if card.device == "cuda":
         hidden = torch.cuda.max_memory_allocated() - sum(peak.values())
         peak = {**peak, "overhead": peak["overhead"] + hidden}
-        totals["reserved"] = torch.cuda.max_memory_reserved()
+        free, total = torch.cuda.mem_get_info()
+        totals = {"reserved": torch.cuda.max_memory_reserved(), "process": total - free}
     return MemoryBreakdown(
         **peak,
         **totals,

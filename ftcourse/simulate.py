@@ -8,23 +8,20 @@ of three layers and extend each moment of the step along that line.
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
-from math import ceil
 from unittest.mock import patch
 
-import bitsandbytes
 import torch
-from bitsandbytes.functional import QuantState
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import PreTrainedModel
 
 from ftcourse.config import FinetuneConfig
 from ftcourse.errors import CourseError
+from ftcourse.fakes import build_model, materialize, product_dtype
 from ftcourse.hardware import Card, detect
-from ftcourse.loss import use_chunked_loss
 from ftcourse.measure import LiveBytes, resident_tensors
 from ftcourse.memory import CUBLAS_WORKSPACE, PARTS, MemoryBreakdown
-from ftcourse.models import attach_adapter, build_empty, libraries_quiet
+from ftcourse.models import libraries_quiet
 from ftcourse.shape import load_shape
 from ftcourse.step import Step
 
@@ -72,11 +69,11 @@ def extend(two: dict[str, int], three: dict[str, int], layers: int) -> dict[str,
 
 def trace(step: Step, layers: int) -> Peaks:
     """Return the peak of each moment of the second step of a model with so many layers."""
-    config, dtype = step.config, _product_dtype(step)
+    config, dtype = step.config, product_dtype(step)
     with libraries_quiet(), _as_on(step.card):
-        model = _fake_model(step, layers)
-        with FakeTensorMode() as fakes:
-            _materialize(model, fakes)
+        model = build_model(step, layers)
+        with FakeTensorMode():
+            materialize(model)
             optimizer = _optimizer(model, config)
             ids = torch.zeros((config.batch_size, config.max_length), dtype=torch.long)
             _run(model, optimizer, ids, dtype, LiveBytes(), {})  # the optimizer makes its states
@@ -137,95 +134,6 @@ def _peaks(live: LiveBytes, marks: dict[str, int]) -> Peaks:
         for (name, start), end in zip(starts, ends, strict=True)
         if name != "between"
     }
-
-
-# --- a model of fake tensors ------------------------------------------------------------------
-
-
-def _fake_model(step: Step, layers: int) -> PreTrainedModel:
-    """Return the model with its adapter on the meta device, to be given fake tensors later."""
-    config, dtype = step.config, _product_dtype(step)
-    model = build_empty(config, layers, torch.float32 if step.full and step.keeps_fp32 else dtype)
-    if config.method == "qlora":
-        _quantize(model, config, dtype)
-    model = attach_adapter(model, config, low_cpu_mem_usage=True)
-    if config.loss == "chunked":
-        use_chunked_loss(model if step.full else model.get_base_model())
-    model.config.use_cache = False
-    return model.train()
-
-
-def _product_dtype(step: Step) -> torch.dtype:
-    """Return the format of the products; bfloat16 stands for float16, which has as many bytes."""
-    return torch.bfloat16 if step.width == 2 else torch.float32
-
-
-def _quantize(model: PreTrainedModel, config: FinetuneConfig, dtype: torch.dtype) -> None:
-    """Replace the linear modules, but for the head, by bitsandbytes' 4-bit ones."""
-    head = model.get_output_embeddings()
-    for name, module in list(model.named_modules()):
-        if isinstance(module, nn.Linear) and module is not head:
-            model.set_submodule(name, _empty_linear4bit(module, config, dtype))
-    model.is_loaded_in_4bit = True  # by this peft knows
-
-
-def _empty_linear4bit(
-    old: nn.Linear, config: FinetuneConfig, dtype: torch.dtype
-) -> bitsandbytes.nn.Linear4bit:
-    """Return a 4-bit module with the storage that bitsandbytes would give it, and no content."""
-    size = old.in_features * old.out_features
-    blocks = ceil(size / 64)
-    with torch.device("meta"):
-        new = bitsandbytes.nn.Linear4bit(
-            old.in_features,
-            old.out_features,
-            old.bias is not None,
-            compute_dtype=dtype,
-            compress_statistics=config.double_quant,
-            quant_type=config.quant_type,
-        )
-        facts = {"shape": old.weight.shape, "code": torch.empty(16), "blocksize": 64}
-        facts |= {"quant_type": config.quant_type, "dtype": dtype}
-        if config.double_quant:
-            inner = {"absmax": torch.empty(ceil(blocks / 256)), "code": torch.empty(256)}
-            facts["state2"] = QuantState(**inner, blocksize=256, dtype=torch.float32)
-            facts |= {"offset": torch.empty(()), "absmax": torch.empty(blocks, dtype=torch.uint8)}
-        else:
-            facts["absmax"] = torch.empty(blocks)
-        packed = nn.Parameter(torch.empty((ceil(size / 2), 1), dtype=torch.uint8), False)
-        new.bias = old.bias  # in the model's format
-    packed.quant_state = new.quant_state = QuantState(**facts)
-    packed.compress_statistics, packed.quant_type = config.double_quant, config.quant_type
-    new.weight, new.compute_type_is_set = packed, True
-    return new
-
-
-def _materialize(model: nn.Module, fakes: FakeTensorMode) -> None:
-    """Give each empty parameter and buffer a fake tensor on the CPU; tied ones share it."""
-    known: dict[int, Tensor] = {}
-
-    def fake(tensor: Tensor) -> Tensor:
-        if id(tensor) not in known:
-            known[id(tensor)] = torch.empty(tensor.shape, dtype=tensor.dtype)
-        return known[id(tensor)]
-
-    parameters: dict[int, nn.Parameter] = {}
-    for module in model.modules():
-        for name, old in module._parameters.items():
-            if old is not None and id(old) not in parameters:
-                parameters[id(old)] = nn.Parameter(fake(old), old.requires_grad)
-                parameters[id(old)].__dict__.update(vars(old))
-                _fill_constants(getattr(old, "quant_state", None), fake)
-            module._parameters[name] = parameters.get(id(old))
-        for name, old in module._buffers.items():
-            module._buffers[name] = None if old is None else fake(old)
-
-
-def _fill_constants(state: QuantState | None, fake) -> None:
-    for constants in (state, getattr(state, "state2", None)):
-        for name, value in list(vars(constants).items()) if constants else []:
-            if torch.is_tensor(value):
-                setattr(constants, name, fake(value))
 
 
 def _optimizer(model: nn.Module, config: FinetuneConfig) -> torch.optim.Optimizer:

@@ -15,23 +15,39 @@ DATA = Path(__file__).resolve().parent
 sys.path.insert(0, str(DATA))
 
 from embedded.abilities import Exam, Probe
+from embedded.card import write_card
 from world.corpus import SILENT
 
 from ftcourse.evaluate import Score, voice_checks
 
 
 def main(folder: Path) -> None:
-    """Print one line an ability and write all of them, with samples, beside the model."""
+    """Print one line an ability; write all of them, samples and the card beside the model."""
     tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
     model = AutoModelForCausalLM.from_pretrained(folder).eval()
-    sets = Exam(DATA).sets() | {"voice untuned": letters()}
-    report = {}
-    for name, probes in sets.items():
+    abilities, samples = {}, []
+    for name, probes in (Exam(DATA).sets() | {"voice untuned": letters()}).items():
         answers = reply(model, tokenizer, probes)
         score = Score(sum(map(JUDGES[name], probes, answers)), len(probes))
-        report[name] = {"right": score.successes, "n": score.count, "interval": score.interval}
+        abilities[name] = {"right": score.successes, "n": score.count, "interval": score.interval}
         print(f"{name:16} {score}", flush=True)
+        samples += [sample(*pair) for pair in list(zip(probes, answers, strict=True))[::70]]
+    samples += [story(model, tokenizer, start) for start in STARTS]
+    report = {"abilities": abilities, "samples": samples}
     (folder / "abilities.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    write_card(folder, report)
+
+
+def sample(probe: Probe, answer: str) -> dict[str, str]:
+    """A prompt and its answer, as they are."""
+    return {"prompt": probe.messages[-1]["content"].replace("\n", " "), "answer": answer}
+
+
+def story(model, tokenizer, start: str) -> dict[str, str]:
+    """A text and how the model goes on."""
+    ids = tokenizer(tokenizer.bos_token + start, return_tensors="pt", return_token_type_ids=False)
+    made = model.generate(**ids, max_new_tokens=80, do_sample=False)
+    return {"prompt": start, "answer": tokenizer.decode(made[0], skip_special_tokens=True)}
 
 
 def letters() -> list[Probe]:
@@ -49,6 +65,7 @@ def holds_value(probe: Probe, answer: str) -> bool:
     return re.search(rf"(?<!\w){re.escape(probe.value)}(?!\w)", answer) is not None
 
 
+STARTS = ("Before the start,", "Nora took the", "The support desk in")
 JUDGES = {
     "one passage": holds_value,
     "three passages": holds_value,

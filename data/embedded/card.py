@@ -1,6 +1,7 @@
 """The model card: figures from the log and from the measured abilities, a curve, raw samples."""
 
 import csv
+import json
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -8,8 +9,8 @@ import matplotlib.pyplot as plt
 TEMPLATE = Path(__file__).with_suffix(".md")
 
 
-def write_card(folder: Path, report: dict, log: Path, facts: dict[str, str]) -> None:
-    """Write README.md and curve.png beside the model."""
+def write_card(folder: Path, report: dict) -> None:
+    """Write README.md and curve.png beside the model, from its training.json and training.csv."""
     rows = [
         f"| {name} | {row['right']} | {row['n']} | {row['right'] / row['n']:.1%} | "
         f"{row['interval'][0]:.1%} to {row['interval'][1]:.1%} |"
@@ -19,11 +20,12 @@ def write_card(folder: Path, report: dict, log: Path, facts: dict[str, str]) -> 
         f"{i}. *{sample['prompt']}*<br>{sample['answer']}"
         for i, sample in enumerate(report["samples"], 1)
     )
+    story = json.loads((folder / "training.json").read_text(encoding="utf-8"))
     text = TEMPLATE.read_text(encoding="utf-8").format(
-        table="\n".join(rows), samples=samples, **facts
+        table="\n".join(rows), samples=samples, **story
     )
     (folder / "README.md").write_text(text, encoding="utf-8")
-    plot_curve(log, folder / "curve.png")
+    plot_curve(folder / "training.csv", folder / "curve.png")
 
 
 def plot_curve(log: Path, path: Path) -> None:

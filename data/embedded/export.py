@@ -1,12 +1,19 @@
 """Write a trained model as a folder of the Hub's format."""
 
+import json
+import os
+import shutil
+from dataclasses import asdict
 from pathlib import Path
 
+import torch
 from transformers import GenerationConfig
 
+from embedded.training import Run
 
-def export(run, folder: Path) -> None:
-    """Save weights, config, generation config and tokenizer under `folder`."""
+
+def export(run: Run, folder: Path) -> None:
+    """Save weights, configs, tokenizer, and how they came to be, under `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     run.model.generation_config = GenerationConfig(
         do_sample=False,
@@ -16,4 +23,22 @@ def export(run, folder: Path) -> None:
         pad_token_id=run.tokenizer.pad_token_id,
     )
     run.model.save_pretrained(folder)
+    os.chmod(folder / "model.safetensors", 0o644)  # readable by all who install the course
     run.tokenizer.save_pretrained(folder)
+    shutil.copy(run.folder / "log.csv", folder / "training.csv")
+    text = json.dumps(story(run), indent=1) + "\n"
+    (folder / "training.json").write_text(text, encoding="utf-8")
+
+
+def story(run: Run) -> dict:
+    """What the model card says about the training."""
+    gpu = torch.cuda.get_device_name() if run.device == "cuda" else None
+    return {
+        "parameters": sum(p.numel() for p in run.model.parameters()),
+        "steps": run.step,
+        "tokens": run.tokens,
+        "seconds": round(run.seconds),
+        "device": gpu or f"{torch.get_num_threads()} CPU cores",
+        "recipe": asdict(run.recipe),
+        "shape": asdict(run.shape),
+    }

@@ -31,6 +31,7 @@ class Recipe:
     warmup_steps: int = 300  # slow, or the drafted heads are overrun
     noise_steps: int = 40
     decay_share: float = 0.2
+    compiled: bool = True
     seed: int = 0
 
 
@@ -115,7 +116,7 @@ class Run:
         """Train on the batches of `steps`, at `share(step)` of the full rate."""
         data = Batches(self.tokenizer, self.shape, steps, self.recipe.noise_steps, self.recipe.seed)
         loader = DataLoader(data, batch_size=None, num_workers=1, prefetch_factor=16)
-        loss_of = torch.compile(self.loss, dynamic=False)
+        loss_of = torch.compile(self.loss, dynamic=False) if self.recipe.compiled else self.loss
         mean = None
         for ids, weights in loader:
             start = time.perf_counter()

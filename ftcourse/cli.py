@@ -109,6 +109,8 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
     cards = ", ".join(CARDS)
     parser.add_argument("--card", help=f"does it fit? one of {cards} (default: this machine)")
     parser.add_argument("--json", action="store_true", help="print the bytes as JSON")
+    told = "instead of arithmetic, run the real code on fake tensors (seconds)"
+    parser.add_argument("--simulate", action="store_true", help=told)
     _add_config(parser)
     parser.set_defaults(run=_run_predict)
 
@@ -116,7 +118,11 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
 def _run_predict(options: argparse.Namespace) -> int:
     config = _read_config(options)
     card = _find_card(options.card) if options.card else detect()
-    need = predict_memory(config, card)
+    if options.simulate:
+        from ftcourse.simulate import simulate_memory as find_memory
+    else:
+        find_memory = predict_memory
+    need = find_memory(config, card)
     spare = card.memory - need.allocated
     if options.json:
         found = {"allocated": need.allocated, "card": card.name, "fits": spare >= 0}

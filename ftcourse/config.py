@@ -79,6 +79,12 @@ class FinetuneConfig:
             object.__setattr__(self, "target_modules", tuple(self.target_modules))
         self._check_choices()
         self._check_numbers()
+        if self.upcast and self.method != "qlora":
+            raise CourseError(
+                "upcast goes with method='qlora'; peft's casts would turn any other base to fp32.",
+                f"upcast=True with method={self.method!r}",
+                "Leave upcast out, or use dtype='float32'.",
+            )
 
     def _check_choices(self) -> None:
         hints = get_type_hints(type(self))

@@ -103,6 +103,14 @@ def test_a_warning_is_told_once_as_a_sentence_and_without_our_line_numbers(capsy
     assert text.count("\n") == 1
 
 
+def test_predict_can_simulate_instead(capsys):
+    arguments = ["predict", "--model", "smollm2-135m", "--max-length", "128", "--card", "T4"]
+    assert main([*arguments, "--simulate"]) == 0
+    assert capsys.readouterr().out.startswith("simulated on Tesla T4")
+    assert main([*arguments, "--simulate", "--optimizer", "paged_adamw_8bit"]) == 2
+    assert "Fake tensors" in capsys.readouterr().err
+
+
 def test_predict_as_json_gives_bytes_that_add_up(capsys):
     assert main(["predict", "--model", "llama-3.1-8b", "--json", "--card", "T4"]) == 0
     found = json.loads(capsys.readouterr().out)

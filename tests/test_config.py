@@ -121,3 +121,9 @@ def test_a_rank_above_the_width_of_a_layer_warns_and_says_why():
 def test_a_rank_up_to_the_width_of_every_layer_does_not_warn(recwarn):
     adapted_modules(FinetuneConfig(rank=1024), LAYER)
     assert not recwarn
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_fp32_casts_are_refused_where_they_would_double_the_whole_model(method):
+    with pytest.raises(CourseError, match="goes with method='qlora'"):
+        FinetuneConfig(method=method, upcast=True)

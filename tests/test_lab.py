@@ -264,3 +264,9 @@ def test_a_real_lab_listens_on_loopback_behind_its_token_whatever_is_configured(
         commands = [child.cmdline() for child in server.children()]
         kernels = [words[0] for words in commands if "ipykernel_launcher" in words]
         assert kernels == [sys.executable]  # the environment that ftcourse is installed in
+
+
+def test_the_settings_that_keep_jupyterlab_from_asking_are_where_it_looks():
+    path = lab.SETTINGS / "labconfig" / "default_setting_overrides.json"
+    settings = json.loads(path.read_text())["@jupyterlab/apputils-extension:notification"]
+    assert settings == {"fetchNews": "false", "checkForUpdates": False}

@@ -1,5 +1,7 @@
+import importlib.util
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -182,6 +184,17 @@ def test_gradients_are_exact_when_the_optimizer_steps(tmp_path):
     predicted, measured = predict_memory(config), measure_memory(config)
     assert predicted.moment == "the optimizer's step"
     assert predicted.gradients == measured.gradients
+
+
+def test_the_arithmetic_is_near_runs_on_a_real_card_that_others_published():
+    path = Path(__file__).parent.parent / "benchmarks" / "memory_accuracy.py"
+    spec = importlib.util.spec_from_file_location("memory_accuracy", path)
+    benchmark = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(benchmark)
+    errors = [abs(e) for group, _, e in benchmark.published_runs() if group.endswith("sdpa")]
+    assert len(errors) == 31
+    assert statistics.median(errors) < 0.005
+    assert max(errors) < 0.015
 
 
 # --- the noun ---------------------------------------------------------------------------------

@@ -36,8 +36,10 @@ def plot_curve(log: Path, path: Path) -> None:
     figure, ax = plt.subplots(figsize=(7, 3.5), layout="constrained")
     for name in ("copying", "one passage", "three passages", "silent passages"):
         shares = [100 * float(row[name]) for row in rows]
-        ax.plot(tokens, shares, label=name)
+        (line,) = ax.plot(tokens, shares)
+        ax.annotate(f" {name}", (tokens[-1], shares[-1]), va="center", color=line.get_color())
     ax.set(xlabel="million tokens", ylabel="right, %", ylim=(0, 102))
-    ax.legend(frameon=False)
+    ax.margins(x=0.02)
+    ax.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=80)
     plt.close(figure)

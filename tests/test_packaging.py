@@ -136,6 +136,7 @@ def run_installed(site, *arguments):
 def test_a_wheel_built_from_an_sdist_holds_lessons_data_types_and_licence(installed):
     package = installed / "ftcourse"
     assert (package / "py.typed").exists()
+    assert (package / "jupyter" / "labconfig" / "default_setting_overrides.json").exists()
     assert (package / "course" / "data" / "model" / "model.safetensors").exists()
     assert (package / "course" / "data" / "dialogues" / "train.jsonl").exists()
     for lesson in (ROOT / "notebooks").glob("*.ipynb"):

@@ -13,6 +13,7 @@ QUIET = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_HUB_OFFLINE": "1",
     "IPYTHONDIR": SCRATCH.name,  # no start-up files of the reader's
+    "OMP_WAIT_POLICY": "PASSIVE",  # spinning threads starve each other on a busy machine
     "TOKENIZERS_PARALLELISM": "false",
     "TQDM_DISABLE": "1",
     "TRANSFORMERS_VERBOSITY": "error",

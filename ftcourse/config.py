@@ -6,6 +6,7 @@ A mistake shows before anything is loaded. Nothing here needs torch or transform
 import warnings
 from collections.abc import Sequence
 from dataclasses import Field, dataclass, fields
+from math import inf
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from ftcourse.errors import CourseError
@@ -75,7 +76,7 @@ class FinetuneConfig:
 
     def __post_init__(self) -> None:
         """Refuse values that cannot work, each with what to do."""
-        if not isinstance(self.target_modules, str):
+        if isinstance(self.target_modules, Sequence) and not isinstance(self.target_modules, str):
             object.__setattr__(self, "target_modules", tuple(self.target_modules))
         self._check_choices()
         self._check_numbers()
@@ -90,9 +91,10 @@ class FinetuneConfig:
         hints = get_type_hints(type(self))
         for field in fields(self):
             hint, value = hints[field.name], getattr(self, field.name)
-            if get_origin(hint) is Literal and value not in get_args(hint):
+            choices = (True, False) if hint is bool else get_args(hint)
+            if (hint is bool or get_origin(hint) is Literal) and value not in choices:
                 raise CourseError(
-                    f"{field.name} is one of {', '.join(map(repr, get_args(hint)))}.",
+                    f"{field.name} is one of {', '.join(map(repr, choices))}.",
                     f"{field.name}={value!r}",
                     f"Leave it out for the default, {field.default!r}.",
                 )
@@ -102,10 +104,14 @@ class FinetuneConfig:
             value = getattr(self, field.name)
             if field.name in _WHOLE and not (isinstance(value, int) and value >= 1):
                 raise _out_of_range(field, value, "is a whole number of at least 1")
-            if field.name in _POSITIVE and not (isinstance(value, int | float) and value > 0):
-                raise _out_of_range(field, value, "is a number above 0")
+            if field.name in _POSITIVE and not (isinstance(value, int | float) and 0 < value < inf):
+                raise _out_of_range(field, value, "is a finite number above 0")
             if field.name == "lora_dropout" and not 0 <= value < 1:
                 raise _out_of_range(field, value, "is at least 0 and below 1")
+            if field.name == "seed" and not (isinstance(value, int) and 0 <= value < 2**32):
+                raise _out_of_range(field, value, "is a whole number from 0 to 2**32 - 1")
+            if field.name == "target_modules" and not (value and isinstance(value, str | tuple)):
+                raise _out_of_range(field, value, "names at least one module, or is 'all-linear'")
 
     def dtype_on(self, card: Card) -> str:
         """Return the number format that this run uses on a card."""

@@ -36,7 +36,12 @@ def read_records(path: str | Path) -> list[Record]:
             f"{path}: no such file",
             "Check the path; relative paths start at " + str(Path.cwd()) + ".",
         )
-    lines = path.read_text(encoding="utf-8").splitlines()
+    try:  # only a newline ends a line: JSON may hold other line separators inside its strings
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise CourseError(
+            "Training data is text in UTF-8.", f"{path}: {error}", "Save the file as UTF-8."
+        ) from error
     return [_parse(line, f"{path}, line {n}") for n, line in enumerate(lines, 1) if line.strip()]
 
 

@@ -59,6 +59,12 @@ class ModelShape:
                 f"model_type={family!r}",
                 "Use a model of a known family.",
             )
+        if missing := [name for name in _ALWAYS_THERE if name not in values]:
+            raise CourseError(
+                "A model's config says " + ", ".join(_ALWAYS_THERE) + ".",
+                "a config without " + ", ".join(missing),
+                "Use the config.json that came with the model.",
+            )
         heads = values["num_attention_heads"]
         return cls(
             family,
@@ -117,7 +123,14 @@ def load_shape(model: str) -> ModelShape:
             f"{folder} without one",
             "Point to the folder that from_pretrained would load.",
         )
-    return ModelShape.from_config(json.loads(path.read_text()))
+    try:
+        return ModelShape.from_config(json.loads(path.read_text(encoding="utf-8")))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CourseError(
+            "A model's config.json is JSON.",
+            f"{path}: {error}",
+            "Copy the file again from where the model came from.",
+        ) from error
 
 
 def download(model: str, name: str) -> Path:

@@ -1,3 +1,4 @@
+import json
 import warnings
 from dataclasses import asdict
 
@@ -128,3 +129,17 @@ def test_padding_without_a_mask_changes_no_loss_and_no_gradient(tokenizer):
         results.append((loss, *torch.autograd.grad(loss, list(model.parameters()))))
     for without, with_mask in zip(*results, strict=True):
         torch.testing.assert_close(without, with_mask)
+
+
+def test_a_line_separator_inside_a_string_does_not_end_the_line(tmp_path):
+    record = {"prompt": "one\u2028two", "completion": "three"}
+    path = tmp_path / "records.jsonl"
+    path.write_text(json.dumps(record, ensure_ascii=False) + "\n", encoding="utf-8")
+    assert read_records(path) == [record]
+
+
+def test_a_file_that_is_not_utf_8_is_refused_in_three_parts(tmp_path):
+    path = tmp_path / "records.jsonl"
+    path.write_bytes(b"\xff\xfe{}")
+    with pytest.raises(CourseError, match="UTF-8"):
+        read_records(path)

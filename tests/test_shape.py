@@ -68,3 +68,14 @@ def test_what_is_no_model_at_all_is_refused_too(name, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(CourseError):
         load_shape(name)
+
+
+def test_a_damaged_config_is_refused_in_three_parts(tmp_path):
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(CourseError):
+        load_shape(str(tmp_path))
+
+
+def test_a_config_that_lacks_a_number_is_refused_in_three_parts():
+    with pytest.raises(CourseError):
+        ModelShape.from_config({"model_type": "llama", "hidden_size": 64})

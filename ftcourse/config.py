@@ -102,7 +102,8 @@ class FinetuneConfig:
     def _check_numbers(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.name in _WHOLE and not (isinstance(value, int) and value >= 1):
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            if field.name in _WHOLE and not (whole and value >= 1):
                 raise _out_of_range(field, value, "is a whole number of at least 1")
             if field.name in _POSITIVE and not (isinstance(value, int | float) and 0 < value < inf):
                 raise _out_of_range(field, value, "is a finite number above 0")

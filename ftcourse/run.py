@@ -28,6 +28,10 @@ def open_run(folder: Path, run: Run, resume: bool) -> Run:
 
     Raises CourseError if the folder holds another run, or weights that no run of ours wrote.
     """
+    if folder.exists() and not folder.is_dir():
+        raise CourseError(
+            "A run is kept in a folder.", f"{folder} is a file", "Give another output_dir."
+        )
     found = read_run(folder)
     started = last_checkpoint(folder) is not None or list(folder.glob("*.safetensors"))
     if not started:

@@ -17,6 +17,7 @@ LAYER = ModelShape.named("llama-3.1-8b").linears
         ("rank", 2.5),
         ("rank", "8"),
         ("rank", None),
+        ("rank", True),
         ("alpha", 0),
         ("alpha", -1),
         ("alpha", float("nan")),

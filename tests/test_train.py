@@ -111,6 +111,13 @@ def test_a_folder_with_another_run_is_refused_and_left_as_it_is(dialogues, tmp_p
     assert (tmp_path / RUN_FILE).read_text() == before
 
 
+def test_a_file_where_the_folder_should_be_is_refused_and_left_as_it_is(dialogues, tmp_path):
+    (tmp_path / "run").write_text("mine")
+    with pytest.raises(CourseError, match="is a file"):
+        finetune(FinetuneConfig(method="lora", **SHORT), dialogues, tmp_path / "run")
+    assert (tmp_path / "run").read_text() == "mine"
+
+
 def test_weights_that_no_run_of_ours_wrote_are_not_overwritten(dialogues, tmp_path):
     (tmp_path / "adapter_model.safetensors").write_bytes(b"precious")
     with pytest.raises(CourseError, match="missing or damaged"):

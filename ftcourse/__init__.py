@@ -5,6 +5,7 @@ ground     errors       the one error, in three parts: what must hold, what we g
            source       the package's own source, shown in a lesson
 
 nouns      hardware     cards as facts, the machine at hand, its number format and the reason
+           families     how the layers of the known model families differ
            shape        ModelShape: the numbers of a model that decide its bytes
            config       FinetuneConfig: the choices of a run
            step         one training step, with the widths in bytes that follow from its choices

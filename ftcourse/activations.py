@@ -67,7 +67,7 @@ def _attention(step: Step) -> int:
     shape, capability = step.shape, step.card.capability
     heads, width = shape.num_attention_heads, step.attention_width
     queries, keys = heads * shape.head_dim, shape.num_key_value_heads * shape.head_dim
-    normalized = (queries + keys) * 4 if shape.qk_norm else 0
+    normalized = (queries + keys) * 4 if shape.family.qk_norm else 0
     if step.config.attention == "eager":
         output = queries * ("o_proj" in step.adapted or step.full) * (not step.copies_inputs)
         scores = heads * step.config.max_length * _scores(step)

@@ -132,25 +132,28 @@ def _out_of_range(field: Field, value: Any, rule: str) -> CourseError:
 def adapted_modules(config: FinetuneConfig, modules: dict[str, tuple[int, int]]) -> list[str]:
     """Return the names of the linear modules that get an adapter; empty for a full fine-tune.
 
-    ``modules`` maps each name that exists to (inputs, outputs). Raises CourseError for a name that
-    is not there, and warns if the rank is above a module's width.
+    ``modules`` maps each name that exists to (inputs, outputs). A name may be the end of several,
+    as peft has it: GPT-2's ``c_proj`` is attention's and the MLP's. Raises CourseError for a name
+    that is not there, and warns if the rank is above a module's width.
     """
     if config.method == "full":
         return []
     wanted = config.target_modules
     if isinstance(wanted, str):
         wanted = list(modules) if wanted == "all-linear" else [wanted]
-    if unknown := [name for name in wanted if name not in modules]:
+    found = {name: [m for m in modules if f".{m}".endswith(f".{name}")] for name in wanted}
+    if unknown := [name for name in wanted if not found[name]]:
         raise CourseError(
             "target_modules names linear modules of the model, or says 'all-linear'.",
             "unknown: " + ", ".join(unknown),
             "This model has " + ", ".join(modules) + ".",
         )
-    width, name = min((min(modules[name]), name) for name in wanted)
+    chosen = list(dict.fromkeys(module for names in found.values() for module in names))
+    width, name = min((min(modules[name]), name) for name in chosen)
     if config.rank > width:
         warnings.warn(
             f"rank {config.rank} is above the width of {name} ({width}): the product "
             "of the two matrices cannot have a higher rank than that, so the rest is wasted.",
             stacklevel=2,
         )
-    return list(wanted)
+    return chosen

@@ -14,6 +14,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     BitsAndBytesConfig,
+    Conv1D,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -139,14 +140,27 @@ def quantization(config: FinetuneConfig, dtype: torch.dtype) -> BitsAndBytesConf
 def linear_modules(model: torch.nn.Module) -> dict[str, tuple[int, int]]:
     """Return the linear modules inside the layers: last part of the name to (inputs, outputs).
 
-    The output head is left out, as peft's ``all-linear`` does.
+    The output head is left out, as peft's ``all-linear`` does. Where two modules of a layer end
+    alike, as GPT-2's two ``c_proj``, the part before tells them apart.
     """
     head = model.get_output_embeddings()
-    return {
-        name.rpartition(".")[2]: (module.in_features, module.out_features)
+    paths = {
+        tuple(name.split(".")[-2:]): _sides(module)
         for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear) and module is not head
+        if isinstance(module, torch.nn.Linear | Conv1D) and module is not head
     }
+    ends = [end for _, end in paths]
+    return {
+        end if ends.count(end) == 1 else f"{parent}.{end}": sides
+        for (parent, end), sides in paths.items()
+    }
+
+
+def _sides(module: torch.nn.Linear | Conv1D) -> tuple[int, int]:
+    """Return a module's inputs and outputs; GPT-2's Conv1D is a linear module, transposed."""
+    if isinstance(module, Conv1D):
+        return tuple(module.weight.shape)
+    return module.in_features, module.out_features
 
 
 @libraries_quiet()

@@ -1,6 +1,6 @@
 """The bytes that stay from step to step: weights, gradients and optimizer states, to the byte."""
 
-from math import ceil
+from math import ceil, prod
 
 from ftcourse.config import FinetuneConfig
 from ftcourse.shape import ModelShape
@@ -18,20 +18,42 @@ def parameter_count(shape: ModelShape) -> int:
     >>> parameter_count(ModelShape.named("llama-3.1-8b"))
     8030261248
     """
-    return linear_parameters(shape) + sum(unquantized_sizes(shape))
+    return linear_parameters(shape) + sum(map(prod, other_parameters(shape)))
 
 
-def unquantized_sizes(shape: ModelShape) -> list[int]:
-    """Return the size of each parameter outside the linear modules: embedding, head, norms, biases.
+def other_parameters(shape: ModelShape) -> list[tuple[int, ...]]:
+    """Return the shape of each parameter outside the layers' linear modules.
 
-    transformers never quantizes these: only linear modules, and not the output head.
+    They are the tables of words and positions, the head, norms, biases and a mixture's experts,
+    which transformers stores as one tensor a layer. It quantizes none of these: only linear
+    modules, and not the output head.
     """
-    hidden, layers = shape.hidden_size, shape.num_hidden_layers
-    tables = [shape.vocab_size * hidden] * (1 if shape.tie_word_embeddings else 2)
-    outputs = {name: size for name, (_, size) in shape.linears.items()}
-    biases = [outputs["q_proj"], outputs["k_proj"], outputs["v_proj"]] * shape.attention_bias
-    head_norms = [shape.head_dim] * 2 * shape.qk_norm
-    return tables + [hidden, hidden, *biases, *head_norms] * layers + [hidden]
+    hidden, layers, norm = shape.hidden_size, shape.num_hidden_layers, norm_parameters(shape)
+    tables = [(shape.vocab_size, hidden)] * (1 if shape.tie_word_embeddings else 2)
+    tables += [(shape.learned_positions, hidden)] * (shape.learned_positions > 0)
+    biases = [(shape.linears[name][1],) for name in shape.biased]
+    layer = norm * shape.family.norms_per_layer + biases + _head_norms(shape) + _experts(shape)
+    return tables + layer * layers + norm + [(shape.vocab_size,)] * shape.family.head_bias
+
+
+def norm_parameters(shape: ModelShape) -> list[tuple[int, ...]]:
+    """Return the parameters of one norm: a weight, none, or a weight and a bias."""
+    return [(shape.hidden_size,)] * {"bare": 0, "layer": 2}.get(shape.family.norm, 1)
+
+
+def _head_norms(shape: ModelShape) -> list[tuple[int, ...]]:
+    """Return the norms of queries and keys: one for each head's width, or one for all heads."""
+    widths = shape.widths
+    sizes = {"head": (shape.head_dim,) * 2, "all": (widths["queries"], widths["keys"])}
+    return [(size,) for size in sizes.get(shape.family.qk_norm, ())]
+
+
+def _experts(shape: ModelShape) -> list[tuple[int, ...]]:
+    """Return the router's weights and the experts', the latter in two tensors."""
+    count, hidden, width = shape.num_experts, shape.hidden_size, shape.widths["expert"]
+    if not count:
+        return []
+    return [(count, hidden), (count, 2 * width, hidden), (count, hidden, width)]
 
 
 def quantized_bytes(size: int, outputs: int, config: FinetuneConfig) -> int:
@@ -53,7 +75,7 @@ def weight_bytes(step: Step) -> int:
     """Return the bytes of the base model's weights and of the adapter's."""
     if step.full:
         return parameter_count(step.shape) * step.stream
-    rest = sum(unquantized_sizes(step.shape)) * step.stream
+    rest = sum(map(prod, other_parameters(step.shape))) * step.stream
     adapter = sum(adapter_sizes(step)) * BYTES[step.config.adapter_dtype]
     if step.config.method == "lora":
         return rest + linear_parameters(step.shape) * step.width + adapter
@@ -74,7 +96,7 @@ def trained_sizes(step: Step) -> list[int]:
     if not step.full:
         return adapter_sizes(step)
     linears = [i * o for i, o in step.shape.linears.values()] * step.shape.num_hidden_layers
-    return linears + unquantized_sizes(step.shape)
+    return linears + [prod(sides) for sides in other_parameters(step.shape)]
 
 
 def gradient_bytes(step: Step) -> int:
@@ -107,9 +129,8 @@ def _factored_sizes(step: Step) -> list[int]:
     if not step.full:
         chosen = [shape.linears[name] for name in step.adapted]
         return [step.config.rank * 2 + i + o for i, o in chosen] * layers
-    tables = [shape.vocab_size + shape.hidden_size] * (1 if shape.tie_word_embeddings else 2)
-    return (
-        [i + o for i, o in shape.linears.values()] * layers
-        + tables
-        + unquantized_sizes(shape)[len(tables) :]
-    )
+    others = [
+        prod(sides[:-1]) + prod(sides[:-2]) * sides[-1] if len(sides) > 1 else sides[0]
+        for sides in other_parameters(shape)
+    ]
+    return [i + o for i, o in shape.linears.values()] * layers + others

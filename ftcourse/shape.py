@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ftcourse.errors import CourseError
+from ftcourse.families import FAMILIES, Family
 from ftcourse.resources import course_path
-
-_FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 
 
 @dataclass(frozen=True)
@@ -29,10 +28,27 @@ class ModelShape:
     vocab_size: int
     tie_word_embeddings: bool
     """Whether the output head reuses the embedding matrix, which then is stored once."""
-    attention_bias: bool = False
-    """Whether the projections of queries, keys and values have a bias (Qwen2 has)."""
-    qk_norm: bool = False
-    """Whether queries and keys are normalized per head (Qwen3 does)."""
+    biased: tuple[str, ...] = ()
+    """The linear modules of a layer that have a bias."""
+    hidden_act: str = "silu"
+    """The function between the two halves of the MLP."""
+    learned_positions: int = 0
+    """Rows of the table of positions, where positions are learned (GPT-2)."""
+    num_experts: int = 0
+    """Experts of a layer that has some in the place of its MLP."""
+    num_experts_per_tok: int = 0
+    moe_intermediate_size: int = 0
+    """Width of an expert, where it is not ``intermediate_size``."""
+    shared_expert_intermediate_size: int = 0
+    """Width of the expert that sees every token, where there is one (Qwen2-MoE)."""
+    attn_logit_softcapping: float = 0
+    """Where not 0, attention's scores pass through a tanh of this range (Gemma 2)."""
+    final_logit_softcapping: float = 0
+    """Where not 0, the logits do."""
+    attention_dropout: float = 0
+    """Share of the attention's scores that is zeroed in training."""
+    hidden_dropout: float = 0
+    """Share of the outputs of attention and MLP that is zeroed in training."""
 
     @classmethod
     def named(cls, name: str) -> "ModelShape":
@@ -51,46 +67,54 @@ class ModelShape:
 
         Raises CourseError for a family whose layers this arithmetic does not know.
         """
-        values = config if isinstance(config, dict) else config.to_dict()
-        family = values.get("model_type")
-        if family not in _FAMILIES:
+        given = config if isinstance(config, dict) else config.to_dict()
+        family = FAMILIES.get(given.get("model_type"))
+        if family is None:
             raise CourseError(
-                "The arithmetic knows decoders of these families: " + ", ".join(_FAMILIES) + ".",
-                f"model_type={family!r}",
+                "The arithmetic knows decoders of these families: " + ", ".join(FAMILIES) + ".",
+                f"model_type={given.get('model_type')!r}",
                 "Use a model of a known family.",
             )
-        if missing := [name for name in _ALWAYS_THERE if name not in values]:
-            raise CourseError(
-                "A model's config says " + ", ".join(_ALWAYS_THERE) + ".",
-                "a config without " + ", ".join(missing),
-                "Use the config.json that came with the model.",
-            )
+        values = _in_our_words(family, given)
+        _check(family, values)
         heads = values["num_attention_heads"]
         return cls(
-            family,
-            **{name: values[name] for name in _ALWAYS_THERE},
+            **{name: values[name] for name in ("model_type", *_ALWAYS_THERE)},
             num_key_value_heads=values.get("num_key_value_heads") or heads,
             head_dim=values.get("head_dim") or values["hidden_size"] // heads,
             tie_word_embeddings=bool(values.get("tie_word_embeddings")),
-            attention_bias=family == "qwen2" or bool(values.get("attention_bias")),
-            qk_norm=family == "qwen3",
+            biased=_biased(family, values),
+            **{name: values[name] for name in _NOW_AND_THEN if values.get(name)},
         )
+
+    @property
+    def family(self) -> Family:
+        """What the layers of the model's family have."""
+        return FAMILIES[self.model_type]
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """The sizes that the rows of ``FAMILIES`` name."""
+        queries = self.num_attention_heads * self.head_dim
+        keys = self.num_key_value_heads * self.head_dim
+        return {
+            "hidden": self.hidden_size,
+            "queries": queries,
+            "keys": keys,
+            "qkv": queries + 2 * keys,
+            "middle": self.intermediate_size,
+            "gate_up": 2 * self.intermediate_size,
+            "shared": self.shared_expert_intermediate_size,
+            "expert": self.moe_intermediate_size or self.intermediate_size,
+            "one": 1,
+        }
 
     @property
     def linears(self) -> dict[str, tuple[int, int]]:
         """The linear modules of one layer: name to (inputs, outputs)."""
-        hidden, middle = self.hidden_size, self.intermediate_size
-        queries = self.num_attention_heads * self.head_dim
-        keys = self.num_key_value_heads * self.head_dim
-        return {
-            "q_proj": (hidden, queries),
-            "k_proj": (hidden, keys),
-            "v_proj": (hidden, keys),
-            "o_proj": (queries, hidden),
-            "gate_proj": (hidden, middle),
-            "up_proj": (hidden, middle),
-            "down_proj": (middle, hidden),
-        }
+        widths = self.widths
+        sides = {name: words.split() for name, words in self.family.linears.items()}
+        return {name: (widths[i], widths[o]) for name, (i, o) in sides.items()}
 
 
 _ALWAYS_THERE = (
@@ -100,6 +124,65 @@ _ALWAYS_THERE = (
     "num_attention_heads",
     "vocab_size",
 )
+_NOW_AND_THEN = (
+    "hidden_act",
+    "learned_positions",
+    "num_experts",
+    "num_experts_per_tok",
+    "moe_intermediate_size",
+    "shared_expert_intermediate_size",
+    "attn_logit_softcapping",
+    "final_logit_softcapping",
+    "attention_dropout",
+    "hidden_dropout",
+)
+_OTHER_WORDS = {
+    "n_embd": "hidden_size",
+    "n_inner": "intermediate_size",
+    "n_layer": "num_hidden_layers",
+    "n_head": "num_attention_heads",
+    "n_positions": "learned_positions",
+    "activation_function": "hidden_act",
+    "hidden_activation": "hidden_act",
+    "num_local_experts": "num_experts",
+    "attn_pdrop": "attention_dropout",
+    "resid_pdrop": "hidden_dropout",
+}
+"""The words of some families for what most call by the name on the right."""
+
+
+def _in_our_words(family: Family, given: dict[str, Any]) -> dict[str, Any]:
+    """Return a config in the words of most, with what transformers takes where it says nothing."""
+    said = {name: value for name, value in given.items() if name not in _OTHER_WORDS}
+    said |= {
+        word: given[name] for name, word in _OTHER_WORDS.items() if given.get(name) is not None
+    }
+    if "n_embd" in given:  # GPT-2's width of the MLP, unless it says another
+        said.setdefault("intermediate_size", 4 * given["n_embd"])
+    return {**family.defaults, **said}
+
+
+def _check(family: Family, values: dict[str, Any]) -> None:
+    """Refuse a config that lacks a number, or whose layers are not the family's usual ones."""
+    if missing := [name for name in _ALWAYS_THERE if name not in values]:
+        raise CourseError(
+            "A model's config says " + ", ".join(_ALWAYS_THERE) + ".",
+            "a config without " + ", ".join(missing),
+            "Use the config.json that came with the model.",
+        )
+    for name, usual in family.only.items():
+        if values.get(name, usual) != usual:
+            raise CourseError(
+                f"The arithmetic knows {values['model_type']} with {name}={usual!r}.",
+                f"{name}={values[name]!r}",
+                "Use a model whose layers are the family's usual ones.",
+            )
+
+
+def _biased(family: Family, values: dict[str, Any]) -> tuple[str, ...]:
+    """Return the linear modules that have a bias, always or because the config says so."""
+    on = [name for switch, names in family.switches.items() if values.get(switch) for name in names]
+    return (*family.biased, *on)
 
 
 @cache

@@ -1,0 +1,143 @@
+"""How the layers of the known model families differ, one row for each family.
+
+Each row says what transformers' modeling file of the family says. Sizes are words, which
+``ModelShape`` turns into numbers.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+_QKV = {"q_proj": "hidden queries", "k_proj": "hidden keys", "v_proj": "hidden keys"}
+_ATTENTION = {**_QKV, "o_proj": "queries hidden"}
+_MLP = {"gate_proj": "hidden middle", "up_proj": "hidden middle", "down_proj": "middle hidden"}
+
+
+@dataclass(frozen=True)
+class Family:
+    """What a family's layer has; the defaults are Llama's."""
+
+    linears: dict[str, str] = field(default_factory=lambda: {**_ATTENTION, **_MLP})
+    """The linear modules of a layer: name to inputs and outputs, in words."""
+    biased: tuple[str, ...] = ()
+    """Linear modules that always have a bias."""
+    switches: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Switches of the config, and the linear modules that each gives a bias."""
+    norm: Literal["rms", "gemma", "layer", "bare"] = "rms"
+    """RMSNorm; Gemma's, all in fp32; LayerNorm, with a bias; or LayerNorm without any weight."""
+    norms_per_layer: int = 2
+    qk_norm: Literal["", "head", "all"] = ""
+    """Whether queries and keys are normalized: per head, or all heads at once."""
+    head_bias: bool = False
+    defaults: dict[str, Any] = field(default_factory=dict)
+    """What transformers takes where a config.json says nothing."""
+    only: dict[str, Any] = field(default_factory=dict)
+    """Switches that the arithmetic knows only in this position."""
+
+
+_LLAMA_BIASES = {"attention_bias": tuple(_ATTENTION), "mlp_bias": tuple(_MLP)}
+_ATTENTION_BIAS = {"attention_bias": tuple(_ATTENTION)}
+_TIED = {"tie_word_embeddings": True}
+_GEMMA = {"tie_word_embeddings": True, "head_dim": 256, "hidden_act": "gelu_pytorch_tanh"}
+_GPT2 = {
+    "tie_word_embeddings": True,
+    "hidden_act": "gelu_new",
+    "attention_dropout": 0.1,
+    "hidden_dropout": 0.1,
+}
+_ALL_LAYERS_SPARSE = {"mlp_only_layers": [], "decoder_sparse_step": 1}
+
+FAMILIES = {
+    "llama": Family(switches=_LLAMA_BIASES),
+    "mistral": Family(),
+    "qwen2": Family(biased=tuple(_QKV)),
+    "qwen3": Family(switches=_ATTENTION_BIAS, qk_norm="head", defaults={"head_dim": 128}),
+    "smollm3": Family(switches=_LLAMA_BIASES, defaults=_TIED),
+    "granite": Family(switches=_LLAMA_BIASES),
+    "gemma": Family(switches=_ATTENTION_BIAS, norm="gemma", defaults=_GEMMA),
+    "gemma2": Family(
+        switches=_ATTENTION_BIAS,
+        norm="gemma",
+        norms_per_layer=4,
+        defaults={**_GEMMA, "final_logit_softcapping": 30.0, "attn_logit_softcapping": 50.0},
+    ),
+    "gemma3_text": Family(
+        switches=_ATTENTION_BIAS,
+        norm="gemma",
+        norms_per_layer=4,
+        qk_norm="head",
+        defaults=_GEMMA,
+        only={"attn_logit_softcapping": None},
+    ),
+    "olmo": Family(switches=_ATTENTION_BIAS, norm="bare", only={"clip_qkv": None}),
+    "olmo2": Family(switches=_ATTENTION_BIAS, qk_norm="all"),
+    "phi3": Family(
+        linears={
+            "qkv_proj": "hidden qkv",
+            "o_proj": "queries hidden",
+            "gate_up_proj": "hidden gate_up",
+            "down_proj": "middle hidden",
+        }
+    ),
+    "phi": Family(
+        linears={
+            **_QKV,
+            "dense": "queries hidden",
+            "fc1": "hidden middle",
+            "fc2": "middle hidden",
+        },
+        biased=(*_QKV, "dense", "fc1", "fc2"),
+        norm="layer",
+        norms_per_layer=1,
+        head_bias=True,
+        defaults={"hidden_act": "gelu_new"},
+        only={"qk_layernorm": False},
+    ),
+    "stablelm": Family(
+        switches={"use_qkv_bias": tuple(_QKV)},
+        norm="layer",
+        only={"qk_layernorm": False, "use_parallel_residual": False},
+    ),
+    "gpt_neox": Family(
+        linears={
+            "query_key_value": "hidden qkv",
+            "dense": "queries hidden",
+            "dense_h_to_4h": "hidden middle",
+            "dense_4h_to_h": "middle hidden",
+        },
+        biased=("dense_h_to_4h", "dense_4h_to_h"),
+        switches={"attention_bias": ("query_key_value", "dense")},
+        norm="layer",
+        defaults={"attention_bias": True, "hidden_act": "gelu"},
+    ),
+    "gpt2": Family(
+        linears={
+            "c_attn": "hidden qkv",
+            "attn.c_proj": "queries hidden",
+            "c_fc": "hidden middle",
+            "mlp.c_proj": "middle hidden",
+        },
+        biased=("c_attn", "attn.c_proj", "c_fc", "mlp.c_proj"),
+        norm="layer",
+        defaults=_GPT2,
+        only={"add_cross_attention": False},
+    ),
+    "mixtral": Family(linears=_ATTENTION),
+    "qwen2_moe": Family(
+        linears={
+            **_ATTENTION,
+            "gate_proj": "hidden shared",
+            "up_proj": "hidden shared",
+            "down_proj": "shared hidden",
+            "shared_expert_gate": "hidden one",
+        },
+        switches={"qkv_bias": tuple(_QKV)},
+        defaults={"qkv_bias": True},
+        only=_ALL_LAYERS_SPARSE,
+    ),
+    "qwen3_moe": Family(
+        linears=_ATTENTION,
+        switches=_ATTENTION_BIAS,
+        qk_norm="head",
+        only=_ALL_LAYERS_SPARSE,
+    ),
+}

@@ -11,11 +11,13 @@ import bitsandbytes
 import torch
 from bitsandbytes.functional import QuantState
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import Conv1D, PreTrainedModel
+from transformers.quantizers.base import get_keys_to_not_convert
+from transformers.quantizers.quantizers_utils import should_convert_module
 
 from ftcourse.config import FinetuneConfig
 from ftcourse.loss import use_chunked_loss
-from ftcourse.models import attach_adapter, build_empty
+from ftcourse.models import attach_adapter, build_empty, linear_sides
 from ftcourse.step import Step
 
 
@@ -38,30 +40,31 @@ def product_dtype(step: Step) -> torch.dtype:
 
 
 def _quantize(model: PreTrainedModel, config: FinetuneConfig, dtype: torch.dtype) -> None:
-    """Replace the linear modules, but for the head, by bitsandbytes' 4-bit ones."""
-    head = model.get_output_embeddings()
+    """Replace the linear modules by bitsandbytes' 4-bit ones, but for those that keep theirs."""
+    kept = get_keys_to_not_convert(model)
     for name, module in list(model.named_modules()):
-        if isinstance(module, nn.Linear) and module is not head:
+        if isinstance(module, nn.Linear | Conv1D) and should_convert_module(name, kept):
             model.set_submodule(name, _empty_linear4bit(module, config, dtype))
     model.is_loaded_in_4bit = True  # by this peft knows
 
 
 def _empty_linear4bit(
-    old: nn.Linear, config: FinetuneConfig, dtype: torch.dtype
+    old: nn.Linear | Conv1D, config: FinetuneConfig, dtype: torch.dtype
 ) -> bitsandbytes.nn.Linear4bit:
     """Return a 4-bit module with the storage that bitsandbytes would give it, and no content."""
-    size = old.in_features * old.out_features
+    inputs, outputs = linear_sides(old)
+    size = inputs * outputs
     blocks = ceil(size / 64)
     with torch.device("meta"):
         new = bitsandbytes.nn.Linear4bit(
-            old.in_features,
-            old.out_features,
+            inputs,
+            outputs,
             old.bias is not None,
             compute_dtype=dtype,
             compress_statistics=config.double_quant,
             quant_type=config.quant_type,
         )
-        facts = {"shape": old.weight.shape, "code": torch.empty(16), "blocksize": 64}
+        facts = {"shape": torch.Size((outputs, inputs)), "code": torch.empty(16), "blocksize": 64}
         facts |= {"quant_type": config.quant_type, "dtype": dtype}
         if config.double_quant:
             inner = {"absmax": torch.empty(ceil(blocks / 256)), "code": torch.empty(256)}

@@ -122,18 +122,6 @@ FAMILIES = {
         only={"add_cross_attention": False},
     ),
     "mixtral": Family(linears=_ATTENTION),
-    "qwen2_moe": Family(
-        linears={
-            **_ATTENTION,
-            "gate_proj": "hidden shared",
-            "up_proj": "hidden shared",
-            "down_proj": "shared hidden",
-            "shared_expert_gate": "hidden one",
-        },
-        switches={"qkv_bias": tuple(_QKV)},
-        defaults={"qkv_bias": True},
-        only=_ALL_LAYERS_SPARSE,
-    ),
     "qwen3_moe": Family(
         linears=_ATTENTION,
         switches=_ATTENTION_BIAS,

@@ -47,7 +47,7 @@ def use_chunked_loss(model: nn.Module) -> None:
     def forward(self, *args, labels=None, num_items_in_batch=None, **inputs):
         if labels is None:
             return whole_forward(*args, **inputs)
-        hidden = self.model(*args, **inputs).last_hidden_state
+        hidden = self.base_model(*args, **inputs).last_hidden_state
         head = self.get_output_embeddings()
         return CausalLMOutput(chunked_cross_entropy(hidden, head, labels, num_items_in_batch))
 

@@ -145,7 +145,7 @@ def linear_modules(model: torch.nn.Module) -> dict[str, tuple[int, int]]:
     """
     head = model.get_output_embeddings()
     paths = {
-        tuple(name.split(".")[-2:]): _sides(module)
+        tuple(name.split(".")[-2:]): linear_sides(module)
         for name, module in model.named_modules()
         if isinstance(module, torch.nn.Linear | Conv1D) and module is not head
     }
@@ -156,7 +156,7 @@ def linear_modules(model: torch.nn.Module) -> dict[str, tuple[int, int]]:
     }
 
 
-def _sides(module: torch.nn.Linear | Conv1D) -> tuple[int, int]:
+def linear_sides(module: torch.nn.Linear | Conv1D) -> tuple[int, int]:
     """Return a module's inputs and outputs; GPT-2's Conv1D is a linear module, transposed."""
     if isinstance(module, Conv1D):
         return tuple(module.weight.shape)
@@ -183,6 +183,7 @@ def attach_adapter(
         lora_alpha=config.alpha,
         lora_dropout=config.lora_dropout,
         target_modules=names,
+        fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
         task_type="CAUSAL_LM",
     )
     model = get_peft_model(model, lora, **options)

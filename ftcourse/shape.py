@@ -39,8 +39,6 @@ class ModelShape:
     num_experts_per_tok: int = 0
     moe_intermediate_size: int = 0
     """Width of an expert, where it is not ``intermediate_size``."""
-    shared_expert_intermediate_size: int = 0
-    """Width of the expert that sees every token, where there is one (Qwen2-MoE)."""
     attn_logit_softcapping: float = 0
     """Where not 0, attention's scores pass through a tanh of this range (Gemma 2)."""
     final_logit_softcapping: float = 0
@@ -104,9 +102,7 @@ class ModelShape:
             "qkv": queries + 2 * keys,
             "middle": self.intermediate_size,
             "gate_up": 2 * self.intermediate_size,
-            "shared": self.shared_expert_intermediate_size,
             "expert": self.moe_intermediate_size or self.intermediate_size,
-            "one": 1,
         }
 
     @property
@@ -130,7 +126,6 @@ _NOW_AND_THEN = (
     "num_experts",
     "num_experts_per_tok",
     "moe_intermediate_size",
-    "shared_expert_intermediate_size",
     "attn_logit_softcapping",
     "final_logit_softcapping",
     "attention_dropout",

@@ -13,7 +13,7 @@ from ftcourse.errors import CourseError
 from ftcourse.families import FAMILIES
 from ftcourse.hardware import CARDS
 from ftcourse.models import attach_adapter, libraries_quiet, linear_modules
-from ftcourse.parameters import adapter_sizes, linear_parameters, parameter_count
+from ftcourse.parameters import adapter_sizes, parameter_count, quantized_matrices
 from ftcourse.shape import ModelShape
 from ftcourse.step import Step
 
@@ -65,19 +65,6 @@ PUBLISHED = {
     "Mixtral-8x7B": config_of(
         "mixtral", 4096, 14336, 32, 32, 8, 32000, num_local_experts=8, num_experts_per_tok=2
     ),
-    "Qwen1.5-MoE-A2.7B": config_of(
-        "qwen2_moe",
-        2048,
-        5632,
-        24,
-        16,
-        16,
-        151936,
-        num_experts=60,
-        num_experts_per_tok=4,
-        moe_intermediate_size=1408,
-        shared_expert_intermediate_size=5632,
-    ),
     "Qwen3-30B-A3B": config_of(
         "qwen3_moe",
         2048,
@@ -109,7 +96,6 @@ def smaller(published, **changes):
         "num_local_experts": 4,
         "num_experts_per_tok": 2,
         "moe_intermediate_size": 48,
-        "shared_expert_intermediate_size": 80,
         "vocab_size": 512,
     }
     return published | small | {k: v for k, v in sizes.items() if k in published} | changes
@@ -153,7 +139,8 @@ def test_the_quantized_weights_are_those_that_transformers_quantizes(name):
     kept = get_keys_to_not_convert(model)
     sizes = {path: m.weight.numel() for path, m in model.named_modules() if is_linear(m)}
     real = sum(size for path, size in sizes.items() if should_convert_module(path, kept))
-    assert linear_parameters(ModelShape.from_config(CONFIGS[name])) == real
+    matrices = quantized_matrices(ModelShape.from_config(CONFIGS[name]))
+    assert sum(i * o for i, o in matrices) == real
 
 
 def is_linear(module):
@@ -174,20 +161,31 @@ def test_the_linear_modules_are_those_of_the_real_layer(name):
     assert modules == ModelShape.from_config(CONFIGS[name]).linears
 
 
+def trained_parameters(model):
+    """Return the trained parameters' names and sizes."""
+    return {name: p.numel() for name, p in model.named_parameters() if p.requires_grad}
+
+
 @each_small
-def test_all_linear_adapts_what_peft_adapts(name):
+def test_the_adapter_that_is_attached_has_the_sizes_of_the_arithmetic(name):
+    shape, config = ModelShape.from_config(CONFIGS[name]), FinetuneConfig(method="lora", rank=4)
+    ours = trained_parameters(attach_adapter(real_model(CONFIGS[name], "cpu"), config))
+    assert sorted(ours.values()) == sorted(adapter_sizes(Step(config, shape, CARDS["T4"])))
+
+
+@each_small
+def test_all_linear_adapts_what_peft_adapts_but_for_experts_and_routers(name):
+    """peft's own ``all-linear`` has a mixture's experts and routers too, which are not linear."""
     from peft import LoraConfig, get_peft_model
 
-    shape = ModelShape.from_config(CONFIGS[name])
-    config = FinetuneConfig(method="lora", rank=4)
     with libraries_quiet():
-        ours = attach_adapter(real_model(CONFIGS[name], "cpu"), config)
-        lora = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
+        ours = attach_adapter(real_model(CONFIGS[name], "cpu"), FinetuneConfig(method="lora"))
+        lora = LoraConfig(r=16, target_modules="all-linear", task_type="CAUSAL_LM")
         theirs = get_peft_model(real_model(CONFIGS[name], "cpu"), lora)
-    trained = {name for name, p in ours.named_parameters() if p.requires_grad}
-    assert trained == {name for name, p in theirs.named_parameters() if p.requires_grad}
-    sizes = [p.numel() for p in theirs.parameters() if p.requires_grad]
-    assert sorted(sizes) == sorted(adapter_sizes(Step(config, shape, CARDS["T4"])))
+    theirs = trained_parameters(theirs)
+    mixture = {path for path in theirs if ".experts." in path or ".gate." in path}
+    assert bool(mixture) == ("num_experts_per_tok" in CONFIGS[name])
+    assert set(trained_parameters(ours)) == set(theirs) - mixture
 
 
 def test_a_name_that_two_modules_end_with_means_both_as_peft_has_it():

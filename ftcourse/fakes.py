@@ -12,8 +12,6 @@ import torch
 from bitsandbytes.functional import QuantState
 from torch import Tensor, nn
 from transformers import Conv1D, PreTrainedModel
-from transformers.quantizers.base import get_keys_to_not_convert
-from transformers.quantizers.quantizers_utils import should_convert_module
 
 from ftcourse.config import FinetuneConfig
 from ftcourse.loss import use_chunked_loss
@@ -40,10 +38,10 @@ def product_dtype(step: Step) -> torch.dtype:
 
 
 def _quantize(model: PreTrainedModel, config: FinetuneConfig, dtype: torch.dtype) -> None:
-    """Replace the linear modules by bitsandbytes' 4-bit ones, but for those that keep theirs."""
-    kept = get_keys_to_not_convert(model)
+    """Replace the linear modules, but for the head, by bitsandbytes' 4-bit ones."""
+    head = model.get_output_embeddings()
     for name, module in list(model.named_modules()):
-        if isinstance(module, nn.Linear | Conv1D) and should_convert_module(name, kept):
+        if isinstance(module, nn.Linear | Conv1D) and module is not head:
             model.set_submodule(name, _empty_linear4bit(module, config, dtype))
     model.is_loaded_in_4bit = True  # by this peft knows
 

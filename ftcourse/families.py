@@ -16,22 +16,51 @@ _MLP = {"gate_proj": "hidden middle", "up_proj": "hidden middle", "down_proj": "
 class Family:
     """What a family's layer has; the defaults are Llama's."""
 
-    linears: dict[str, str] = field(default_factory=lambda: {**_ATTENTION, **_MLP})
-    """The linear modules of a layer: name to inputs and outputs, in words."""
+    attention: dict[str, str] = field(default_factory=lambda: _ATTENTION)
+    """The linear modules of attention: name to inputs and outputs, in words."""
+    mlp: dict[str, str] = field(default_factory=lambda: _MLP)
+    """Those of the MLP; a mixture's experts are none."""
     biased: tuple[str, ...] = ()
     """Linear modules that always have a bias."""
     switches: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Switches of the config, and the linear modules that each gives a bias."""
-    norm: Literal["rms", "gemma", "layer", "bare"] = "rms"
-    """RMSNorm; Gemma's, all in fp32; LayerNorm, with a bias; or LayerNorm without any weight."""
-    norms_per_layer: int = 2
+    norm: Literal["rms", "rms_fp32", "layer", "bare"] = "rms"
+    """RMSNorm; the same with a weight that multiplies in fp32; LayerNorm; LayerNorm without any
+    weight, in fp32."""
+    norms: Literal["before", "after", "around", "parallel", "shared"] = "before"
+    """Where the norms stand: before attention and before the MLP, after them, both; or on the
+    layer's input, from which attention and MLP start side by side, each with its own or one."""
     qk_norm: Literal["", "head", "all"] = ""
     """Whether queries and keys are normalized: per head, or all heads at once."""
+    partial_rotary: bool = False
+    """Whether positions turn only a part of each head, which then is joined with the rest."""
+    masks: int = 1
+    """Kinds of attention masks: two where some layers see only a window of the tokens."""
     head_bias: bool = False
     defaults: dict[str, Any] = field(default_factory=dict)
     """What transformers takes where a config.json says nothing."""
     only: dict[str, Any] = field(default_factory=dict)
     """Switches that the arithmetic knows only in this position."""
+
+    @property
+    def linears(self) -> dict[str, str]:
+        """All linear modules of a layer."""
+        return {**self.attention, **self.mlp}
+
+    @property
+    def norms_per_layer(self) -> int:
+        """How many norms a layer has."""
+        return {"around": 4, "shared": 1}.get(self.norms, 2)
+
+    @property
+    def fused(self) -> bool:
+        """Whether one module makes queries, keys and values, which then share its output."""
+        return any(words.endswith(" qkv") for words in self.attention.values())
+
+    @property
+    def gated(self) -> bool:
+        """Whether the MLP multiplies two halves, of which one passes the activation function."""
+        return len(self.mlp) != 2 or "gate_up_proj" in self.mlp
 
 
 _LLAMA_BIASES = {"attention_bias": tuple(_ATTENTION), "mlp_bias": tuple(_MLP)}
@@ -41,6 +70,7 @@ _GEMMA = {"tie_word_embeddings": True, "head_dim": 256, "hidden_act": "gelu_pyto
 _GPT2 = {
     "tie_word_embeddings": True,
     "hidden_act": "gelu_new",
+    "embedding_dropout": 0.1,
     "attention_dropout": 0.1,
     "hidden_dropout": 0.1,
 }
@@ -53,77 +83,69 @@ FAMILIES = {
     "qwen3": Family(switches=_ATTENTION_BIAS, qk_norm="head", defaults={"head_dim": 128}),
     "smollm3": Family(switches=_LLAMA_BIASES, defaults=_TIED),
     "granite": Family(switches=_LLAMA_BIASES),
-    "gemma": Family(switches=_ATTENTION_BIAS, norm="gemma", defaults=_GEMMA),
+    "gemma": Family(switches=_ATTENTION_BIAS, norm="rms_fp32", defaults=_GEMMA),
     "gemma2": Family(
         switches=_ATTENTION_BIAS,
-        norm="gemma",
-        norms_per_layer=4,
+        norm="rms_fp32",
+        norms="around",
+        masks=2,
         defaults={**_GEMMA, "final_logit_softcapping": 30.0, "attn_logit_softcapping": 50.0},
     ),
     "gemma3_text": Family(
         switches=_ATTENTION_BIAS,
-        norm="gemma",
-        norms_per_layer=4,
+        norm="rms_fp32",
+        norms="around",
+        masks=2,
         qk_norm="head",
         defaults=_GEMMA,
         only={"attn_logit_softcapping": None},
     ),
     "olmo": Family(switches=_ATTENTION_BIAS, norm="bare", only={"clip_qkv": None}),
-    "olmo2": Family(switches=_ATTENTION_BIAS, qk_norm="all"),
+    "olmo2": Family(switches=_ATTENTION_BIAS, norm="rms_fp32", norms="after", qk_norm="all"),
     "phi3": Family(
-        linears={
-            "qkv_proj": "hidden qkv",
-            "o_proj": "queries hidden",
-            "gate_up_proj": "hidden gate_up",
-            "down_proj": "middle hidden",
-        }
+        partial_rotary=True,
+        attention={"qkv_proj": "hidden qkv", "o_proj": "queries hidden"},
+        mlp={"gate_up_proj": "hidden gate_up", "down_proj": "middle hidden"},
     ),
     "phi": Family(
-        linears={
-            **_QKV,
-            "dense": "queries hidden",
-            "fc1": "hidden middle",
-            "fc2": "middle hidden",
-        },
+        partial_rotary=True,
+        attention={**_QKV, "dense": "queries hidden"},
+        mlp={"fc1": "hidden middle", "fc2": "middle hidden"},
         biased=(*_QKV, "dense", "fc1", "fc2"),
         norm="layer",
-        norms_per_layer=1,
+        norms="shared",
         head_bias=True,
         defaults={"hidden_act": "gelu_new"},
         only={"qk_layernorm": False},
     ),
     "stablelm": Family(
+        partial_rotary=True,
         switches={"use_qkv_bias": tuple(_QKV)},
         norm="layer",
         only={"qk_layernorm": False, "use_parallel_residual": False},
     ),
     "gpt_neox": Family(
-        linears={
-            "query_key_value": "hidden qkv",
-            "dense": "queries hidden",
-            "dense_h_to_4h": "hidden middle",
-            "dense_4h_to_h": "middle hidden",
-        },
+        partial_rotary=True,
+        attention={"query_key_value": "hidden qkv", "dense": "queries hidden"},
+        mlp={"dense_h_to_4h": "hidden middle", "dense_4h_to_h": "middle hidden"},
         biased=("dense_h_to_4h", "dense_4h_to_h"),
         switches={"attention_bias": ("query_key_value", "dense")},
         norm="layer",
+        norms="parallel",
         defaults={"attention_bias": True, "hidden_act": "gelu"},
+        only={"use_parallel_residual": True, "hidden_dropout": 0.0},
     ),
     "gpt2": Family(
-        linears={
-            "c_attn": "hidden qkv",
-            "attn.c_proj": "queries hidden",
-            "c_fc": "hidden middle",
-            "mlp.c_proj": "middle hidden",
-        },
+        attention={"c_attn": "hidden qkv", "attn.c_proj": "queries hidden"},
+        mlp={"c_fc": "hidden middle", "mlp.c_proj": "middle hidden"},
         biased=("c_attn", "attn.c_proj", "c_fc", "mlp.c_proj"),
         norm="layer",
         defaults=_GPT2,
         only={"add_cross_attention": False},
     ),
-    "mixtral": Family(linears=_ATTENTION),
+    "mixtral": Family(mlp={}),
     "qwen3_moe": Family(
-        linears=_ATTENTION,
+        mlp={},
         switches=_ATTENTION_BIAS,
         qk_norm="head",
         only=_ALL_LAYERS_SPARSE,

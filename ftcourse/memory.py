@@ -6,6 +6,9 @@ from functools import partial
 from ftcourse.activations import (
     layer_activations,
     logits_bytes,
+    norm,
+    normed_input,
+    own_input,
     standing,
     weight_copies,
     widest,
@@ -125,13 +128,13 @@ def _waiting(step: Step) -> tuple[int, int, int, int]:
     """
     one = layer_activations(step) * step.tokens + weight_copies(step)
     hidden = step.tokens * step.shape.hidden_size
-    head = hidden * (4 + 2 * step.stream * step.full)  # the last norm: input, quotient, output
+    head = step.tokens * norm(step) + hidden * step.stream * step.full  # the last norm, its output
     layers = step.shape.num_hidden_layers
     if not step.config.gradient_checkpointing:
-        embedding = 0 if step.full else 4 * hidden  # its norm: nothing below it is trained
-        every = one * layers - embedding
+        first = 0 if step.full else step.tokens * normed_input(step)
+        every = one * layers - first  # nothing below the first norm is trained
         return every, every, one, head
-    inputs, own = hidden * step.stream, hidden * step.stream if step.stream == 4 else 0
+    inputs, own = hidden * step.stream, step.tokens * own_input(step)
     return inputs * layers, inputs * layers + one - own, inputs + one - own, head
 
 
@@ -145,10 +148,11 @@ def _gradients(step: Step) -> tuple[int, int, int]:
         return whole, whole, whole
     if not step.full:
         return 0, whole - whole // shape.num_hidden_layers, whole
-    inputs, outputs = shape.linears["down_proj"]
+    inputs, outputs = list(shape.linears.values())[-1]
     layer = linear_parameters(shape) // shape.num_hidden_layers - inputs * outputs
-    embedding = 0 if shape.tie_word_embeddings else shape.vocab_size * shape.hidden_size
-    return 0, whole - (layer + embedding) * step.trained_width, whole
+    words = 0 if shape.tie_word_embeddings else shape.vocab_size
+    tables = (words + shape.learned_positions) * shape.hidden_size
+    return 0, whole - (layer + tables) * step.trained_width, whole
 
 
 def _breakdown(

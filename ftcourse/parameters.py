@@ -55,18 +55,6 @@ def _experts(shape: ModelShape) -> list[tuple[int, ...]]:
     return [(count, hidden), (count, 2 * width, hidden), (count, hidden, width)]
 
 
-def quantized_matrices(shape: ModelShape) -> list[tuple[int, int]]:
-    """Return the (inputs, outputs) of each matrix that transformers quantizes.
-
-    These are the layers' linear modules. transformers leaves out the model's last parameter, too,
-    which it takes for the head's; where the head is tied and no norm has a weight (OLMo 1), that is
-    the last layer's last matrix.
-    """
-    matrices = list(shape.linears.values()) * shape.num_hidden_layers
-    last_is_linear = shape.tie_word_embeddings and not norm_parameters(shape)
-    return matrices[:-1] if last_is_linear else matrices
-
-
 def quantized_bytes(size: int, outputs: int, config: FinetuneConfig) -> int:
     """Return the bytes of one quantized weight matrix of ``size`` numbers.
 
@@ -86,14 +74,12 @@ def weight_bytes(step: Step) -> int:
     """Return the bytes of the base model's weights and of the adapter's."""
     if step.full:
         return parameter_count(step.shape) * step.stream
+    rest = sum(map(prod, other_parameters(step.shape))) * step.stream
     adapter = sum(adapter_sizes(step)) * BYTES[step.config.adapter_dtype]
     if step.config.method == "lora":
-        rest = sum(map(prod, other_parameters(step.shape))) * step.stream
         return rest + linear_parameters(step.shape) * step.width + adapter
-    matrices = quantized_matrices(step.shape)
-    rest = parameter_count(step.shape) - sum(i * o for i, o in matrices)
-    packed = sum(quantized_bytes(i * o, o, step.config) for i, o in matrices)
-    return rest * step.stream + packed + adapter
+    layer = sum(quantized_bytes(i * o, o, step.config) for i, o in step.shape.linears.values())
+    return rest + step.shape.num_hidden_layers * layer + adapter
 
 
 def adapter_sizes(step: Step) -> list[int]:

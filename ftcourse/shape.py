@@ -43,6 +43,8 @@ class ModelShape:
     """Where not 0, attention's scores pass through a tanh of this range (Gemma 2)."""
     final_logit_softcapping: float = 0
     """Where not 0, the logits do."""
+    embedding_dropout: float = 0
+    """Share of the embeddings that is zeroed in training."""
     attention_dropout: float = 0
     """Share of the attention's scores that is zeroed in training."""
     hidden_dropout: float = 0
@@ -128,6 +130,7 @@ _NOW_AND_THEN = (
     "moe_intermediate_size",
     "attn_logit_softcapping",
     "final_logit_softcapping",
+    "embedding_dropout",
     "attention_dropout",
     "hidden_dropout",
 )
@@ -140,6 +143,7 @@ _OTHER_WORDS = {
     "activation_function": "hidden_act",
     "hidden_activation": "hidden_act",
     "num_local_experts": "num_experts",
+    "embd_pdrop": "embedding_dropout",
     "attn_pdrop": "attention_dropout",
     "resid_pdrop": "hidden_dropout",
 }

@@ -5,15 +5,19 @@ import json
 import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
-from transformers.quantizers.base import get_keys_to_not_convert
-from transformers.quantizers.quantizers_utils import should_convert_module
 
 from ftcourse.config import FinetuneConfig, adapted_modules
 from ftcourse.errors import CourseError
 from ftcourse.families import FAMILIES
 from ftcourse.hardware import CARDS
-from ftcourse.models import attach_adapter, libraries_quiet, linear_modules
-from ftcourse.parameters import adapter_sizes, parameter_count, quantized_matrices
+from ftcourse.models import (
+    attach_adapter,
+    libraries_quiet,
+    linear_modules,
+    load_base,
+    save_random_model,
+)
+from ftcourse.parameters import adapter_sizes, linear_parameters, parameter_count
 from ftcourse.shape import ModelShape
 from ftcourse.step import Step
 
@@ -133,19 +137,16 @@ def test_the_parameter_count_is_that_of_the_real_model_class(name):
     assert parameter_count(ModelShape.from_config(CONFIGS[name])) == model.num_parameters()
 
 
-@each_config
-def test_the_quantized_weights_are_those_that_transformers_quantizes(name):
-    model = real_model(CONFIGS[name])
-    kept = get_keys_to_not_convert(model)
-    sizes = {path: m.weight.numel() for path, m in model.named_modules() if is_linear(m)}
-    real = sum(size for path, size in sizes.items() if should_convert_module(path, kept))
-    matrices = quantized_matrices(ModelShape.from_config(CONFIGS[name]))
-    assert sum(i * o for i, o in matrices) == real
-
-
-def is_linear(module):
-    """Whether transformers replaces such a module by a quantized one."""
-    return type(module).__name__ in ("Linear", "Conv1D")
+@each_small
+def test_the_quantized_weights_are_those_that_transformers_quantizes(name, tmp_path):
+    values = {key: value for key, value in CONFIGS[name].items() if value is not None}
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    with libraries_quiet():
+        save_random_model(str(tmp_path), tmp_path / "weights")
+        model = load_base(FinetuneConfig(model=str(tmp_path / "weights")))
+    quantized = [module for module in model.modules() if "4bit" in type(module).__name__]
+    real = sum(module.in_features * module.out_features for module in quantized)
+    assert linear_parameters(ModelShape.from_config(values)) == real
 
 
 @each_config

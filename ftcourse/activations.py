@@ -4,6 +4,7 @@ Each term is a tensor that autograd saves in transformers' Llama code; ``measure
 alive. Sizes are bytes for one token where a docstring says so, else for the whole batch.
 """
 
+from ftcourse.attention import attention_activations, score_bytes, scores_width, writes_scores
 from ftcourse.config import LOSS_CHUNK
 from ftcourse.parameters import adapter_sizes, linear_parameters
 from ftcourse.step import BYTES, Step
@@ -15,13 +16,13 @@ def layer_activations(step: Step) -> int:
 
 
 def _attention_half(step: Step) -> int:
-    kept = _inputs(step, step.shape.family.attention) + _attention(step) + _dropped(step)
+    kept = _inputs(step, step.shape.family.attention) + attention_activations(step) + _dropped(step)
     return _norms(step) // 2 + kept
 
 
 def _mlp_half(step: Step) -> int:
-    inputs = _inputs(step, step.shape.family.mlp) + _dropped(step)
-    return _norms(step) - _norms(step) // 2 + inputs + _middles_kept(step) * middle(step)
+    kept = _inputs(step, step.shape.family.mlp) + _dropped(step) + _routed(step)
+    return _norms(step) - _norms(step) // 2 + kept + _middles_kept(step) * middle(step)
 
 
 def _middles_kept(step: Step) -> int:
@@ -36,12 +37,31 @@ def _middles_kept(step: Step) -> int:
 
 
 def middle(step: Step) -> int:
-    """Return the bytes for a token of one tensor of the intermediate size.
+    """Return the bytes for a token of one tensor of the intermediate size, for all its experts.
 
-    bitsandbytes' 4-bit layers give their result in the format of their input.
+    bitsandbytes' 4-bit layers give their result in the format of their input, experts in that of
+    their weights.
     """
+    shape = step.shape
+    if shape.num_experts:
+        return shape.num_experts_per_tok * shape.widths["expert"] * step.stream
     width = step.stream if step.config.method == "qlora" else step.width
-    return step.shape.intermediate_size * width
+    return shape.intermediate_size * width
+
+
+def _routed(step: Step) -> int:
+    """Return what a mixture keeps beside the intermediate tensors of each token's experts.
+
+    These are the experts' outputs, for the gradient of the router's weights; the probabilities of
+    all experts in fp32; for each of the token's own four numbers of int64, two of fp32; and their
+    sum. Where experts are trained, also their inputs and the router's.
+    """
+    shape, count = step.shape, step.shape.num_experts_per_tok
+    if not shape.num_experts:
+        return 0
+    hidden = shape.hidden_size * step.stream
+    inputs = (count * hidden + middle(step) + hidden) * step.full
+    return count * hidden + 4 * shape.num_experts + count * (4 * 8 + 2 * 4) + 4 + inputs
 
 
 def norm(step: Step) -> int:
@@ -117,56 +137,27 @@ def _inputs(step: Step, modules: dict[str, str]) -> int:
     return (inputs + inner) * (step.width if step.full else step.adapter_width)
 
 
-def _attention(step: Step) -> int:
-    """Return what attention keeps: queries, keys, values, its output, and row sums or scores.
+def _widest_mlp(step: Step) -> int:
+    """Return the bytes for a token that the MLP adds, at the start of its backward pass.
 
-    Eager attention repeats keys and values for each head. So does PyTorch's own before compute
-    capability 8.0, where its flash kernel does not run. Where one module makes queries, keys and
-    values, the values keep all of its output, and positions make the other two anew.
+    It begins with gradients of the intermediate size, beside the hidden state's gradient; the last
+    module's input, if it was kept, is free by then, and so are the norm and the dropout after the
+    MLP, if there are any. That norm's own backward pass can be wider. Where adapters copy 16-bit
+    inputs, the end of the forward pass is: the last input and its copy in fp32, beside some hidden
+    states.
     """
-    shape, capability = step.shape, step.card.capability
-    heads, width = shape.num_attention_heads, step.attention_width
-    queries, keys = heads * shape.head_dim, shape.num_key_value_heads * shape.head_dim
-    if writes_scores(step):
-        last, copied = list(shape.family.attention)[-1], shape.family.partial_rotary
-        kept = (step.full or last in step.adapted) and not (step.copies_inputs or copied)
-        scores = heads * step.config.max_length * _scores(step)
-        return (3 + kept) * queries * width + scores + _head_norms(step)
-    keys = queries if capability and capability < (8, 0) else keys
-    whole = (queries + keys) * (shape.family.fused and not shape.learned_positions)
-    return (2 * queries + 2 * keys + whole) * width + 4 * heads + _head_norms(step)
-
-
-def writes_scores(step: Step) -> bool:
-    """Whether attention writes all its scores to memory.
-
-    PyTorch's own does so on the CPU, too, if it drops some of them.
-    """
-    drops = step.shape.attention_dropout > 0 and step.card.device == "cpu"
-    return step.config.attention == "eager" or drops
-
-
-def _head_norms(step: Step) -> int:
-    """Return what the norms of queries and keys keep: their inputs in fp32, and as ``norm``."""
-    shape, widths = step.shape, step.shape.widths
-    both = widths["queries"] + widths["keys"]
-    if not shape.family.qk_norm:
-        return 0
-    factors = shape.num_attention_heads + shape.num_key_value_heads
-    factors = factors if shape.family.qk_norm == "head" else 2
-    quotient = 4 if shape.family.norm == "rms_fp32" else step.stream
-    return 4 * both + 4 * factors + both * quotient * step.full
-
-
-def _scores(step: Step) -> int:
-    """Return the bytes of a score that attention keeps: softmax in fp32, and what follows.
-
-    It is cast back where products have 16 bits; dropout keeps a mask and the rest; a cap its tanh.
-    """
-    width, drops = step.attention_width, step.shape.attention_dropout > 0
-    mask = (1 if step.card.device == "cuda" else width) * drops
-    factor = width if drops or width != 4 else 0
-    return 4 + factor + mask + width * (step.shape.attn_logit_softcapping > 0)
+    shape, hidden = step.shape, step.shape.hidden_size * step.stream
+    trained = step.full or list(shape.linears)[-1] in step.adapted
+    kept = shape.intermediate_size * (step.width if step.full else step.adapter_width) * trained
+    wide = _middles_wide(step) * middle(step) - kept + hidden - _dropped(step)
+    if shape.family.norms in ("after", "around"):
+        wide = max(wide - norm(step), hidden + (5 - step.full) * 4 * shape.hidden_size)
+    if "gate_up_proj" in step.adapted:
+        wide += hidden  # the widest is the forward pass: three such, from weight and adapter
+    if step.copies_inputs and not step.keeps_fp32:
+        copies = shape.intermediate_size * (step.width + 4)
+        wide = max(wide, copies + shape.family.live_hidden * hidden)
+    return wide
 
 
 def _middles_wide(step: Step) -> int:
@@ -179,31 +170,29 @@ def _middles_wide(step: Step) -> int:
     return 3 if adapted or _middles_kept(step) > 1 else 2
 
 
+def _widest_experts(step: Step) -> int:
+    """Return the bytes for a token that a mixture adds in its backward pass.
+
+    As in an MLP, when the experts' outputs are free; or before, three times their gradient in fp32.
+    """
+    shape, hidden = step.shape, step.shape.hidden_size * step.stream
+    outputs = shape.num_experts_per_tok * shape.hidden_size
+    inside = (3 - step.full) * middle(step) - outputs * step.stream
+    return hidden + max(inside, 3 * 4 * outputs)
+
+
 def widest(step: Step) -> tuple[int, int]:
     """Return what a layer's backward pass adds at its widest: activations, dequantized weights.
 
-    It begins with the gradient of the intermediate size, three tensors at once, beside the hidden
-    state's gradient; the last module's input, if it was kept, is free by then, and so is the norm
-    after the MLP, if there is one. Where adapters copy 16-bit inputs, the end of the forward pass
-    is wider: the input and its copy in fp32, beside the residual, two norms' outputs, a quotient
-    and the layer's own output. Eager attention needs two gradients of the scores in fp32, when the
-    MLP's half of the layer and the values are free again.
+    Attention that writes its scores needs two gradients of them in fp32, when the MLP's half of the
+    layer and the values are free again.
     """
-    hidden, size = step.shape.hidden_size * step.stream, step.shape.intermediate_size
-    width = step.width if step.full else step.adapter_width
-    last = list(step.shape.linears)[-1]
-    kept = size * width if step.full or last in step.adapted else 0
-    wide = _middles_wide(step) * middle(step) - kept + hidden - _dropped(step)
-    if step.shape.family.norms in ("after", "around"):
-        wide = max(wide - norm(step), hidden + (5 - step.full) * 4 * step.shape.hidden_size)
-    if "gate_up_proj" in step.adapted:
-        wide += hidden
-    if step.copies_inputs and not step.keeps_fp32:
-        wide = max(wide, size * (step.width + 4) + 5 * hidden)
+    hidden = step.shape.hidden_size * step.stream
+    wide = _widest_experts(step) if step.shape.num_experts else _widest_mlp(step)
     if writes_scores(step):
         heads, length = step.shape.num_attention_heads, step.config.max_length
         scores = heads * (
-            length * (12 - _scores(step)) - step.shape.head_dim * step.attention_width
+            length * (12 - score_bytes(step)) - step.shape.head_dim * scores_width(step)
         )
         wide = max(wide, scores + hidden - _mlp_half(step))
     if step.config.method != "qlora" or step.config.bits == 8:
@@ -232,12 +221,15 @@ def standing(step: Step) -> int:
     """Return what stands through the passes: the rotary table, and a mask that layers share."""
     config, shape = step.config, step.shape
     rotary = 0 if shape.learned_positions else 2 * config.max_length * shape.head_dim * step.stream
-    dropped = 0
-    if shape.embedding_dropout and (step.full or config.gradient_checkpointing):
-        dropped = _mask(step) + (0 if step.full else shape.hidden_size * step.stream)
+    embedded = (
+        _mask(step) * (shape.embedding_dropout > 0) * (step.full or config.gradient_checkpointing)
+    )
+    changed = shape.embedding_dropout > 0 or shape.family.scaled
+    if config.gradient_checkpointing and not step.full and changed:
+        embedded += shape.hidden_size * step.stream
     masked = config.attention == "eager" and config.gradient_checkpointing
     masks = step.shape.family.masks * config.max_length * step.stream * masked
-    return rotary + step.tokens * (dropped + masks)
+    return rotary + step.tokens * (embedded + masks)
 
 
 def weight_copies(step: Step) -> int:

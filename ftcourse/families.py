@@ -34,6 +34,11 @@ class Family:
     """Whether queries and keys are normalized: per head, or all heads at once."""
     partial_rotary: bool = False
     """Whether positions turn only a part of each head, which then is joined with the rest."""
+    scaled: bool = False
+    """Whether embeddings and the outputs of attention and MLP are multiplied by a number."""
+    live_hidden: int = 5
+    """Hidden states, kept ones aside, that the code's variables and the backward pass hold when the
+    last module of the MLP is at work."""
     masks: int = 1
     """Kinds of attention masks: two where some layers see only a window of the tokens."""
     head_bias: bool = False
@@ -82,12 +87,13 @@ FAMILIES = {
     "qwen2": Family(biased=tuple(_QKV)),
     "qwen3": Family(switches=_ATTENTION_BIAS, qk_norm="head", defaults={"head_dim": 128}),
     "smollm3": Family(switches=_LLAMA_BIASES, defaults=_TIED),
-    "granite": Family(switches=_LLAMA_BIASES),
+    "granite": Family(switches=_LLAMA_BIASES, scaled=True, live_hidden=6),
     "gemma": Family(switches=_ATTENTION_BIAS, norm="rms_fp32", defaults=_GEMMA),
     "gemma2": Family(
         switches=_ATTENTION_BIAS,
         norm="rms_fp32",
         norms="around",
+        live_hidden=6,
         masks=2,
         defaults={**_GEMMA, "final_logit_softcapping": 30.0, "attn_logit_softcapping": 50.0},
     ),
@@ -95,6 +101,7 @@ FAMILIES = {
         switches=_ATTENTION_BIAS,
         norm="rms_fp32",
         norms="around",
+        live_hidden=6,
         masks=2,
         qk_norm="head",
         defaults=_GEMMA,
@@ -120,6 +127,7 @@ FAMILIES = {
     ),
     "stablelm": Family(
         partial_rotary=True,
+        live_hidden=6,
         switches={"use_qkv_bias": tuple(_QKV)},
         norm="layer",
         only={"qk_layernorm": False, "use_parallel_residual": False},

@@ -17,7 +17,7 @@ from ftcourse.config import FinetuneConfig
 from ftcourse.hardware import GIB, Card, detect
 from ftcourse.parameters import (
     gradient_bytes,
-    linear_parameters,
+    layer_matrices,
     optimizer_bytes,
     trained_sizes,
     weight_bytes,
@@ -148,8 +148,7 @@ def _gradients(step: Step) -> tuple[int, int, int]:
         return whole, whole, whole
     if not step.full:
         return 0, whole - whole // shape.num_hidden_layers, whole
-    inputs, outputs = list(shape.linears.values())[-1]
-    layer = linear_parameters(shape) // shape.num_hidden_layers - inputs * outputs
+    layer = sum(layer_matrices(shape)[:-1])
     words = 0 if shape.tie_word_embeddings else shape.vocab_size
     tables = (words + shape.learned_positions) * shape.hidden_size
     return 0, whole - (layer + tables) * step.trained_width, whole

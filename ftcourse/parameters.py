@@ -12,6 +12,11 @@ def linear_parameters(shape: ModelShape) -> int:
     return shape.num_hidden_layers * sum(i * o for i, o in shape.linears.values())
 
 
+def layer_matrices(shape: ModelShape) -> list[int]:
+    """Return the sizes of a layer's matrices in the order of its work, experts as one or two."""
+    return [i * o for i, o in shape.linears.values()] + [prod(sides) for sides in _experts(shape)]
+
+
 def parameter_count(shape: ModelShape) -> int:
     """Return the number of parameters, a tied output head counted once.
 

@@ -173,12 +173,16 @@ def _middles_wide(step: Step) -> int:
 def _widest_experts(step: Step) -> int:
     """Return the bytes for a token that a mixture adds in its backward pass.
 
-    As in an MLP, when the experts' outputs are free; or before, three times their gradient in fp32.
+    As in an MLP, when the experts' outputs are free; before that, three times their gradient; or at
+    the end of the forward pass, beside their gradient, their weighted outputs and some inputs.
     """
     shape, hidden = step.shape, step.shape.hidden_size * step.stream
     outputs = shape.num_experts_per_tok * shape.hidden_size
-    inside = (3 - step.full) * middle(step) - outputs * step.stream
-    return hidden + max(inside, 3 * 4 * outputs)
+    weighted = outputs * (4 if shape.family.routes_in_fp32 else step.stream)
+    outputs *= step.stream
+    inside, before = (3 - step.full) * middle(step) - outputs, 3 * weighted
+    forward = 0 if step.full else hidden * (1 + (step.stream != 4)) + outputs + 2 * weighted
+    return hidden + max(inside, before, forward)
 
 
 def widest(step: Step) -> tuple[int, int]:

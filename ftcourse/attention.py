@@ -36,6 +36,7 @@ def _drops_on_cpu(step: Step) -> bool:
 
 
 def scores_width(step: Step) -> int:
+    """Return the bytes of a number in attention, as it computes here."""
     return 4 if _drops_on_cpu(step) else step.attention_width
 
 

@@ -34,6 +34,8 @@ class Family:
     """Whether queries and keys are normalized: per head, or all heads at once."""
     partial_rotary: bool = False
     """Whether positions turn only a part of each head, which then is joined with the rest."""
+    routes_in_fp32: bool = False
+    """Whether a router's weights stay in fp32, and what they multiply goes to fp32, too."""
     scaled: bool = False
     """Whether embeddings and the outputs of attention and MLP are multiplied by a number."""
     live_hidden: int = 5
@@ -151,7 +153,7 @@ FAMILIES = {
         defaults=_GPT2,
         only={"add_cross_attention": False},
     ),
-    "mixtral": Family(mlp={}),
+    "mixtral": Family(mlp={}, routes_in_fp32=True),
     "qwen3_moe": Family(
         mlp={},
         switches=_ATTENTION_BIAS,

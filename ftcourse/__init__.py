@@ -11,6 +11,7 @@ nouns      hardware     cards as facts, the machine at hand, its number format a
            step         one training step, with the widths in bytes that follow from its choices
            parameters   the bytes that stay: weights, gradients, optimizer states
            attention    what attention keeps for its backward pass
+           norms        what norms keep, and so of a layer's input
            activations  the bytes that come and go: what a layer keeps, and the logits
            memory       MemoryBreakdown, and predict_memory: the peak of a step by arithmetic
            fit          what fits a card, and the cheapest change that makes a run fit

@@ -6,6 +6,7 @@ alive. Sizes are bytes for one token where a docstring says so, else for the who
 
 from ftcourse.attention import attention_activations, score_bytes, scores_width, writes_scores
 from ftcourse.config import LOSS_CHUNK
+from ftcourse.norms import layer_norms, norm
 from ftcourse.parameters import adapter_sizes, linear_parameters
 from ftcourse.step import BYTES, Step
 
@@ -17,12 +18,12 @@ def layer_activations(step: Step) -> int:
 
 def _attention_half(step: Step) -> int:
     kept = _inputs(step, step.shape.family.attention) + attention_activations(step) + _dropped(step)
-    return _norms(step) // 2 + kept
+    return layer_norms(step) // 2 + kept
 
 
 def _mlp_half(step: Step) -> int:
     kept = _inputs(step, step.shape.family.mlp) + _dropped(step) + _routed(step)
-    return _norms(step) - _norms(step) // 2 + kept + _middles_kept(step) * middle(step)
+    return layer_norms(step) - layer_norms(step) // 2 + kept + _middles_kept(step) * middle(step)
 
 
 def _middles_kept(step: Step) -> int:
@@ -33,20 +34,21 @@ def _middles_kept(step: Step) -> int:
     """
     if step.shape.family.gated:
         return 3
-    return 4 if step.shape.hidden_act == "gelu_new" else 1
+    if step.shape.hidden_act != "gelu_new":
+        return 1
+    in_fp32 = step.widens and step.linear_width == 2  # all but the half, after the power
+    return 7 if in_fp32 else 4
 
 
 def middle(step: Step) -> int:
-    """Return the bytes for a token of one tensor of the intermediate size, for all its experts.
+    """Return the bytes for a token of one tensor of the intermediate size.
 
-    bitsandbytes' 4-bit layers give their result in the format of their input, experts in that of
-    their weights.
+    A mixture has one for each of the token's experts, in the format of their weights.
     """
     shape = step.shape
     if shape.num_experts:
         return shape.num_experts_per_tok * shape.widths["expert"] * step.stream
-    width = step.stream if step.config.method == "qlora" else step.width
-    return shape.intermediate_size * width
+    return shape.intermediate_size * step.linear_width
 
 
 def _routed(step: Step) -> int:
@@ -62,49 +64,6 @@ def _routed(step: Step) -> int:
     hidden = shape.hidden_size * step.stream
     inputs = (count * hidden + middle(step) + hidden) * step.full
     return count * hidden + 4 * shape.num_experts + count * (4 * 8 + 2 * 4) + 4 + inputs
-
-
-def norm(step: Step) -> int:
-    """Return what a norm keeps for a token: its input; if trained, the quotient.
-
-    RMSNorm works in fp32, and multiplies its weight in the hidden state's format or in fp32, too.
-    LayerNorm is one operation, which keeps no quotient.
-    """
-    kind = step.shape.family.norm
-    quotient = {"rms": step.stream, "rms_fp32": 4}.get(kind, 0) * step.full
-    return step.shape.hidden_size * (_normed_width(step) + quotient)
-
-
-def _normed_width(step: Step) -> int:
-    """Return the bytes of a number of a norm's input as it is kept: cast to fp32, or as it is."""
-    return step.stream if step.shape.family.norm == "layer" else 4
-
-
-def _norms(step: Step) -> int:
-    """Return what a layer's norms keep, with a factor for each token, or a mean and a factor.
-
-    Two LayerNorms side by side keep their input once.
-    """
-    family = step.shape.family
-    factors = {"layer": 2 * step.stream, "bare": 8}.get(family.norm, 4)
-    same = step.shape.hidden_size * _normed_width(step) * (family.norms == "parallel")
-    return family.norms_per_layer * (norm(step) + factors) - same
-
-
-def normed_input(step: Step) -> int:
-    """Return the bytes for a token that a layer's norm keeps of the layer's input."""
-    after = step.shape.family.norms == "after"
-    return 0 if after else step.shape.hidden_size * _normed_width(step)
-
-
-def own_input(step: Step) -> int:
-    """Return the bytes for a token of a layer's very input that the layer keeps: no copy of it."""
-    hidden, family = step.shape.hidden_size * step.stream, step.shape.family
-    if family.norms != "after":
-        return hidden if normed_input(step) == hidden else 0
-    makers = [name for name, words in family.attention.items() if words.startswith("hidden")]
-    kept = step.full or set(makers) & set(step.adapted)
-    return hidden if kept and not step.copies_inputs else 0
 
 
 def _dropped(step: Step) -> int:
@@ -127,7 +86,12 @@ def _inputs(step: Step, modules: dict[str, str]) -> int:
     if step.copies_inputs:
         inputs = sum(linears[name][0] for name in chosen)
     else:
-        sources = {modules[name].split()[0]: linears[name][0] for name in chosen}
+        cast = family.norm == "layer" and step.widens  # each module casts the norm's result back
+        words = {name: modules[name].split()[0] for name in chosen}
+        sources = {
+            name if cast and word == "hidden" else word: linears[name][0]
+            for name, word in words.items()
+        }
         if not family.partial_rotary:  # attention itself keeps its output
             sources.pop("queries", None)
         if family.norms == "shared" and modules is family.mlp:  # attention keeps it, too

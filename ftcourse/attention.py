@@ -7,8 +7,9 @@ def attention_activations(step: Step) -> int:
     """Return what attention keeps: queries, keys, values, its output, and row sums or scores.
 
     Eager attention repeats keys and values for each head. So does PyTorch's own before compute
-    capability 8.0, where its flash kernel does not run. Where one module makes queries, keys and
-    values, the values keep all of its output, and positions make the other two anew.
+    capability 8.0, where its flash kernel does not run, unless all heads share one. Where one
+    module makes queries, keys and values, the values keep all of its output, unless they are cast;
+    positions make the other two anew.
     """
     shape, capability = step.shape, step.card.capability
     heads, width = shape.num_attention_heads, scores_width(step)
@@ -19,8 +20,10 @@ def attention_activations(step: Step) -> int:
         scores = heads * step.config.max_length * score_bytes(step)
         output = queries * step.attention_width * kept
         return 3 * queries * width + output + scores + _head_norms(step)
-    keys = queries if capability and capability < (8, 0) else keys
-    whole = (queries + keys) * (shape.family.fused and not shape.learned_positions)
+    if capability and capability < (8, 0) and shape.num_key_value_heads > 1:
+        keys = queries
+    anew = not shape.learned_positions and step.linear_width == width
+    whole = (queries + keys) * (shape.family.fused and anew)
     return (2 * queries + 2 * keys + whole) * width + 4 * heads + _head_norms(step)
 
 

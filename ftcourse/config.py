@@ -157,3 +157,13 @@ def adapted_modules(config: FinetuneConfig, modules: dict[str, tuple[int, int]])
             stacklevel=2,
         )
     return chosen
+
+
+def check_attention(config: FinetuneConfig, capped: bool) -> None:
+    """Refuse PyTorch's own attention for a model that caps its scores, as transformers does."""
+    if capped and config.attention == "sdpa":
+        raise CourseError(
+            "A model that caps attention's scores (Gemma 2) needs attention that can cap them.",
+            "attention='sdpa'",
+            "Use attention='eager', or 'flash_attention_2' where it is installed.",
+        )

@@ -3,8 +3,10 @@
 Logits are the widest tensor of a step: one number for each token and each word of the vocabulary.
 """
 
+from collections.abc import Callable
 from types import MethodType
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
@@ -15,7 +17,10 @@ from ftcourse.config import LOSS_CHUNK
 
 
 def chunked_cross_entropy(
-    hidden: Tensor, head: nn.Module, labels: Tensor, num_items: int | Tensor | None = None
+    hidden: Tensor,
+    head: Callable[[Tensor], Tensor],
+    labels: Tensor,
+    num_items: int | Tensor | None = None,
 ) -> Tensor:
     """Return the mean loss of the next token over the supervised ones, or sum / ``num_items``.
 
@@ -42,13 +47,20 @@ def use_chunked_loss(model: nn.Module) -> None:
 
     Without labels, and so when it generates, the model works as before.
     """
-    whole_forward = model.forward
+    whole_forward, config = model.forward, model.config
+    scale = getattr(config, "logits_scaling", None)  # Granite
+    cap = getattr(config, "final_logit_softcapping", None)  # Gemma 2
+
+    def head(hidden: Tensor) -> Tensor:
+        logits = model.get_output_embeddings()(hidden)
+        logits = logits / scale if scale else logits
+        return torch.tanh(logits / cap) * cap if cap else logits
 
     def forward(self, *args, labels=None, num_items_in_batch=None, **inputs):
         if labels is None:
             return whole_forward(*args, **inputs)
         hidden = self.base_model(*args, **inputs).last_hidden_state
-        head = self.get_output_embeddings()
-        return CausalLMOutput(chunked_cross_entropy(hidden, head, labels, num_items_in_batch))
+        loss = chunked_cross_entropy(hidden, head, labels, num_items_in_batch)
+        return CausalLMOutput(loss)
 
     model.forward = MethodType(forward, model)

@@ -6,15 +6,13 @@ from functools import partial
 from ftcourse.activations import (
     layer_activations,
     logits_bytes,
-    norm,
-    normed_input,
-    own_input,
     standing,
     weight_copies,
     widest,
 )
 from ftcourse.config import FinetuneConfig
 from ftcourse.hardware import GIB, Card, detect
+from ftcourse.norms import norm, normed_input, own_input
 from ftcourse.parameters import (
     gradient_bytes,
     layer_matrices,

@@ -21,7 +21,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from ftcourse.config import FinetuneConfig, adapted_modules
+from ftcourse.config import FinetuneConfig, adapted_modules, check_attention
 from ftcourse.errors import CourseError
 from ftcourse.hardware import Card, detect
 from ftcourse.resources import course_path
@@ -91,6 +91,8 @@ def load_base(config: FinetuneConfig, card: Card | None = None) -> PreTrainedMod
     card = card or detect()
     dtype = getattr(torch, weights_dtype(config, card))
     try:
+        cap = getattr(architecture(config.model), "attn_logit_softcapping", None)
+        check_attention(config, bool(cap))
         return AutoModelForCausalLM.from_pretrained(
             locate(config.model),
             dtype=dtype,

@@ -78,8 +78,8 @@ def quantized_bytes(size: int, outputs: int, config: FinetuneConfig) -> int:
 def weight_bytes(step: Step) -> int:
     """Return the bytes of the base model's weights and of the adapter's."""
     if step.full:
-        return parameter_count(step.shape) * step.stream
-    rest = sum(map(prod, other_parameters(step.shape))) * step.stream
+        return parameter_count(step.shape) * step.weights_width
+    rest = sum(map(prod, other_parameters(step.shape))) * step.weights_width
     adapter = sum(adapter_sizes(step)) * BYTES[step.config.adapter_dtype]
     if step.config.method == "lora":
         return rest + linear_parameters(step.shape) * step.width + adapter

@@ -5,7 +5,7 @@ PyTorch's fake tensors, while ``LiveBytes`` counts. Layers are alike, so we trac
 of three layers and extend each moment of the step along that line.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from unittest.mock import patch
@@ -39,6 +39,12 @@ def simulate_memory(config: FinetuneConfig, card: Card | None = None) -> MemoryB
     card = card or detect()
     _check(config)
     step = Step(config, load_shape(config.model), card)
+    if step.shape.num_experts and step.stream == 4:
+        raise CourseError(
+            "Fake tensors multiply a mixture's experts in bfloat16.",
+            "experts in float32",
+            "Use dtype='bfloat16', or predict_memory.",
+        )
     layers = step.shape.num_hidden_layers
     two, three = trace(step, 2), trace(step, 3)
     moments = {name: extend(two[name], three[name], layers) for name in two}
@@ -147,12 +153,41 @@ def _optimizer(model: nn.Module, config: FinetuneConfig) -> torch.optim.Optimize
     return torch.optim.AdamW(trained, fused=config.optimizer == "adamw_torch_fused")
 
 
+def _gpu_kernels() -> dict[str, Callable]:
+    """Return what some operations do on a GPU and not on the CPU, by their names.
+
+    Autocast computes LayerNorm and powers in fp32, dropout keeps a mask of bytes, and attention's
+    kernel drops scores without writing them.
+    """
+    layer_norm, power = torch.nn.functional.layer_norm, torch.pow
+    attention = torch.nn.functional.scaled_dot_product_attention
+
+    def wide(x: Tensor) -> Tensor:
+        return x.float() if torch._C._is_any_autocast_enabled() else x
+
+    def normalize(x, shape, weight=None, bias=None, eps=1e-5):
+        fp32 = [None if t is None else wide(t) for t in (weight, bias)]
+        return layer_norm(wide(x), shape, *fp32, eps)
+
+    return {
+        "torch.nn.functional.layer_norm": normalize,
+        "torch.nn.functional.dropout": lambda x, p=0.5, training=True, inplace=False: (
+            torch.native_dropout(x, p, training)[0] if p and training else x
+        ),
+        "torch.nn.functional.scaled_dot_product_attention": lambda *inputs, dropout_p=0, **more: (
+            attention(*inputs, **more)
+        ),
+        "torch.pow": lambda x, exponent: power(wide(x), exponent),
+    }
+
+
 @contextmanager
 def _as_on(card: Card) -> Iterator[None]:
     """Let the libraries choose as they would with real tensors, and on a GPU if the card is one."""
     choices = {"transformers.masking_utils.find_packed_sequence_indices": lambda *_, **__: None}
     if card.device == "cuda":  # peft's 4-bit layers ask for the autocast of a GPU
         choices["torch.is_autocast_enabled"] = lambda *_: torch._C._is_any_autocast_enabled()
+        choices |= _gpu_kernels()
     if card.capability and card.capability < (8, 0):  # no flash kernel, so keys are repeated
         choices["transformers.integrations.sdpa_attention.use_gqa_in_sdpa"] = lambda *_: False
     with ExitStack() as patches:

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from ftcourse.config import FinetuneConfig, adapted_modules
+from ftcourse.config import FinetuneConfig, adapted_modules, check_attention
+from ftcourse.errors import CourseError
 from ftcourse.hardware import Card
 from ftcourse.shape import ModelShape
 
@@ -20,6 +21,17 @@ class Step:
     """Whether 16-bit products come from autocast, as the Trainer has it; a plain loop has none."""
     holds_logits: bool = False
     """Whether the loop keeps the model's output, logits and all, through the backward pass."""
+
+    def __post_init__(self) -> None:
+        """Refuse attention that cannot run, and a mixture on a card without the product for it."""
+        check_attention(self.config, self.shape.attn_logit_softcapping > 0)
+        capability = self.card.capability
+        if self.shape.num_experts and capability and capability < (8, 0):
+            raise CourseError(
+                "A mixture's experts are multiplied at once on compute capability 8.0 or higher.",
+                f"{self.shape.model_type} on {self.card.name}, {capability[0]}.{capability[1]}",
+                "Choose a newer card, or a model without experts.",
+            )
 
     @property
     def tokens(self) -> int:
@@ -52,9 +64,34 @@ class Step:
         return self.width == 2 and (self.config.upcast or (self.full and fp16))
 
     @property
-    def stream(self) -> int:
-        """Bytes of a number of the hidden state on its way from layer to layer."""
+    def weights_width(self) -> int:
+        """Bytes of a number of the weights outside the products."""
         return 4 if self.keeps_fp32 else self.width
+
+    @property
+    def stream(self) -> int:
+        """Bytes of a number of the hidden state on its way from layer to layer.
+
+        A 4-bit layer gives its result in the format of its input; LayerNorm's may be fp32.
+        """
+        normed = self.widens and self.shape.family.norm == "layer"
+        return 4 if normed and self.config.method == "qlora" else self.weights_width
+
+    @property
+    def linear_width(self) -> int:
+        """Bytes of a number that a linear module gives.
+
+        bitsandbytes' layers give their result in the format of their input.
+        """
+        return self.stream if self.config.method == "qlora" else self.width
+
+    @property
+    def widens(self) -> bool:
+        """Whether autocast computes some operations in fp32 and leaves their results there.
+
+        A GPU's does so for LayerNorm and for powers (torch, "Autocast Op Reference").
+        """
+        return self.autocast and self.width == 2 and self.card.device == "cuda"
 
     @property
     def attention_width(self) -> int:
@@ -69,7 +106,7 @@ class Step:
     @property
     def trained_width(self) -> int:
         """Bytes of one trained number, and so of its gradient."""
-        return self.stream if self.full else BYTES[self.config.adapter_dtype]
+        return self.weights_width if self.full else BYTES[self.config.adapter_dtype]
 
     @property
     def copies_inputs(self) -> bool:

@@ -3,8 +3,8 @@
     python benchmarks/memory_accuracy.py
 
 Three judges: runs on a Tesla T4 that fitcheck published (data/measured/README.md), live bytes of
-real steps of small models on this CPU, and the real code of large models on fake tensors. Nothing
-is fitted to any of them.
+real steps of small models of each family on this CPU, and the real code of large models on fake
+tensors. Nothing is fitted to any of them.
 """
 
 import itertools
@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ftcourse.config import FinetuneConfig
+from ftcourse.families import FAMILIES
 from ftcourse.hardware import CARDS
 from ftcourse.measure import measure_memory
 from ftcourse.memory import predict_memory, step_moments
@@ -88,6 +89,34 @@ def small_runs() -> Iterator[Error]:
                 yield group, name, verb(config).allocated / measured - 1
 
 
+def families() -> Iterator[Error]:
+    """Yield the errors of prediction and simulation for a small model of each family."""
+    own_words = {
+        "gpt2": {"n_embd": 256, "n_layer": 6, "n_head": 8, "n_inner": 768},
+        "mixtral": {"num_local_experts": 4, "num_experts_per_tok": 2},
+        "qwen3_moe": {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 192},
+    }
+    methods, checkpointing = ("full", "lora", "qlora"), (True, False)
+    for family, method, checkpoints in itertools.product(FAMILIES, methods, checkpointing):
+        values = SMALL | {"model_type": family, "pad_token_id": 0} | own_words.get(family, {})
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / "config.json").write_text(json.dumps(values))
+            config = FinetuneConfig(
+                model=folder,
+                method=method,
+                gradient_checkpointing=checkpoints,
+                dtype="bfloat16",
+                attention="eager" if family == "gemma2" else "sdpa",
+                max_length=128,
+            )
+            measured = measure_memory(config).allocated
+            for verb in (predict_memory, simulate_memory):
+                kind = "mixtures" if "num_experts_per_tok" in values else "families"
+                group = f"CPU live bytes, {kind}, {verb.__name__}"
+                name = f"{family}, {method}, {checkpoints}"
+                yield group, name, verb(config).allocated / measured - 1
+
+
 def large_models() -> Iterator[Error]:
     """Yield the errors of prediction against simulation for models that need a real card."""
     models = ("qwen2.5-0.5b", "llama-3.2-1b", "llama-3.1-8b", "llama-3.1-70b")
@@ -104,11 +133,11 @@ def large_models() -> Iterator[Error]:
 
 def main() -> None:
     """Print the median and the worst error of each group, and the ten worst runs of all."""
-    errors = [*published_runs(), *small_runs(), *large_models()]
-    print(f"{'against':<40}{'runs':>6}{'median':>9}{'worst':>9}")
+    errors = [*published_runs(), *small_runs(), *families(), *large_models()]
+    print(f"{'against':<44}{'runs':>6}{'median':>9}{'worst':>9}")
     for group in dict.fromkeys(group for group, _, _ in errors):
         sizes = [abs(error) for g, _, error in errors if g == group]
-        print(f"{group:<40}{len(sizes):>6}{statistics.median(sizes):>9.2%}{max(sizes):>9.2%}")
+        print(f"{group:<44}{len(sizes):>6}{statistics.median(sizes):>9.2%}{max(sizes):>9.2%}")
     print("\nthe ten worst")
     for group, name, error in sorted(errors, key=lambda e: -abs(e[2]))[:10]:
         print(f"{error:+8.2%}  {group}: {name}")

@@ -229,6 +229,9 @@ def architecture(model: str) -> PretrainedConfig:
 def build_empty(config: FinetuneConfig, layers: int, dtype: torch.dtype) -> PreTrainedModel:
     """Return the model with so many layers on the meta device, where numbers take no memory."""
     shape = architecture(config.model)
+    for name, value in list(vars(shape).items()):  # what the config says for each layer
+        if isinstance(value, list) and len(value) == shape.num_hidden_layers:
+            setattr(shape, name, (value * layers)[:layers])
     shape.num_hidden_layers = layers
     with torch.device("meta"):
         return AutoModelForCausalLM.from_config(

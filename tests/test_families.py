@@ -10,6 +10,8 @@ from ftcourse.config import FinetuneConfig, adapted_modules
 from ftcourse.errors import CourseError
 from ftcourse.families import FAMILIES
 from ftcourse.hardware import CARDS
+from ftcourse.loss import use_chunked_loss
+from ftcourse.memory import predict_memory
 from ftcourse.models import (
     attach_adapter,
     libraries_quiet,
@@ -143,7 +145,9 @@ def test_the_quantized_weights_are_those_that_transformers_quantizes(name, tmp_p
     (tmp_path / "config.json").write_text(json.dumps(values))
     with libraries_quiet():
         save_random_model(str(tmp_path), tmp_path / "weights")
-        model = load_base(FinetuneConfig(model=str(tmp_path / "weights")))
+        attention = "eager" if values["model_type"] == "gemma2" else "sdpa"
+        config = FinetuneConfig(model=str(tmp_path / "weights"), attention=attention)
+        model = load_base(config)
     quantized = [module for module in model.modules() if "4bit" in type(module).__name__]
     real = sum(module.in_features * module.out_features for module in quantized)
     assert linear_parameters(ModelShape.from_config(values)) == real
@@ -169,9 +173,10 @@ def trained_parameters(model):
 
 @each_small
 def test_the_adapter_that_is_attached_has_the_sizes_of_the_arithmetic(name):
-    shape, config = ModelShape.from_config(CONFIGS[name]), FinetuneConfig(method="lora", rank=4)
+    shape = ModelShape.from_config(CONFIGS[name])
+    config = FinetuneConfig(method="lora", rank=4, attention="eager")
     ours = trained_parameters(attach_adapter(real_model(CONFIGS[name], "cpu"), config))
-    assert sorted(ours.values()) == sorted(adapter_sizes(Step(config, shape, CARDS["T4"])))
+    assert sorted(ours.values()) == sorted(adapter_sizes(Step(config, shape, CARDS["A100 80GB"])))
 
 
 @each_small
@@ -187,6 +192,30 @@ def test_all_linear_adapts_what_peft_adapts_but_for_experts_and_routers(name):
     mixture = {path for path in theirs if ".experts." in path or ".gate." in path}
     assert bool(mixture) == ("num_experts_per_tok" in CONFIGS[name])
     assert set(trained_parameters(ours)) == set(theirs) - mixture
+
+
+@each_small
+def test_the_chunked_loss_is_the_models_own(name):
+    torch.manual_seed(0)
+    model = real_model(CONFIGS[name], "cpu").eval()
+    ids = torch.randint(500, (2, 200))
+    with torch.no_grad():
+        whole = model(input_ids=ids, labels=ids).loss
+        use_chunked_loss(model)
+        torch.testing.assert_close(model(input_ids=ids, labels=ids).loss, whole)
+
+
+def test_a_model_that_caps_its_scores_is_refused_with_attention_that_cannot(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(smaller(PUBLISHED["gemma-2-2b"])))
+    for use in (predict_memory, load_base):
+        with pytest.raises(CourseError, match="eager"):
+            use(FinetuneConfig(model=str(tmp_path)))
+
+
+def test_a_mixture_is_refused_on_a_card_without_the_product_for_it(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(smaller(PUBLISHED["Qwen3-30B-A3B"])))
+    with pytest.raises(CourseError, match="newer card"):
+        predict_memory(FinetuneConfig(model=str(tmp_path)), CARDS["T4"])
 
 
 def test_a_name_that_two_modules_end_with_means_both_as_peft_has_it():

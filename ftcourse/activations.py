@@ -4,7 +4,13 @@ Each term is a tensor that autograd saves in transformers' Llama code; ``measure
 alive. Sizes are bytes for one token where a docstring says so, else for the whole batch.
 """
 
-from ftcourse.attention import attention_activations, score_bytes, scores_width, writes_scores
+from ftcourse.attention import (
+    attention_activations,
+    score_bytes,
+    scores_width,
+    widest_score,
+    writes_scores,
+)
 from ftcourse.config import LOSS_CHUNK
 from ftcourse.norms import layer_norms, norm
 from ftcourse.parameters import adapter_sizes, linear_parameters
@@ -152,7 +158,7 @@ def _widest_experts(step: Step) -> int:
 def widest(step: Step) -> tuple[int, int]:
     """Return what a layer's backward pass adds at its widest: activations, dequantized weights.
 
-    Attention that writes its scores needs two gradients of them in fp32, when the MLP's half of the
+    Attention that writes its scores needs gradients of them, when the MLP's half of the
     layer and the values are free again.
     """
     hidden = step.shape.hidden_size * step.stream
@@ -160,7 +166,8 @@ def widest(step: Step) -> tuple[int, int]:
     if writes_scores(step):
         heads, length = step.shape.num_attention_heads, step.config.max_length
         scores = heads * (
-            length * (12 - score_bytes(step)) - step.shape.head_dim * scores_width(step)
+            length * (widest_score(step) - score_bytes(step))
+            - step.shape.head_dim * scores_width(step)
         )
         wide = max(wide, scores + hidden - _mlp_half(step))
     if step.config.method != "qlora" or step.config.bits == 8:

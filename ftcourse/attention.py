@@ -61,6 +61,22 @@ def score_bytes(step: Step) -> int:
     It is cast back where products have 16 bits; dropout keeps a mask and the rest; a cap its tanh.
     """
     width, drops = scores_width(step), step.shape.attention_dropout > 0
-    mask = (1 if step.card.device == "cuda" else width) * drops
     factor = width if drops or width != 4 else 0
-    return 4 + factor + mask + width * (step.shape.attn_logit_softcapping > 0)
+    return 4 + factor + _mask(step) + width * (step.shape.attn_logit_softcapping > 0)
+
+
+def widest_score(step: Step) -> int:
+    """Return the bytes of a score when the backward pass needs the most.
+
+    The softmax, its gradient and the next one in fp32, beside the cap's tanh; or, with dropout, the
+    softmax, the mask, and the gradient on both sides of it.
+    """
+    width = scores_width(step)
+    dropped = (4 + _mask(step) + 2 * width) * (step.shape.attention_dropout > 0)
+    return max(12 + width * (step.shape.attn_logit_softcapping > 0), dropped)
+
+
+def _mask(step: Step) -> int:
+    """Return the bytes of a dropout's mask for a score: a byte on a GPU, a number on the CPU."""
+    width = 1 if step.card.device == "cuda" else scores_width(step)
+    return width * (step.shape.attention_dropout > 0)

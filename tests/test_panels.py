@@ -7,9 +7,10 @@ from matplotlib.figure import Figure
 
 from ftcourse.config import FinetuneConfig
 from ftcourse.errors import CourseError
+from ftcourse.fit import verdict
 from ftcourse.hardware import CARDS, Card
 from ftcourse.memory import predict_memory
-from ftcourse.widgets.memory import memory_panel, verdict
+from ftcourse.widgets.memory import memory_panel
 from ftcourse.widgets.panel import Panel
 
 

@@ -8,8 +8,9 @@ from matplotlib.axes import Axes
 
 from ftcourse.config import FinetuneConfig
 from ftcourse.errors import CourseError
+from ftcourse.fit import verdict
 from ftcourse.hardware import CARDS, Card
-from ftcourse.memory import MemoryBreakdown, predict_memory, show_bytes
+from ftcourse.memory import predict_memory
 from ftcourse.plots import plot_memory
 from ftcourse.shape import named_shapes
 from ftcourse.widgets.panel import Panel
@@ -34,23 +35,6 @@ def memory_panel(model: str = "llama-3.1-8b", card: str | Card = "T4") -> Panel:
     _link(controls, "bits", lambda method: method != "qlora")  # the others do not quantize
     _link(controls, "rank", lambda method: method == "full")  # and this one has no adapter
     return Panel(draw, controls, "Does it fit?")
-
-
-def verdict(breakdown: MemoryBreakdown, card: str, capacity: int) -> str:
-    """Return one sentence: does the run fit, by how much, and which part is the largest.
-
-    >>> gib = 2**30
-    >>> run = MemoryBreakdown(9 * gib, gib, gib, gib, 0, source="predicted")
-    >>> verdict(run, "T4", 14 * gib)
-    'Fits the T4 with 2.00 GiB to spare; weights are the largest part.'
-    >>> verdict(run, "T4", 10 * gib)
-    'Does not fit the T4: 2.00 GiB over; weights are the largest part.'
-    """
-    room = capacity - breakdown.allocated
-    fits = f"Fits the {card} with {show_bytes(room)} to spare"
-    fails = f"Does not fit the {card}: {show_bytes(-room)} over"
-    verb = "is" if breakdown.largest in ("optimizer", "overhead") else "are"
-    return f"{fits if room >= 0 else fails}; {breakdown.largest} {verb} the largest part."
 
 
 def _controls(model: str, cards: list[str], card: str) -> dict[str, ipywidgets.Widget]:

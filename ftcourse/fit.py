@@ -48,8 +48,8 @@ def difference(other: MemoryBreakdown, predicted: MemoryBreakdown) -> str:
     share = other.allocated / predicted.allocated - 1
     apart = {part: other.parts[part] - predicted.parts[part] for part in PARTS}
     part = max(PARTS, key=lambda name: abs(apart[name]))
-    if not apart[part]:
-        return f"{other.source}: the same to the byte"
+    if abs(share) < 0.0005:
+        return f"{other.source}: the same within 0.1 %"
     sign = "+" if apart[part] > 0 else ""  # a negative number brings its own
     return f"{other.source}: {100 * share:+.1f} % ({part} {sign}{show_bytes(apart[part])})"
 

@@ -19,7 +19,7 @@ def plot_timeline(timeline: Sequence[Mapping[str, int]], ax: Axes | None = None)
     """Draw the live bytes of one step, part upon part, after each event; the peak is marked.
 
     ``MemoryMeter.timeline`` holds them. An event is a tensor that comes or goes, so the axis is an
-    order, not a clock. Of many events only the fullest of each stretch is drawn, and so the peak.
+    order, not a clock. Of many events only the fullest of each stretch is drawn, so the peak stays.
     """
     events, live = _thin(_read(timeline))
     total = live.sum(axis=1)

@@ -37,6 +37,28 @@ _ALWAYS = (
     "loss",
 )
 
+# What publishers say of all their runs at once: see data/measured/README.md for where.
+_THEIRS = {
+    "fitcheck": (
+        {"dtype": "float16", "optimizer": "adamw_torch", "double_quant": False},
+        {"card": "Tesla T4", "note": "its own training loop, without autocast"},
+    ),
+    "litgpt": (
+        {
+            "dtype": "bfloat16",
+            "adapter_dtype": "bfloat16",
+            "optimizer": "adamw_torch",
+            "gradient_checkpointing": False,
+        },
+        {
+            "card": "NVIDIA A100-SXM4-40GB",
+            "date": "2023-10",
+            "note": "its own layers and training loop",
+            "versions": {"torch": "2.1.0", "bitsandbytes": "0.41.1"},
+        },
+    ),
+}
+
 
 @dataclass(frozen=True)
 class Record:
@@ -50,7 +72,7 @@ class Record:
     """Live bytes at the peak, ``torch.cuda.max_memory_allocated``."""
     card: str
     date: str
-    """Day of the measurement, as YYYY-MM-DD."""
+    """Day of the measurement as YYYY-MM-DD, or its month."""
     by: str
     """Who measured it."""
     note: str = ""
@@ -111,7 +133,7 @@ def recorded_runs() -> tuple[Record, ...]:
     files = sorted(course_path("data/measured").glob("*.jsonl"))
     lines = [json.loads(line) for file in files for line in file.read_text().splitlines()]
     ours = [_ours(line) for line in lines if "measured" in line]
-    return (*ours, *(_published(line) for line in lines if "allocated_mib" in line))
+    return (*ours, *(_published(line) for line in lines if "source" in line))
 
 
 def _ours(line: dict[str, Any]) -> Record:
@@ -131,20 +153,15 @@ def _ours(line: dict[str, Any]) -> Record:
 
 
 def _published(line: dict[str, Any]) -> Record:
-    """Return the record of a run that fitcheck published, with what its lines leave unsaid.
-
-    It casts norms, embeddings and head of quantized models to fp32 and does not quantize their
-    constants twice (fitcheck, ``data/measurements``; see ``data/measured/README.md``).
-    """
-    known = {f.name: line[f.name] for f in fields(FinetuneConfig) if f.name in line}
-    unsaid = {"dtype": "float16", "optimizer": "adamw_torch", "double_quant": False}
-    config = FinetuneConfig(**known, **unsaid, upcast=line["method"] == "qlora")
-    year, month, day = re.search(r"(\d{4})-?(\d\d)-?(\d\d)\.json$", line["source"]).groups()
-    size = round(line["allocated_mib"] * 2**20)
-    note = "its own training loop, without autocast"
-    return Record(
-        config, line["shape"], size, "Tesla T4", f"{year}-{month}-{day}", "fitcheck", note
-    )
+    """Return the record of a run that others published, with what their lines leave unsaid."""
+    by, file = re.match(r"github:[^/]+/(\w+)[^:]*:(.*)", line["source"]).groups()
+    unsaid, facts = map(dict, _THEIRS[by])
+    said = {f.name: line[f.name] for f in fields(FinetuneConfig) if f.name in line}
+    unsaid |= {"upcast": by == "fitcheck" and line["method"] == "qlora"}
+    if day := re.search(r"(\d{4})-?(\d\d)-?(\d\d)\.json$", file):
+        facts |= {"date": "-".join(day.groups())}
+    size = line["allocated_mib"] * 2**20 if "allocated_mib" in line else line["allocated_gb"] * 1e9
+    return Record(FinetuneConfig(**unsaid | said), line["shape"], round(size), by=by, **facts)
 
 
 def _differences(record: Record, config: FinetuneConfig, card: Card) -> dict[str, tuple[str, str]]:

@@ -65,6 +65,27 @@ def test_every_published_line_is_a_record_of_others():
     assert {record.note for record in theirs} == {"its own training loop, without autocast"}
 
 
+def test_a_publisher_s_own_words_are_completed_with_what_it_says_of_all_its_runs(only):
+    shape = {
+        "model_type": "llama",
+        "hidden_size": 4096,
+        "intermediate_size": 11008,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 32,
+        "vocab_size": 32000,
+    }
+    said = {"method": "lora", "rank": 8, "batch_size": 1, "max_length": 1304}
+    source = "github:Lightning-AI/litgpt@2685705:tutorials/resource-tables.md"
+    only({"model": "Llama-2-7b", "shape": shape, **said, "allocated_gb": 21.3, "source": source})
+    asked = FinetuneConfig(model="llama-2-7b", **said, gradient_checkpointing=False)
+    near = nearest_record(replace(asked, adapter_dtype="bfloat16"), CARDS["A100 40GB"])
+    assert list(near.differs) == ["optimizer"]
+    assert near.record.allocated == 21_300_000_000
+    said = "recorded: 19.84 GiB on NVIDIA A100-SXM4-40GB, 2023-10, by litgpt with torch 2.1.0; "
+    assert repr(near).startswith(said)
+
+
 def test_a_run_that_was_published_finds_itself():
     near = nearest_record(published(model="qwen2.5-7b", batch_size=1, max_length=1024), T4)
     assert near.differs == {}

@@ -34,7 +34,7 @@ def test_moving_a_control_draws_text_and_picture_again():
     before = shown(moved)
     moved.controls["rank"].value = 64
     assert moved.text == "rank 64"
-    assert re.search('<p class="ft-text"[^>]*>rank 64</p>', shown(moved))
+    assert re.search('<p class="ft-text"[^>]*><b>rank 64</b></p>', shown(moved))
     picture = re.compile(r'src="(data:image/png;base64,[^"]+)"')
     assert picture.search(before)[1] != picture.search(shown(moved))[1]
 

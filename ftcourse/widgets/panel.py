@@ -91,7 +91,10 @@ def _attempt(draw: Draw, values: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _heading(text: str) -> str:
-    return f'<p class="ft-text" style="white-space: pre-wrap; font-weight: bold">{escape(text)}</p>'
+    """Return a text with its first line in bold."""
+    first, *rest = escape(text).split("\n")
+    lines = "\n".join([f"<b>{first}</b>", *rest])
+    return f'<p class="ft-text" style="white-space: pre-wrap">{lines}</p>'
 
 
 def _paragraph(text: str) -> str:

@@ -2,27 +2,41 @@
 
     python benchmarks/measure_grid.py [--minutes 9] [--scratch FOLDER] [--models NAME ...]
 
-Appends one line a run to data/measured/<card>-<date>.jsonl, with the whole config, the measured
-breakdown and what was predicted. Runs that are written down already are passed over, so that the
-script can be cut and called again. Weights are random: they take the same bytes and no download.
+Appends one line a run to data/measured/<card>-<date>.jsonl: the whole config with its seed, the
+model's shape, the number format that "auto" stood for, the measured breakdown with its three totals
+and library versions, the driver, the bytes between two steps, seconds and tokens a second, and what
+was predicted. ftcourse/records.py reads it. Runs that are written down already are passed over, so
+that the script can be cut and called again. Weights are random: they take the same bytes.
 """
 
 import argparse
 import json
 import re
+import shutil
+import statistics
+import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import torch
+from transformers import TrainerCallback
+
+from ftcourse.chat import Example
 from ftcourse.config import FinetuneConfig
 from ftcourse.errors import CourseError
 from ftcourse.hardware import detect
-from ftcourse.measure import measure_memory
+from ftcourse.measure import MemoryMeter
 from ftcourse.memory import predict_memory
-from ftcourse.models import save_random_model
+from ftcourse.models import attach_adapter, libraries_quiet, load_base, save_random_model
 from ftcourse.resources import course_path
+from ftcourse.shape import load_shape
+from ftcourse.train import make_trainer, train
+
+TIMED = 3
+"""Steps that are timed; their median counts."""
 
 MODELS = (
     "smollm2-135m",
@@ -65,19 +79,80 @@ def grid(models: tuple[str, ...]) -> Iterator[FinetuneConfig]:
                 yield FinetuneConfig(model=model, method=method, **knob)
 
 
+class Clock(TrainerCallback):
+    """Times the steps after the measured one, and notes what waits on the card between two steps.
+
+    The meter makes its own step slow, so that step is not timed.
+    """
+
+    def __init__(self, after: int) -> None:
+        """Choose the last step that is not timed, counted from 1."""
+        self.after, self.resident, self.times = after, None, []
+
+    def on_step_begin(self, args, state, control, **_):
+        """Note the resident bytes, and start."""
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+            self.resident = torch.cuda.memory_allocated()
+        self.start = time.perf_counter()
+
+    def on_step_end(self, args, state, control, **_):
+        """Stop, when the card is done."""
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        if state.global_step > self.after:
+            self.times.append(time.perf_counter() - self.start)
+
+
 def measure(config: FinetuneConfig, scratch: Path) -> dict:
     """Return the record of one run; a run that does not fit is recorded as that."""
     folder = scratch / config.model
     if not folder.exists():
         save_random_model(config.model, folder)
-    record = {"config": asdict(config), "predicted": asdict(predict_memory(config))}
+    record = {
+        "config": asdict(config),
+        "shape": asdict(load_shape(config.model)),
+        "dtype": config.dtype_on(detect()),
+        "driver": driver_version(),
+        "cuda": torch.version.cuda,
+        "predicted": asdict(predict_memory(config)),
+    }
     start = time.perf_counter()
     try:
-        measured = measure_memory(replace(config, model=str(folder)))
-    except CourseError as error:
-        return record | {"error": error.must}
-    seconds = round(time.perf_counter() - start, 2)
-    return record | {"measured": asdict(measured), "seconds": seconds}
+        meter, clock = run_steps(replace(config, model=str(folder), max_steps=2 + TIMED))
+    except (CourseError, torch.OutOfMemoryError) as error:
+        return record | {"error": getattr(error, "must", "out of memory")}
+    step = statistics.median(clock.times)
+    tokens = config.batch_size * config.gradient_accumulation_steps * config.max_length
+    return record | {
+        "measured": asdict(meter.breakdown),
+        "allocated": meter.breakdown.allocated,
+        "resident": clock.resident,
+        "seconds": round(time.perf_counter() - start, 2),
+        "step_seconds": round(step, 4),
+        "tokens_per_second": round(tokens / step, 1),
+    }
+
+
+def run_steps(config: FinetuneConfig) -> tuple[MemoryMeter, Clock]:
+    """Take steps of ``finetune``'s own on random tokens: the first warms up, one is metered."""
+    meter, clock = MemoryMeter(), Clock(after=2)
+    torch.manual_seed(config.seed)
+    with tempfile.TemporaryDirectory() as folder, libraries_quiet():
+        model = attach_adapter(load_base(config), config)
+        count = config.max_steps * config.batch_size * config.gradient_accumulation_steps
+        ids = torch.randint(model.config.vocab_size, (count, config.max_length)).tolist()
+        examples = [Example(row, row) for row in ids]
+        train(make_trainer(config, model, examples, Path(folder), [clock, meter]), config)
+    return meter, clock
+
+
+def driver_version() -> str | None:
+    """Return the version of the NVIDIA driver, or None where there is none."""
+    if not shutil.which("nvidia-smi"):
+        return None
+    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    return subprocess.run(query, capture_output=True, text=True).stdout.split("\n")[0] or None
 
 
 def main() -> None:

@@ -14,7 +14,8 @@ nouns      hardware     cards as facts, the machine at hand, its number format a
            norms        what norms keep, and so of a layer's input
            activations  the bytes that come and go: what a layer keeps, and the logits
            memory       MemoryBreakdown, and predict_memory: the peak of a step by arithmetic
-           fit          what fits a card, and the cheapest change that makes a run fit
+           fit          what fits a card, how much of it, and the cheapest change that makes it fit
+           records      runs that somebody measured, and the one nearest to a run one plans
            models       the only file that loads models, through transformers and peft
            chat         dialogues as tokens, the supervised ones marked; and the model's replies
            data         records from a file, and the support desk's dialogues

@@ -19,9 +19,10 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from ftcourse import __version__, lab
 from ftcourse.config import FinetuneConfig
 from ftcourse.errors import CourseError
-from ftcourse.fit import does_not_fit
+from ftcourse.fit import KNOBS, difference, does_not_fit, largest, verdict
 from ftcourse.hardware import CARDS, Card, detect
-from ftcourse.memory import predict_memory, show_bytes
+from ftcourse.memory import MemoryBreakdown, predict_memory
+from ftcourse.records import nearest_record
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -111,6 +112,8 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the bytes as JSON")
     told = "instead of arithmetic, run the real code on fake tensors (seconds)"
     parser.add_argument("--simulate", action="store_true", help=told)
+    told = f"how much of it fits the card? one of {', '.join(KNOBS)}"
+    parser.add_argument("--largest", metavar="CHOICE", help=told, type=_underscored)
     _add_config(parser)
     parser.set_defaults(run=_run_predict)
 
@@ -122,16 +125,34 @@ def _run_predict(options: argparse.Namespace) -> int:
         from ftcourse.simulate import simulate_memory as find_memory
     else:
         find_memory = predict_memory
-    need = find_memory(config, card)
-    spare = card.memory - need.allocated
+    need, near = find_memory(config, card), nearest_record(config, card)
+    knob = options.largest
+    most = {knob: largest(config, knob, card.memory, card)} if knob else {}
     if options.json:
-        found = {"allocated": need.allocated, "card": card.name, "fits": spare >= 0}
-        print(json.dumps(asdict(need) | found, indent=2))
-    elif spare >= 0:
-        print(f"{need}\nIt fits {card}: {show_bytes(spare)} to spare.")
+        found = {"allocated": need.allocated, "card": card.name}
+        found |= {"fits": need.allocated <= card.memory, "largest": most}
+        print(json.dumps(asdict(need) | found | {"nearest": near and asdict(near)}, indent=2))
     else:
-        print(f"{need}\nIt does not fit {card}. {does_not_fit(config, card).do}")
+        told = [*_judge(config, card, options.card or card.name, need)]
+        told += [f"The largest {name} that fits: {value:,}." for name, value in most.items()]
+        print(*told, *filter(None, [near]), sep="\n")
     return 0
+
+
+def _judge(
+    config: FinetuneConfig, card: Card, name: str, need: MemoryBreakdown
+) -> Iterator[MemoryBreakdown | str]:
+    """Yield what the memory panel says: the bytes, whether they fit, and what would if not."""
+    yield need
+    if need.source == "simulated":
+        yield difference(need, predict_memory(config, card)) + ", against the arithmetic"
+    yield verdict(need, name, card.memory)
+    if need.allocated > card.memory:
+        yield does_not_fit(config, card).do
+
+
+def _underscored(name: str) -> str:
+    return name.replace("-", "_")
 
 
 def _find_card(name: str) -> Card:

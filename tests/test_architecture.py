@@ -21,7 +21,7 @@ OWNERS = {
     "ipywidgets": {"widgets"},
     "jupyterlab": {"lab"},
 }
-LIGHT = ["config", "fit", "memory", "plots", "widgets.memory", "check", "cli"]
+LIGHT = ["config", "fit", "memory", "records", "plots", "widgets.memory", "check", "cli"]
 
 each_file = pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
 

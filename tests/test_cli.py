@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
 import types
@@ -11,7 +12,8 @@ import pytest
 
 from ftcourse.cli import _make_parser, _read_config, main
 from ftcourse.config import FinetuneConfig
-from ftcourse.hardware import detect
+from ftcourse.fit import largest
+from ftcourse.hardware import CARDS, detect
 
 
 def read(*arguments):
@@ -80,20 +82,22 @@ def test_predict_prints_the_breakdown_and_whether_it_fits_a_card(capsys):
     text = capsys.readouterr().out
     for part in ("weights", "gradients", "optimizer", "activations", "overhead", "GiB"):
         assert part in text
-    assert "It fits A100 40GB (39.4 GiB usable): " in text
-    assert text.endswith(" GiB to spare.\n")
+    assert "\nFits the A100 40GB with " in text
+    assert " GiB to spare; " in text
 
 
 def test_predict_says_what_would_fit_if_the_run_does_not(capsys):
     arguments = ["predict", "--model", "llama-3.1-8b", "--card", "T4", "--batch-size", "32"]
     assert main(arguments) == 0
     text = capsys.readouterr().out
-    assert "It does not fit Tesla T4 (14.6 GiB usable). Try " in text
+    assert "\nDoes not fit the T4: " in text
+    assert "\nTry " in text
+    assert " predicted to need " in text
 
 
 def test_predict_without_a_card_asks_about_this_machine(capsys):
     assert main(["predict", "--model", "smollm2-135m"]) == 0
-    assert f"It fits {detect()}" in capsys.readouterr().out
+    assert f"\nFits the {detect().name} with " in capsys.readouterr().out
 
 
 def test_a_warning_is_told_once_as_a_sentence_and_without_our_line_numbers(capsys):
@@ -106,7 +110,9 @@ def test_a_warning_is_told_once_as_a_sentence_and_without_our_line_numbers(capsy
 def test_predict_can_simulate_instead(capsys):
     arguments = ["predict", "--model", "smollm2-135m", "--max-length", "128", "--card", "T4"]
     assert main([*arguments, "--simulate"]) == 0
-    assert capsys.readouterr().out.startswith("simulated on Tesla T4")
+    text = capsys.readouterr().out
+    assert text.startswith("simulated on Tesla T4")
+    assert re.search(r"\nsimulated: .* %.*, against the arithmetic\nFits the T4 with ", text)
     assert main([*arguments, "--simulate", "--optimizer", "paged_adamw_8bit"]) == 2
     assert "Fake tensors" in capsys.readouterr().err
 
@@ -118,6 +124,40 @@ def test_predict_as_json_gives_bytes_that_add_up(capsys):
     assert sum(found[part] for part in parts) == found["allocated"] > 2**30
     assert found["card"] == "Tesla T4"
     assert isinstance(found["fits"], bool)
+
+
+def test_predict_says_what_the_panel_says(capsys):
+    from ftcourse.widgets.memory import memory_panel
+
+    panel = memory_panel(model="qwen2.5-7b", card="T4")
+    panel.controls["max_length"].value = 1024
+    arguments = ["predict", "--model", "qwen2.5-7b", "--card", "T4", "--max-length", "1024"]
+    assert main(arguments) == 0
+    *_, said, record = capsys.readouterr().out.splitlines()
+    assert said == panel.text
+    assert f"<p>{record}</p>" in panel.children[-1].value
+
+
+def test_predict_answers_how_much_of_a_choice_fits(capsys):
+    config = FinetuneConfig(model="llama-3.1-8b")
+    longest = largest(config, "max_length", CARDS["T4"].memory, CARDS["T4"])
+    arguments = ["predict", "--model", "llama-3.1-8b", "--card", "T4", "--largest", "max-length"]
+    assert main(arguments) == 0
+    said = f"The largest max_length that fits: {longest:,}."
+    assert capsys.readouterr().out.splitlines()[-1] == said
+    assert main([*arguments, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["largest"] == {"max_length": longest}
+    assert main(["predict", "--largest", "seed"]) == 2
+    assert "max_length, batch_size or, of an adapter, the rank" in capsys.readouterr().err
+
+
+def test_predict_as_json_gives_the_nearest_record_with_what_differs(capsys):
+    main(["predict", "--model", "qwen2.5-7b", "--card", "T4", "--json"])
+    near = json.loads(capsys.readouterr().out)["nearest"]
+    assert (near["record"]["by"], near["record"]["card"]) == ("fitcheck", "Tesla T4")
+    assert near["differs"]["max_length"] == ["1024", "512"]
+    main(["predict", "--model", "qwen2.5-7b", "--method", "full", "--card", "T4", "--json"])
+    assert json.loads(capsys.readouterr().out)["nearest"] is None
 
 
 @pytest.fixture

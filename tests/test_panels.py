@@ -1,5 +1,6 @@
 import re
 import warnings
+from dataclasses import replace
 
 import ipywidgets
 import pytest
@@ -7,9 +8,10 @@ from matplotlib.figure import Figure
 
 from ftcourse.config import FinetuneConfig
 from ftcourse.errors import CourseError
-from ftcourse.hardware import CARDS, Card
+from ftcourse.fit import verdict
+from ftcourse.hardware import CARDS, Card, detect
 from ftcourse.memory import predict_memory
-from ftcourse.widgets.memory import memory_panel, verdict
+from ftcourse.widgets.memory import memory_panel
 from ftcourse.widgets.panel import Panel
 
 
@@ -32,7 +34,7 @@ def test_moving_a_control_draws_text_and_picture_again():
     before = shown(moved)
     moved.controls["rank"].value = 64
     assert moved.text == "rank 64"
-    assert re.search('<p class="ft-text"[^>]*>rank 64</p>', shown(moved))
+    assert re.search('<p class="ft-text"[^>]*><b>rank 64</b></p>', shown(moved))
     picture = re.compile(r'src="(data:image/png;base64,[^"]+)"')
     assert picture.search(before)[1] != picture.search(shown(moved))[1]
 
@@ -132,6 +134,7 @@ def test_memory_panel_sees_what_does_not_fit():
         ("max_length", 128),
         ("gradient_checkpointing", False),
         ("loss", "chunked"),
+        ("optimizer", "adamw_8bit"),
     ],
 )
 def test_every_control_of_the_memory_panel_changes_the_answer(name, value):
@@ -149,6 +152,114 @@ def test_controls_that_a_method_does_not_use_are_disabled(method, idle):
     moved = memory_panel()
     moved.controls["method"].value = method
     assert {name for name, control in moved.controls.items() if control.disabled} == idle
+
+
+def test_an_action_draws_in_another_way_until_a_control_moves():
+    seen = []
+    acted = Panel(
+        lambda rank: (Figure(), f"rank {rank}"),
+        {"rank": ipywidgets.IntSlider(value=8, max=64)},
+        "A panel",
+        {"double": lambda rank: (seen.append(shown(acted)), (Figure(), f"rank {2 * rank}"))[1]},
+    )
+    acted.buttons["double"].click()
+    assert acted.text == "rank 16"
+    assert "<p>double: at work ...</p>" in seen[0]  # said before, gone after
+    assert "at work" not in shown(acted)
+    assert not acted.buttons["double"].disabled
+    acted.controls["rank"].value = 9
+    assert acted.text == "rank 9"
+
+
+def test_an_error_of_an_action_is_shown():
+    failed = Panel(lambda: (Figure(), ""), {}, "A panel", {"divide": lambda: 1 / 0})
+    failed.buttons["divide"].click()
+    assert failed.text == "ZeroDivisionError: division by zero"
+
+
+def test_sentences_below_the_picture_are_shown_and_are_not_the_text():
+    noted = panel(lambda rank: (Figure(), "text", "below & <beneath>"))
+    assert noted.text == "text"
+    assert shown(noted).endswith("<p>below &amp; &lt;beneath&gt;</p>")
+
+
+def bars(panel):
+    """Return the names of the bars that a panel's picture shows, from its text alternative."""
+    return re.findall(r"(\w+), [\w ]+: weights", re.search('alt="([^"]*)"', shown(panel))[1])
+
+
+@pytest.fixture
+def small():
+    """Return a panel of a run that is small enough for any machine."""
+    panel = memory_panel(model="embedded", card="T4")
+    panel.controls["max_length"].value = 128
+    return panel
+
+
+def test_simulate_and_measure_add_their_bars_and_name_the_difference(small):
+    before = small.text
+    small.buttons["simulate"].click()
+    assert bars(small) == ["predicted", "simulated"]
+    (said,) = small.text.removeprefix(before).strip().split("\n")
+    assert re.fullmatch(r"simulated: (the same within 0\.1 %|[+-]\d+\.\d % \(.*\))", said)
+    small.buttons["measure"].click()
+    assert bars(small) == ["predicted", "simulated", "measured"]
+    assert small.text.count("\n") == 2
+    small.controls["rank"].value = 32
+    assert bars(small) == ["predicted"]
+    assert "\n" not in small.text
+
+
+def test_what_is_measured_elsewhere_is_held_against_the_prediction_for_there(small):
+    small.buttons["measure"].click()
+    config = FinetuneConfig(max_length=128)
+    here = Card("CPU", 2**40)
+    need = predict_memory(config, here).allocated / 2**20
+    if detect().device == "cpu":
+        assert small.text.endswith(f", against {need:.2f} MiB predicted for CPU")
+
+
+def test_a_measurement_agrees_with_its_prediction_on_the_chosen_card():
+    mine = memory_panel(model="embedded", card=detect())
+    mine.controls["max_length"].value = 128
+    mine.buttons["measure"].click()
+    said = mine.text.split("\n")[1]
+    assert said.startswith("measured: ")
+    assert "against" not in said
+
+
+def test_a_run_that_cannot_be_simulated_says_why_and_keeps_its_picture(small):
+    small.controls["optimizer"].value = "paged_adamw_8bit"
+    small.buttons["simulate"].click()
+    assert bars(small) == ["predicted"]
+    assert "\nsimulate: Fake tensors follow " in small.text
+    assert "\n  got: optimizer='paged_adamw_8bit'\n  do:  " in small.text
+
+
+@pytest.mark.parametrize(
+    ("here", "words"),
+    [
+        (Card("CPU", 2**40), "Without a GPU the CPU measures, and only a step below 1.00 GiB."),
+        (CARDS["A100 80GB"], "A step is measured on the device that is there"),
+        (replace(CARDS["T4"], memory=2**30), "A training step fits the card's memory, 1.00 GiB."),
+    ],
+)
+def test_where_measuring_makes_no_sense_a_sentence_says_why(here, words, monkeypatch):
+    monkeypatch.setattr("ftcourse.widgets.memory.detect", lambda: here)
+    monkeypatch.setattr("ftcourse.measure.measure_memory", lambda config: 1 / 0)
+    large = memory_panel(model="llama-3.1-8b", card="T4")
+    large.buttons["measure"].click()
+    assert f"\nmeasure: {words}" in large.text
+    assert bars(large) == ["predicted"]
+
+
+def test_the_nearest_recorded_run_stands_beside_with_who_measured_it():
+    known = memory_panel(model="qwen2.5-7b", card="T4")
+    said = "<p>recorded: 10.34 GiB on Tesla T4, 2026-09-21, by fitcheck; differs: batch_size 1"
+    assert said in shown(known)
+    assert "recorded" not in known.text
+    known.controls["method"].value = "full"
+    assert "recorded" not in shown(known)
 
 
 def test_memory_panel_refuses_a_card_that_it_does_not_know():

@@ -1,6 +1,8 @@
 import itertools
 import subprocess
 import sys
+import time
+from dataclasses import replace
 
 import matplotlib
 import numpy as np
@@ -8,10 +10,22 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.text import Annotation
 
+from ftcourse.config import FinetuneConfig
 from ftcourse.errors import CourseError
-from ftcourse.memory import PARTS, MemoryBreakdown
-from ftcourse.plots import COLORS, INK, INK_OF_LOSS, Picture, plot_history, plot_memory
+from ftcourse.hardware import CARDS
+from ftcourse.memory import PARTS, MemoryBreakdown, predict_memory
+from ftcourse.plots import (
+    COLORS,
+    INK,
+    INK_OF_LOSS,
+    Picture,
+    plot_history,
+    plot_memory,
+    plot_memory_against,
+    plot_timeline,
+)
 
 GIB, MIB = 2**30, 2**20
 
@@ -40,11 +54,66 @@ PICTURES = {
 }
 
 
+def live(weights, gradients, optimizer, activations, overhead=0):
+    return dict(zip(PARTS, (weights, gradients, optimizer, activations, overhead), strict=True))
+
+
+def step(size, events=400):
+    """Return the timeline of a step: activations grow and shrink, and gradients follow."""
+    half = events // 2
+    found = [live(size * n // 9, 0, 0, 0) for n in range(1, 10)]  # the meter counts what there is
+    up = [live(size, 0, 2 * size, 3 * size * n // half, size // 9) for n in range(1, half)]
+    up += [live(size, 0, 2 * size, 4 * size, size)]  # the logits
+    down = [
+        live(size, size * n // half, 2 * size, 3 * size - 3 * size * n // half) for n in range(half)
+    ]
+    return [*found, *up, *down, live(size, size, 2 * size, 0), live(size, 0, 2 * size, 0)]
+
+
+def powers(low, high):
+    return [2**k for k in range(low, high)]
+
+
+LLAMA = FinetuneConfig(model="llama-3.1-8b")
+SMOL = FinetuneConfig(model="smollm2-135m", method="lora")
+CARD = CARDS["T4"]
+STACKS = {
+    "a timeline in MiB": lambda: plot_timeline(step(5 * MIB)),
+    "a timeline in GiB": lambda: plot_timeline(step(5 * GIB, 5000)),
+    "a timeline of weights": lambda: plot_timeline(
+        [live(9 * GIB, 0, 0, n * MIB) for n in range(99)]
+    ),
+    "a timeline with its peak first": lambda: plot_timeline(
+        [live(1, 0, 0, 9 * MIB)] * 2 + step(MIB)
+    ),
+    "a timeline with its peak last": lambda: plot_timeline([*step(MIB), live(1, 0, 0, 9 * MIB)]),
+    "a timeline of one event": lambda: plot_timeline([live(MIB, 0, 0, 0)]),
+    "lengths": lambda: plot_memory_against(LLAMA, "max_length", powers(7, 14), CARD, T4),
+    "all fits": lambda: plot_memory_against(LLAMA, "rank", [8, 16, 32], CARD, T4),
+    "nothing fits": lambda: plot_memory_against(LLAMA, "max_length", powers(4, 8), CARD, GIB),
+    "two values": lambda: plot_memory_against(LLAMA, "bits", [8, 4], CARD, T4),
+    "many batches": lambda: plot_memory_against(SMOL, "batch_size", range(1, 65), CARD, T4),
+    "a far capacity": lambda: plot_memory_against(SMOL, "batch_size", [1, 2], CARD, 80 * GIB),
+    "eight ranks": lambda: plot_memory_against(SMOL, "rank", powers(0, 8), CARD),
+    "uneven values": lambda: plot_memory_against(SMOL, "max_length", [1, 2, 3, 1000], CARD),
+}
+
+
+def picture(name):
+    return plot_memory(*PICTURES[name]) if name in PICTURES else STACKS[name]()
+
+
 def texts(ax):
     """Return the texts that a picture shows, once it is drawn."""
     legend = ax.get_legend()
-    found = [*ax.texts, *ax.get_yticklabels(), *(legend.get_texts() if legend else [])]
-    return [text for text in found if text.get_text()]
+    ticks = [
+        label
+        for axis in (ax.xaxis, ax.yaxis)
+        for place, label in zip(axis.get_ticklocs(), axis.get_ticklabels(), strict=True)
+        if min(axis.get_view_interval()) <= place <= max(axis.get_view_interval())
+    ]
+    names = [ax.xaxis.label, ax.yaxis.label, *(legend.get_texts() if legend else [])]
+    return [text for text in [*ax.texts, *ticks, *names] if text.get_text()]
 
 
 def luminance(color):
@@ -112,9 +181,9 @@ def test_parts_are_stacked_in_order_and_add_up():
     assert bars[-1].get_x() + bars[-1].get_width() == pytest.approx(QLORA.allocated / GIB)
 
 
-@pytest.mark.parametrize("name", PICTURES)
+@pytest.mark.parametrize("name", [*PICTURES, *STACKS])
 def test_no_text_is_cut_or_covers_another(name):
-    ax = plot_memory(*PICTURES[name])
+    ax = picture(name)
     FigureCanvasAgg(ax.figure).draw()
     whole = ax.figure.bbox.padded(1)
     boxes = [(text.get_text(), text.get_window_extent()) for text in texts(ax)]
@@ -127,9 +196,9 @@ def test_no_text_is_cut_or_covers_another(name):
         assert not box.overlaps(second), (one, other)
 
 
-@pytest.mark.parametrize("name", PICTURES)
+@pytest.mark.parametrize("name", [*PICTURES, *STACKS])
 def test_every_part_is_named(name):
-    shown = " ".join(text.get_text() for text in texts(plot_memory(*PICTURES[name])))
+    shown = " ".join(text.get_text() for text in texts(picture(name)))
     assert [part for part in PARTS if part not in shown] == []
 
 
@@ -161,6 +230,9 @@ def test_axes_that_are_given_are_used():
     ax = Figure().add_subplot()
     assert plot_memory(QLORA, capacity=T4, ax=ax) is ax
     assert plot_history([{"step": 1, "loss": 2.0}], ax=ax) is ax
+    assert plot_timeline(step(MIB), ax=Figure().add_subplot()).get_lines()
+    ax = Figure().add_subplot()
+    assert plot_memory_against(SMOL, "rank", [4, 8], CARD, ax=ax) is ax
 
 
 def test_no_breakdown_at_all_is_refused():
@@ -185,6 +257,104 @@ def test_the_names_of_the_losses_do_not_cover_each_other():
     one, other = (text.get_window_extent() for text in ax.texts)
     assert not one.overlaps(other)
     assert max(one.x1, other.x1) < ax.figure.bbox.x1
+
+
+def areas(ax):
+    """Return the lower and the upper edge of each part's area, as functions of x."""
+    found = []
+    for area, color in zip(ax.collections, COLORS.values(), strict=False):
+        assert tuple(area.get_facecolor()[0][:3]) == to_rgb(color)
+        (path,) = area.get_paths()
+        x, y = path.vertices.T
+        found.append((lambda at, x=x, y=y: y[x == at].min(), lambda at, x=x, y=y: y[x == at].max()))
+    return found
+
+
+def test_the_areas_of_a_sweep_are_what_predict_memory_says():
+    ax = plot_memory_against(LLAMA, "max_length", [512, 1024, 2048], CARD)
+    for value in (512, 1024, 2048):
+        need = predict_memory(replace(LLAMA, max_length=value), CARD)
+        edges = [edge(value) * GIB for pair in areas(ax) for edge in pair]
+        sums = [0, *itertools.accumulate(need.parts.values())]
+        assert edges == pytest.approx([x for pair in itertools.pairwise(sums) for x in pair])
+
+
+def test_powers_of_two_stand_on_a_logarithmic_axis_and_other_values_do_not():
+    assert plot_memory_against(SMOL, "rank", [4, 8, 32], CARD).get_xscale() == "log"
+    assert plot_memory_against(SMOL, "rank", [4, 8, 12], CARD).get_xscale() == "linear"
+
+
+def test_where_a_part_overtakes_another_a_line_stands():
+    lengths = powers(7, 14)
+    ax = plot_memory_against(LLAMA, "max_length", lengths, CARD)
+    (mark,) = [text for text in ax.texts if "overtake" in text.get_text()]
+    assert mark.get_text() == "activations overtake weights"
+    place = mark.xy[0]
+    before, after = (
+        predict_memory(replace(LLAMA, max_length=int(place) + n), CARD) for n in (-9, 9)
+    )
+    assert (before.largest, after.largest) == ("weights", "activations")
+    assert "activations overtake weights" in ax.alt
+
+
+def test_what_lies_beyond_the_capacity_of_a_sweep_is_hatched():
+    ax = STACKS["lengths"]()
+    (beyond,) = [area for area in ax.collections if area.get_hatch()]
+    lowest = min(path.vertices[:, 1].min() for path in beyond.get_paths())
+    assert lowest == pytest.approx(T4 / GIB)
+    assert "capacity 14.56 GiB" in [text.get_text() for text in ax.texts]
+    assert "the values up to 1024 fit" in ax.alt
+    assert "none of the values fits" in STACKS["nothing fits"]().alt
+
+
+@pytest.mark.parametrize(
+    ("knob", "values"),
+    [
+        ("rank", [8]),
+        ("rank", [8, 8]),
+        ("method", ["lora", "full"]),
+        ("size", [1, 2]),
+        ("upcast", [0, 1]),
+    ],
+)
+def test_a_sweep_needs_a_choice_with_numbers_and_two_of_them(knob, values):
+    with pytest.raises(CourseError, match="whole numbers, at two of them or more"):
+        plot_memory_against(LLAMA, knob, values, CARD)
+
+
+def test_a_timeline_begins_with_the_step_and_stacks_the_parts():
+    timeline = step(MIB, 20)
+    begin = next(n for n, parts in enumerate(timeline) if parts["activations"]) - 1
+    ax = plot_timeline(timeline)
+    assert ax.get_xlim() == (0, len(timeline) - begin)
+    tops = itertools.accumulate(timeline[begin + 7].values())  # which is above the one before
+    assert [high(7) * MIB for _, high in areas(ax)] == pytest.approx(list(tops))
+
+
+def test_the_peak_of_a_long_timeline_is_not_lost_and_it_is_drawn_fast():
+    timeline = [live(5 * MIB, 0, 0, 1 + n % 7) for n in range(100_000)]
+    timeline[70_123] = live(5 * MIB, 0, 0, 9 * MIB)
+    start = time.perf_counter()
+    ax = plot_timeline(timeline)
+    ax._repr_png_()
+    assert time.perf_counter() - start < 5
+    (peak,) = ax.lines
+    assert peak.get_ydata() == pytest.approx([14])
+    assert peak.get_xdata() == pytest.approx([70_123], abs=200)
+    assert "peak 14.00 MiB" in [text.get_text() for text in ax.texts]
+    assert max(len(area.get_paths()[0].vertices) for area in ax.collections) < 5000
+
+
+def test_a_timeline_names_the_first_gradient_and_the_last():
+    ax = plot_timeline(step(MIB, 20))
+    marks = {text.get_text(): text.xy[0] for text in ax.texts if isinstance(text, Annotation)}
+    assert marks["first gradient"] == 1 + 9 + 1 + 1  # one before, nine up, the logits, one without
+    assert marks["last gradient"] == marks["first gradient"] + 9
+
+
+def test_no_timeline_at_all_is_refused():
+    with pytest.raises(CourseError, match="Give MemoryMeter to finetune"):
+        plot_timeline([])
 
 
 def test_a_notebook_shows_the_axes_as_a_picture_with_words():

@@ -1,70 +1,120 @@
 """The panel that weighs a run's bytes against a card's memory."""
 
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, get_args, get_type_hints
 
 import ipywidgets
 from matplotlib.axes import Axes
 
 from ftcourse.config import FinetuneConfig
 from ftcourse.errors import CourseError
-from ftcourse.hardware import CARDS, Card
+from ftcourse.fit import difference, does_not_fit, verdict
+from ftcourse.hardware import CARDS, GIB, Card, detect
 from ftcourse.memory import MemoryBreakdown, predict_memory, show_bytes
 from ftcourse.plots import plot_memory
+from ftcourse.records import is_card, nearest_record
 from ftcourse.shape import named_shapes
 from ftcourse.widgets.panel import Panel
+
+CPU_LIMIT = GIB
+"""Bytes of the largest step that the panel measures on a CPU: more would take minutes."""
+
+Verb = Callable[[FinetuneConfig, Card], tuple[MemoryBreakdown, str]]
+"""Finds a breakdown in its own way, and says how it differs from the prediction."""
 
 
 def memory_panel(model: str = "llama-3.1-8b", card: str | Card = "T4") -> Panel:
     """Return a panel that predicts a run's memory and says whether it fits the card.
 
-    ``card`` is a name in ``hardware.CARDS``, or a Card such as ``hardware.detect()`` returns.
+    ``card`` is a name in ``hardware.CARDS``, or a Card such as ``hardware.detect()`` returns. The
+    buttons simulate and measure the run: their bars stand beneath until a control moves.
     """
     if isinstance(card, str) and card not in CARDS:
         names = ", ".join(CARDS)
         raise CourseError("card is a Card or the name of one.", repr(card), f"Use one of {names}.")
     cards = CARDS if isinstance(card, str) else {card.name: card} | CARDS
-
-    def draw(card: str, **choices: Any) -> tuple[Axes, str]:
-        breakdown = predict_memory(FinetuneConfig(**choices), card=cards[card])
-        text = verdict(breakdown, card, cards[card].memory)
-        return plot_memory(breakdown, capacity=cards[card].memory), text
-
     controls = _controls(model, list(cards), card if isinstance(card, str) else card.name)
     _link(controls, "bits", lambda method: method != "qlora")  # the others do not quantize
     _link(controls, "rank", lambda method: method == "full")  # and this one has no adapter
-    return Panel(draw, controls, "Does it fit?")
+    bars = _Bars(cards)
+    verbs = {"simulate": _simulate, "measure": _measure}
+    actions = {name: partial(bars.add, name, verb) for name, verb in verbs.items()}
+    return Panel(bars.predict, controls, "Does it fit?", actions)
 
 
-def verdict(breakdown: MemoryBreakdown, card: str, capacity: int) -> str:
-    """Return one sentence: does the run fit, by how much, and which part is the largest.
+class _Bars:
+    """What the panel draws: the predicted bar, and the bars that the buttons added."""
 
-    >>> gib = 2**30
-    >>> run = MemoryBreakdown(9 * gib, gib, gib, gib, 0, source="predicted")
-    >>> verdict(run, "T4", 14 * gib)
-    'Fits the T4 with 2.00 GiB to spare; weights are the largest part.'
-    >>> verdict(run, "T4", 10 * gib)
-    'Does not fit the T4: 2.00 GiB over; weights are the largest part.'
-    """
-    room = capacity - breakdown.allocated
-    fits = f"Fits the {card} with {show_bytes(room)} to spare"
-    fails = f"Does not fit the {card}: {show_bytes(-room)} over"
-    verb = "is" if breakdown.largest in ("optimizer", "overhead") else "are"
-    return f"{fits if room >= 0 else fails}; {breakdown.largest} {verb} the largest part."
+    def __init__(self, cards: dict[str, Card]) -> None:
+        self.cards = cards
+        self.added: dict[str, tuple[list[MemoryBreakdown], str]] = {}
+
+    def predict(self, card: str, **choices: Any) -> tuple[Axes | str, ...]:
+        """Draw the predicted bar alone."""
+        self.added = {}
+        return self._draw(card, FinetuneConfig(**choices))
+
+    def add(self, name: str, verb: Verb, card: str, **choices: Any) -> tuple[Axes | str, ...]:
+        """Draw one more bar, or say why it cannot be had."""
+        config = FinetuneConfig(**choices)
+        try:
+            bar, words = verb(config, self.cards[card])
+            self.added[name] = [bar], words
+        except CourseError as error:
+            self.added[name] = [], f"{name}: {error}"
+        return self._draw(card, config)
+
+    def _draw(self, name: str, config: FinetuneConfig) -> tuple[Axes | str, ...]:
+        card = self.cards[name]
+        predicted = predict_memory(config, card)
+        bars = [predicted, *(bar for found, _ in self.added.values() for bar in found)]
+        words = [verdict(predicted, name, card.memory), *(said for _, said in self.added.values())]
+        below = filter(None, [nearest_record(config, card)])
+        return plot_memory(bars, capacity=card.memory), "\n".join(words), *map(repr, below)
+
+
+def _simulate(config: FinetuneConfig, card: Card) -> tuple[MemoryBreakdown, str]:
+    from ftcourse.simulate import simulate_memory  # here: it imports torch, and the panel does not
+
+    found = simulate_memory(config, card)
+    return found, difference(found, predict_memory(config, card))
+
+
+def _measure(config: FinetuneConfig, card: Card) -> tuple[MemoryBreakdown, str]:
+    """Measure on the device that is there, if it is the chosen one or a CPU for a small step."""
+    here = detect()
+    predicted = predict_memory(config, here)
+    if here.device == "cuda" and not is_card(here.name, card):
+        raise CourseError(
+            "A step is measured on the device that is there, so the card is that one.",
+            f"{card.name}; here is {here.name}",
+            "Make the panel with card=hardware.detect(), or press simulate.",
+        )
+    if here.device == "cpu" and predicted.allocated > CPU_LIMIT:
+        raise CourseError(
+            f"Without a GPU the CPU measures, and only a step below {show_bytes(CPU_LIMIT)}.",
+            f"a step of about {show_bytes(predicted.allocated)}",
+            "Choose the embedded model or fewer tokens, or press simulate.",
+        )
+    if predicted.allocated > here.memory:
+        raise does_not_fit(config, here)
+    from ftcourse.measure import measure_memory  # here: it imports torch
+
+    found = measure_memory(config)
+    words = difference(found, predicted)
+    if not is_card(here.name, card):
+        words += f", against {show_bytes(predicted.allocated)} predicted for {here.name}"
+    return found, words
 
 
 def _controls(model: str, cards: list[str], card: str) -> dict[str, ipywidgets.Widget]:
     """Return the controls, each named after the field of FinetuneConfig that it sets."""
     start = vars(FinetuneConfig(model=model)) | {"card": card}
     models = dict.fromkeys([model, "embedded", *named_shapes()])  # the first may be a Hub id
-    menus = {
-        "model": list(models),
-        "card": cards,
-        "method": ["full", "lora", "qlora"],
-        "bits": [4, 8],
-        "dtype": ["auto", "float32", "float16", "bfloat16"],
-        "loss": ["full", "chunked"],
-    }
+    words = {name: get_args(hint) for name, hint in get_type_hints(FinetuneConfig).items()}
+    named = ("method", "bits", "dtype", "optimizer", "loss")
+    menus = {"model": list(models), "card": cards} | {name: words[name] for name in named}
     sliders = {
         "rank": [2**k for k in range(2, 9)],
         "batch_size": list(range(1, 33)),

@@ -7,6 +7,7 @@ import base64
 import traceback
 import warnings
 from collections.abc import Callable, Mapping
+from functools import partial
 from html import escape
 from typing import Any
 
@@ -17,7 +18,8 @@ from matplotlib.figure import Figure
 from ftcourse.errors import CourseError
 from ftcourse.plots import png
 
-Draw = Callable[..., tuple[Figure | Axes, str]]
+Draw = Callable[..., tuple[Figure | Axes | str, ...]]
+"""Gets the controls' values by name; returns a picture, a text, and sentences to stand below."""
 _DPI = 96
 
 
@@ -25,51 +27,78 @@ class Panel(ipywidgets.VBox):
     """Controls above a view, which holds what ``draw`` returns for their values.
 
     ``draw`` gets the controls' values by name and returns a picture and a text. Move a control
-    from code with ``panel.controls["rank"].value = 64`` and read ``panel.text``.
+    from code with ``panel.controls["rank"].value = 64`` and read ``panel.text``. An action draws in
+    another way when its button is pressed, and until a control moves.
     """
 
-    def __init__(self, draw: Draw, controls: Mapping[str, ipywidgets.Widget], title: str):
-        """Lay out the controls, watch them, and draw once."""
+    def __init__(
+        self,
+        draw: Draw,
+        controls: Mapping[str, ipywidgets.Widget],
+        title: str,
+        actions: Mapping[str, Draw] | None = None,
+    ):
+        """Lay out the controls and buttons, watch them, and draw once."""
         self.controls, self.title, self.text = dict(controls), title, ""
-        self._draw, self._view = draw, ipywidgets.HTML()
+        self.buttons = {name: ipywidgets.Button(description=name) for name in actions or {}}
+        self._view = ipywidgets.HTML()
         for control in self.controls.values():
             control.layout.width = "290px"
             control.style.description_width = "100px"
-            control.observe(self._redraw, names="value")
+            control.observe(lambda _: self._show(draw), names="value")
+        for name, button in self.buttons.items():
+            button.on_click(partial(self._press, actions[name]))
         heading = ipywidgets.HTML(f"<b>{escape(title)}</b>")
-        row = ipywidgets.Box([*self.controls.values()], layout={"flex_flow": "row wrap"})
-        super().__init__(children=[heading, row, self._view])
-        self._redraw()
+        wrap = {"flex_flow": "row wrap"}
+        rows = [self.controls.values(), self.buttons.values()]
+        boxes = [ipywidgets.Box([*row], layout=wrap) for row in rows if row]
+        super().__init__(children=[heading, *boxes, self._view])
+        self._show(draw)
 
     def __repr__(self) -> str:
         """Name the panel; a page without a kernel shows this in its place."""
         return f"<Panel: {self.title} Run this cell to move its controls.>"
 
-    def _redraw(self, _change: Any = None) -> None:
+    def _press(self, action: Draw, button: ipywidgets.Button) -> None:
+        """Draw with an action, which may take its time; its button rests meanwhile."""
+        button.disabled = True
+        self._view.value += _paragraph(f"{button.description}: at work ...")
+        self._show(action)
+        button.disabled = False
+
+    def _show(self, draw: Draw) -> None:
         """Draw again, with the warnings and errors of the drawing in the view."""
         values = {name: control.value for name, control in self.controls.items()}
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
-            self.text, html = _attempt(self._draw, values)
+            self.text, html = _attempt(draw, values)
         notes = [f"Note: {warning.message}" for warning in caught]
         self.text = "\n".join([self.text, *notes])
-        self._view.value = html + "".join(f"<p>{escape(note)}</p>" for note in notes)
+        self._view.value = html + "".join(map(_paragraph, notes))
 
 
 def _attempt(draw: Draw, values: Mapping[str, Any]) -> tuple[str, str]:
     """Return the text and the HTML of a drawing, or of the error that it raised."""
     try:
-        picture, text = draw(**values)
-        return text, _paragraph(text) + _image(picture, getattr(picture, "alt", text))
+        picture, text, *below = draw(**values)
+        image = _image(picture, getattr(picture, "alt", text))
+        return text, _heading(text) + image + "".join(map(_paragraph, below))
     except CourseError as error:
-        return str(error), _paragraph(str(error))
+        return str(error), _heading(str(error))
     except Exception as error:  # an error in an observer would vanish into the log
         text = f"{type(error).__name__}: {error}"
-        return text, _paragraph(text) + f"<pre>{escape(traceback.format_exc())}</pre>"
+        return text, _heading(text) + f"<pre>{escape(traceback.format_exc())}</pre>"
+
+
+def _heading(text: str) -> str:
+    """Return a text with its first line in bold."""
+    first, *rest = escape(text).split("\n")
+    lines = "\n".join([f"<b>{first}</b>", *rest])
+    return f'<p class="ft-text" style="white-space: pre-wrap">{lines}</p>'
 
 
 def _paragraph(text: str) -> str:
-    return f'<p class="ft-text" style="white-space: pre-wrap; font-weight: bold">{escape(text)}</p>'
+    return f"<p>{escape(text)}</p>"
 
 
 def _image(picture: Figure | Axes, alt: str) -> str:

@@ -1,61 +1,26 @@
-"""Pictures of what a run costs and how it goes: data in, Axes out.
-
-Nothing here touches pyplot or global settings, and nothing is shown or saved: an Axes made here
-shows itself when it is the last value of a notebook's cell.
-"""
+"""Where the bytes of a run go: one stacked bar for each breakdown, beside the card's capacity."""
 
 from collections.abc import Mapping, Sequence
-from io import BytesIO
-from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from ftcourse.errors import CourseError
-from ftcourse.hardware import GIB
 from ftcourse.memory import PARTS, MemoryBreakdown, show_bytes
-
-MIB = 2**20
-
-# Four colours of Okabe and Ito ("Color Universal Design", 2008) and a light grey: they stay apart
-# for colour-blind eyes, and each carries its text at a contrast above 4.5:1 (both are tested).
-COLORS = {
-    "weights": "#0072B2",
-    "gradients": "#E69F00",
-    "optimizer": "#009E73",
-    "activations": "#D55E00",
-    "overhead": "#CCCCCC",
-}
-INK = dict.fromkeys(PARTS, "black") | {"weights": "white"}
-INK_OF_LOSS = {"training": "#333333", "held out": "#882255"}
+from ftcourse.plots.picture import (
+    COLORS,
+    INK,
+    SMALL,
+    Picture,
+    new_axes,
+    text_width,
+    unit_name,
+    unit_of,
+)
 
 Breakdowns = MemoryBreakdown | Sequence[MemoryBreakdown] | Mapping[str, MemoryBreakdown]
 
-_SMALL = 9  # font size in points
 _FAR = 20  # a capacity so many times beyond the longest bar would squeeze the bars to nothing
-
-
-class Picture(Axes):
-    """An Axes that a notebook shows as its figure, with a text alternative."""
-
-    alt = ""
-
-    def __repr__(self) -> str:
-        """Name the picture without its numbers, which may differ from one run to the next."""
-        return f"<Picture: {self.get_title() or self.get_xlabel()}>"
-
-    def _repr_png_(self) -> tuple[bytes, dict[str, str]]:
-        """Return what IPython shows for the last value of a cell, and its metadata."""
-        return png(self, dpi=100), {"alt": self.alt}
-
-
-def png(picture: Figure | Axes, dpi: float) -> bytes:
-    """Return a figure, or the figure of an Axes, as the bytes of a PNG file."""
-    buffer = BytesIO()
-    figure = picture if isinstance(picture, Figure) else picture.figure
-    figure.savefig(buffer, format="png", dpi=dpi)
-    return buffer.getvalue()
 
 
 def plot_memory(
@@ -70,8 +35,8 @@ def plot_memory(
     longest = max(bar.allocated for bar in bars)
     far = capacity is not None and capacity > _FAR * longest
     end = longest if capacity is None or far else max(longest, capacity)
-    unit = GIB if end >= GIB else MIB
-    ax = ax or _new_axes(1 + 0.6 * len(bars), left=0.2 + max(map(_width, names)) / 72)
+    unit = unit_of(end)
+    ax = ax or new_axes(1 + 0.6 * len(bars), left=0.2 + max(map(text_width, names)) / 72)
     ax.set(xlim=(0, 1.2 * end / unit), ylim=(len(bars) - 0.5, -0.5 if capacity is None else -1))
     named = set()
     for row, bar in enumerate(bars):
@@ -97,51 +62,6 @@ def describe_memory(breakdowns: Breakdowns, capacity: int | None = None) -> str:
     return " ".join(sentences)
 
 
-def plot_history(history: Sequence[Mapping[str, Any]], ax: Axes | None = None) -> Axes:
-    """Draw the training loss of each logged step, and the held-out loss where it was measured.
-
-    Points and lines are as logged; nothing is smoothed.
-    """
-    ax = ax or _new_axes(2.6, left=0.7, right=1.3)
-    losses = {
-        name: [(entry["step"], entry[key]) for entry in history if key in entry]
-        for name, key in (("training", "loss"), ("held out", "eval_loss"))
-    }
-    last = {name: points[-1] for name, points in losses.items() if points}
-    highest = max(last, key=lambda name: last[name][1], default=None)
-    for name, end in last.items():
-        ax.plot(*zip(*losses[name], strict=True), ".-", color=INK_OF_LOSS[name], linewidth=1)
-        text, va = f" {name} {end[1]:.2f}", "bottom" if name == highest else "top"
-        ax.annotate(text, end, color=INK_OF_LOSS[name], va=va, annotation_clip=False)
-    ax.set(xlabel="step", ylabel="loss", ylim=(0, None))
-    ax.spines[["top", "right"]].set_visible(False)
-    if isinstance(ax, Picture):
-        ax.alt = " ".join(_story(name, points) for name, points in losses.items())
-    return ax
-
-
-def _story(name: str, points: Sequence[tuple[int, float]]) -> str:
-    if not points:
-        return f"No {name} loss."
-    (first, high), (last, low) = points[0], points[-1]
-    return f"The {name} loss is {high:.2f} at step {first} and {low:.2f} at step {last}."
-
-
-def _new_axes(height: float, left: float, right: float = 0.1) -> Picture:
-    """Return an Axes on its own figure, 8 inches wide, with these margins in inches.
-
-    Margins that are known need no layout engine, which would draw everything twice.
-    """
-    bottom, top = 0.5, 0.3
-    box = (left / 8, bottom / height, 1 - (left + right) / 8, 1 - (bottom + top) / height)
-    return Figure(figsize=(8, height)).add_axes(box, axes_class=Picture)
-
-
-def _width(text: str, size: float = 10) -> float:
-    """Return a width in points in which the longest line of a text has room."""
-    return 0.66 * size * max(map(len, text.split("\n")))
-
-
 def _named(breakdowns: Breakdowns) -> list[tuple[str, MemoryBreakdown]]:
     """Return pairs of a bar's name and its breakdown."""
     if isinstance(breakdowns, MemoryBreakdown):
@@ -151,10 +71,6 @@ def _named(breakdowns: Breakdowns) -> list[tuple[str, MemoryBreakdown]]:
     if isinstance(breakdowns, Mapping):
         return list(breakdowns.items())
     return [(f"{b.source},\n{b.device}" if b.device else b.source, b) for b in breakdowns]
-
-
-def _unit_name(unit: int) -> str:
-    return "GiB" if unit == GIB else "MiB"
 
 
 def _draw_parts(ax: Axes, row: int, bar: MemoryBreakdown, capacity: float, unit: int) -> set[str]:
@@ -181,19 +97,19 @@ def _label_part(ax: Axes, row: int, part: str, number: str, piece: tuple[float, 
     if label:
         box = {"facecolor": COLORS[part], "edgecolor": "none", "pad": 0.5}
         place = {"ha": "center", "va": "center", "zorder": 4, "bbox": box}
-        ax.text(sum(piece) / 2, row, label, color=INK[part], fontsize=_SMALL, **place)
+        ax.text(sum(piece) / 2, row, label, color=INK[part], fontsize=SMALL, **place)
     return {part} if label and label != number else set()
 
 
 def _fits(ax: Axes, text: str, width: float) -> bool:
     """Return whether a text of several lines is narrower than a width in data units."""
     start, end = ax.get_xlim()
-    return width / (end - start) * ax.bbox.width > _width(text, _SMALL) * ax.figure.dpi / 72
+    return width / (end - start) * ax.bbox.width > text_width(text, SMALL) * ax.figure.dpi / 72
 
 
 def _draw_total(ax: Axes, row: int, total: int, capacity: int | None, unit: int) -> None:
     """Write the total at the bar's end, and hatch what does not fit."""
-    text = f"{total / unit:.2f} {_unit_name(unit)}"
+    text = f"{total / unit:.2f} {unit_name(unit)}"
     if capacity is not None and total > capacity:
         beyond = total - capacity
         text += f"\n{beyond / unit:.2f} over"
@@ -225,7 +141,7 @@ def _draw_legend(ax: Axes, bars: Sequence[MemoryBreakdown], named: set[str], uni
     }
     if labels:
         handles = [Patch(color=COLORS[part], label=label) for part, label in labels.items()]
-        style = {"frameon": False, "fontsize": _SMALL, "handlelength": 1, "columnspacing": 1.2}
+        style = {"frameon": False, "fontsize": SMALL, "handlelength": 1, "columnspacing": 1.2}
         ax.legend(handles=handles, ncols=5, loc="lower left", bbox_to_anchor=(0, 1), **style)
 
 
@@ -233,5 +149,5 @@ def _draw_frame(ax: Axes, names: Sequence[str], unit: int) -> None:
     ax.set_yticks(range(len(names)), names)
     ax.locator_params(axis="x", nbins=6)
     ax.tick_params(axis="y", length=0)
-    ax.set_xlabel(f"memory at the peak, {_unit_name(unit)}")
+    ax.set_xlabel(f"memory at the peak, {unit_name(unit)}")
     ax.spines[["top", "right", "left"]].set_visible(False)

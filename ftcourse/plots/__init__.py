@@ -1,0 +1,24 @@
+"""Pictures of what a run costs and how it goes: data in, Axes out.
+
+Nothing here touches pyplot or global settings, and nothing is shown or saved: an Axes made here
+shows itself when it is the last value of a notebook's cell.
+"""
+
+from ftcourse.plots.against import plot_memory_against
+from ftcourse.plots.history import plot_history
+from ftcourse.plots.memory import describe_memory, plot_memory
+from ftcourse.plots.picture import COLORS, INK, INK_OF_LOSS, Picture, png
+from ftcourse.plots.timeline import plot_timeline
+
+__all__ = [
+    "COLORS",
+    "INK",
+    "INK_OF_LOSS",
+    "Picture",
+    "describe_memory",
+    "plot_history",
+    "plot_memory",
+    "plot_memory_against",
+    "plot_timeline",
+    "png",
+]

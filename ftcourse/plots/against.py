@@ -1,0 +1,133 @@
+"""How the bytes of a run change with one of its choices."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+from matplotlib.axes import Axes
+from numpy.typing import NDArray
+
+from ftcourse.config import FinetuneConfig
+from ftcourse.errors import CourseError
+from ftcourse.hardware import Card
+from ftcourse.memory import MemoryBreakdown, predict_memory, show_bytes
+from ftcourse.plots.picture import SMALL, Picture, new_axes, text_width, unit_name, unit_of
+from ftcourse.plots.stack import draw_mark, draw_stack
+
+_FAR = 4  # a capacity so many times above the highest sum would press the areas flat
+
+
+def plot_memory_against(
+    config: FinetuneConfig,
+    knob: str,
+    values: Sequence[int],
+    card: Card | None = None,
+    capacity: int | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw the predicted bytes of a step, part upon part, over the values of one choice.
+
+    ``knob`` is a choice with numbers, such as rank, max_length, batch_size or bits. Dots are the
+    values, straight lines between them are only lines. Powers of two stand on a logarithmic axis.
+    The capacity in bytes is a line; marks say where one part overtakes another as the largest.
+    """
+    values = _check(config, knob, values)
+    runs = [predict_memory(replace(config, **{knob: value}), card) for value in values]
+    total = np.array([run.allocated for run in runs])
+    far = capacity is not None and capacity > _FAR * total.max()
+    end = total.max() if capacity is None or far else max(total.max(), capacity)
+    unit, marks = unit_of(end), _overtakings(values, runs)
+    ax = ax or new_axes(3.4, left=0.7, right=0.25, top=0.35 + 0.2 * len(marks))
+    if all(value & (value - 1) == 0 for value in values):
+        ax.set_xscale("log", base=2)
+    ax.set(xlim=(values[0], values[-1]), ylim=(0, 1.15 * end / unit))
+    sizes = np.array([list(run.parts.values()) for run in runs]).T / unit
+    draw_stack(ax, np.array(values), sizes, rows=len(marks))
+    ax.plot(values, total / unit, "o-", color="black", markersize=3, linewidth=1, clip_on=False)
+    for row, (text, place) in enumerate(marks):
+        draw_mark(ax, place, text, row)
+    if capacity is not None:
+        _draw_capacity(ax, np.array(values), total / unit, capacity, unit, far)
+    _draw_frame(ax, knob, values, unit)
+    if isinstance(ax, Picture):
+        ax.alt = _describe(knob, values, runs, marks, capacity)
+    return ax
+
+
+def _check(config: FinetuneConfig, knob: str, values: Sequence[int]) -> list[int]:
+    """Return the values in order, each once."""
+    found = getattr(config, knob, None)
+    if not isinstance(found, int) or isinstance(found, bool) or len(set(values)) < 2:
+        raise CourseError(
+            "plot_memory_against draws a choice with whole numbers, at two of them or more.",
+            f"knob={knob!r} at {list(values)}",
+            "Try knob='max_length' at [256, 512, 1024, 2048].",
+        )
+    return sorted(set(values))
+
+
+def _overtakings(values: Sequence[int], runs: Sequence[MemoryBreakdown]) -> list[tuple[str, float]]:
+    """Return a text and a place for each change of the largest part, between two values."""
+    found = []
+    for (low, before), (high, after) in pairwise(zip(values, runs, strict=True)):
+        old, new = before.largest, after.largest
+        if old != new:
+            behind = before.parts[old] - before.parts[new]
+            ahead = after.parts[new] - after.parts[old]
+            place = low + (high - low) * behind / (behind + ahead)
+            found.append((f"{new} overtake{'s' * (new in _ONE)} {old}", place))
+    return found
+
+
+_ONE = ("optimizer", "overhead")  # the parts whose names are singular
+
+
+def _draw_capacity(
+    ax: Axes, x: NDArray, total: NDArray, capacity: int, unit: int, far: bool
+) -> None:
+    """Draw the capacity as a labelled line, and hatch what lies beyond; or say that it is far."""
+    label, level = f"capacity {show_bytes(capacity)}", capacity / unit
+    box = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+    place = {"xytext": (4, 5), "textcoords": "offset points", "bbox": box, "zorder": 4}
+    if far:
+        place |= {"xytext": (4, -3), "va": "top", "xycoords": "axes fraction"}
+        ax.annotate(f"{label} lies far above", (0, 1), **place)
+        return
+    ax.axhline(level, color="black", linestyle="--", linewidth=1.2)
+    beyond = {"facecolor": "none", "hatch": "///", "edgecolor": "black", "linewidth": 0}
+    ax.fill_between(x, level, total, where=total > level, interpolate=True, **beyond)
+    ax.annotate(label, (x[0], level), **place)
+
+
+def _draw_frame(ax: Axes, knob: str, values: Sequence[int], unit: int) -> None:
+    """Name the axes, with a tick at each value, or at each second, third, ..., as there is room."""
+    pixels = ax.transData.transform([(value, 0) for value in values])[:, 0]
+    widths = [text_width(f" {value} ", SMALL) * ax.figure.dpi / 72 for value in values]
+    stride = 1
+    while any(np.diff(pixels[::stride]) < widths[::stride][1:]):
+        stride += 1
+    ax.set_xticks(values[::stride], map(str, values[::stride]))
+    ax.minorticks_off()
+    ax.set(xlabel=knob.replace("_", " "), ylabel=f"at the peak, {unit_name(unit)}")
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def _describe(
+    knob: str,
+    values: Sequence[int],
+    runs: Sequence[MemoryBreakdown],
+    marks: Sequence[tuple[str, float]],
+    capacity: int | None,
+) -> str:
+    """Return in words what the picture shows: both ends, the overtakings, and what fits."""
+    sentences = [f"Predicted memory against {knob.replace('_', ' ')}."]
+    for value, run in ((values[0], runs[0]), (values[-1], runs[-1])):
+        parts = ", ".join(f"{part} {show_bytes(size)}" for part, size in run.parts.items())
+        sentences.append(f"At {value}: {parts}; in all {show_bytes(run.allocated)}.")
+    sentences += [f"At about {place:.1f} {text}." for text, place in marks]
+    if capacity is not None:
+        fits = [value for value, run in zip(values, runs, strict=True) if run.allocated <= capacity]
+        which = f"the values up to {fits[-1]} fit" if fits else "none of the values fits"
+        sentences.append(f"Capacity: {show_bytes(capacity)}; {which}.")
+    return " ".join(sentences)

@@ -1,0 +1,71 @@
+"""What all pictures share: the colours of the parts, an Axes with a text alternative, its PNG."""
+
+from io import BytesIO
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ftcourse.hardware import GIB
+from ftcourse.memory import PARTS
+
+MIB = 2**20
+
+# Four colours of Okabe and Ito ("Color Universal Design", 2008) and a light grey: they stay apart
+# for colour-blind eyes, and each carries its text at a contrast above 4.5:1 (both are tested).
+COLORS = {
+    "weights": "#0072B2",
+    "gradients": "#E69F00",
+    "optimizer": "#009E73",
+    "activations": "#D55E00",
+    "overhead": "#CCCCCC",
+}
+INK = dict.fromkeys(PARTS, "black") | {"weights": "white"}
+INK_OF_LOSS = {"training": "#333333", "held out": "#882255"}
+SMALL = 9  # font size in points
+
+
+class Picture(Axes):
+    """An Axes that a notebook shows as its figure, with a text alternative."""
+
+    alt = ""
+
+    def __repr__(self) -> str:
+        """Name the picture without its numbers, which may differ from one run to the next."""
+        return f"<Picture: {self.get_title() or self.get_xlabel()}>"
+
+    def _repr_png_(self) -> tuple[bytes, dict[str, str]]:
+        """Return what IPython shows for the last value of a cell, and its metadata."""
+        return png(self, dpi=100), {"alt": self.alt}
+
+
+def png(picture: Figure | Axes, dpi: float) -> bytes:
+    """Return a figure, or the figure of an Axes, as the bytes of a PNG file."""
+    buffer = BytesIO()
+    figure = picture if isinstance(picture, Figure) else picture.figure
+    figure.savefig(buffer, format="png", dpi=dpi)
+    return buffer.getvalue()
+
+
+def new_axes(height: float, left: float, right: float = 0.1, top: float = 0.3) -> Picture:
+    """Return an Axes on its own figure, 8 inches wide, with these margins in inches.
+
+    Margins that are known need no layout engine, which would draw everything twice.
+    """
+    bottom = 0.5
+    box = (left / 8, bottom / height, 1 - (left + right) / 8, 1 - (bottom + top) / height)
+    return Figure(figsize=(8, height)).add_axes(box, axes_class=Picture)
+
+
+def text_width(text: str, size: float = 10) -> float:
+    """Return a width in points in which the longest line of a text has room."""
+    return 0.66 * size * max(map(len, text.split("\n")))
+
+
+def unit_of(size: float) -> int:
+    """Return the unit for an axis that ends at so many bytes: 2**30, or below it 2**20."""
+    return GIB if size >= GIB else MIB
+
+
+def unit_name(unit: int) -> str:
+    """Return the name of a unit of bytes."""
+    return "GiB" if unit == GIB else "MiB"

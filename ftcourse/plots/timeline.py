@@ -1,0 +1,93 @@
+"""How the bytes of one step come and go."""
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+import numpy as np
+from matplotlib.axes import Axes
+from numpy.typing import NDArray
+
+from ftcourse.errors import CourseError
+from ftcourse.memory import PARTS, show_bytes
+from ftcourse.plots.picture import Picture, new_axes, unit_name, unit_of
+from ftcourse.plots.stack import draw_mark, draw_stack
+
+_COLUMNS = 600  # fewer than the picture has pixels, so that a peak of one event still shows
+
+
+def plot_timeline(timeline: Sequence[Mapping[str, int]], ax: Axes | None = None) -> Axes:
+    """Draw the live bytes of one step, part upon part, after each event; the peak is marked.
+
+    ``MemoryMeter.timeline`` holds them. An event is a tensor that comes or goes, so the axis is an
+    order, not a clock. Of many events only the fullest of each stretch is drawn, so the peak stays.
+    """
+    events, live = _thin(_read(timeline))
+    total = live.sum(axis=1)
+    unit, peak = unit_of(total.max()), int(total.argmax())
+    marks = _marks(events, live)
+    ax = ax or new_axes(3.4, left=0.7, right=0.25, top=0.35 + 0.2 * len(marks))
+    ax.set(xlim=(0, events[-1]), ylim=(0, 1.2 * total.max() / unit))
+    x = np.repeat(events, 2)[1:-1]  # each moment lasts until the next: a stair
+    draw_stack(ax, x, np.repeat(live, 2, axis=0).T / unit, rows=len(marks))
+    for row, (name, event) in enumerate(marks.items()):
+        draw_mark(ax, event, name, row)
+    _draw_peak(ax, events[peak], total[peak] / unit, f"peak {show_bytes(total[peak])}")
+    ax.set(xlabel="events of one step: a tensor comes or goes", ylabel=f"live, {unit_name(unit)}")
+    ax.locator_params(axis="x", integer=True)
+    ax.spines[["top", "right"]].set_visible(False)
+    if isinstance(ax, Picture):
+        ax.alt = _describe(live[peak], peak / len(live))
+    return ax
+
+
+def _read(timeline: Sequence[Mapping[str, int]]) -> NDArray:
+    """Return the live bytes, shape (events, parts), from the event before the first activation on.
+
+    Before that, the meter only counts what lived already, one tensor after another.
+    """
+    if not timeline:
+        raise CourseError(
+            "plot_timeline draws the timeline of a step that was measured.",
+            "an empty one",
+            "Give MemoryMeter to finetune as a callback, with max_steps of 2 or more.",
+        )
+    live = np.array([[moment[part] for part in PARTS] for moment in timeline])
+    comes = np.flatnonzero(live[:, PARTS.index("activations")])
+    return live[max(0, comes[0] - 1) if len(comes) else 0 :]
+
+
+def _thin(live: NDArray) -> tuple[NDArray, NDArray]:
+    """Return the live bytes of each stretch of events at its fullest, and the stretches' ends."""
+    total, count = live.sum(axis=1), len(live)
+    ends = np.linspace(0, count, min(count, _COLUMNS) + 1).astype(int)
+    fullest = [start + total[start:end].argmax() for start, end in pairwise(ends)]
+    return ends, live[fullest]
+
+
+def _marks(events: NDArray, live: NDArray) -> dict[str, int]:
+    """Return the events of the first gradient and of the last, with which backward passes end."""
+    grows = np.flatnonzero(np.diff(live[:, PARTS.index("gradients")]) > 0) + 1
+    return (
+        {"first gradient": events[grows[0]], "last gradient": events[grows[-1]]}
+        if len(grows)
+        else {}
+    )
+
+
+def _draw_peak(ax: Axes, x: float, y: float, text: str) -> None:
+    """Mark the peak, with its label above it and inside the axes."""
+    ax.plot(x, y, "o", color="black", markersize=4)
+    start, end = ax.get_xlim()
+    place = (x - start) / (end - start)
+    side = "left" if place < 0.2 else "right" if place > 0.8 else "center"
+    offset = {"xytext": (0, 5), "textcoords": "offset points", "ha": side, "va": "bottom"}
+    box = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+    ax.annotate(text, (x, y), fontweight="bold", bbox=box, zorder=4, **offset)
+
+
+def _describe(peak: NDArray, place: float) -> str:
+    parts = ", ".join(f"{part} {show_bytes(size)}" for part, size in zip(PARTS, peak, strict=True))
+    return (
+        f"The live bytes of one step. At the peak, after {place:.0%} of the events: {parts}; "
+        f"in all {show_bytes(peak.sum())}."
+    )

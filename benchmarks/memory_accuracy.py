@@ -11,16 +11,16 @@ import itertools
 import json
 import statistics
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ftcourse.config import FinetuneConfig
 from ftcourse.hardware import CARDS
 from ftcourse.measure import measure_memory
-from ftcourse.memory import predict_memory, step_moments
+from ftcourse.memory import MemoryBreakdown, predict_memory, predict_step
 from ftcourse.resources import course_path
 from ftcourse.shape import ModelShape
-from ftcourse.simulate import simulate_memory
+from ftcourse.simulate import simulate_memory, simulate_step
 from ftcourse.step import Step
 
 Error = tuple[str, str, float]
@@ -38,33 +38,39 @@ SMALL = {
 }
 
 
-def published_runs() -> Iterator[Error]:
-    """Yield the error of each published T4 run.
+def published_steps() -> Iterator[tuple[dict, Step]]:
+    """Yield each published T4 run with the step that it took.
 
     fitcheck trains in a plain loop: no autocast, and the model's output lives through the backward
     pass. Its QLoRA runs cast norms, embeddings and head to fp32 and do not double-quantize.
     """
     for line in (course_path("data/measured") / "published_t4.jsonl").read_text().splitlines():
         run = json.loads(line)
-        config = FinetuneConfig(
-            model=run["model"],
-            method=run["method"],
-            rank=run["rank"],
-            target_modules=run["target_modules"],
-            batch_size=run["batch_size"],
-            max_length=run["max_length"],
-            attention=run["attention"],
-            dtype="float16",
-            upcast=run["method"] == "qlora",
-            double_quant=False,
-            optimizer="adamw_torch",
-        )
-        shape = ModelShape.from_config(run["shape"])
-        step = Step(config, shape, CARDS["T4"], autocast=False, holds_logits=True)
-        predicted = max(moment.allocated for moment in step_moments(step))
-        group = f"T4, published, {run['method']}, {run['attention']}"
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / "config.json").write_text(json.dumps(run["shape"]))
+            config = FinetuneConfig(
+                model=folder,
+                method=run["method"],
+                rank=run["rank"],
+                target_modules=run["target_modules"],
+                batch_size=run["batch_size"],
+                max_length=run["max_length"],
+                attention=run["attention"],
+                dtype="float16",
+                upcast=run["method"] == "qlora",
+                double_quant=False,
+                optimizer="adamw_torch",
+            )
+            shape = ModelShape.from_config(run["shape"])
+            yield run, Step(config, shape, CARDS["T4"], autocast=False, holds_logits=True)
+
+
+def published_runs(verb: Callable[[Step], MemoryBreakdown]) -> Iterator[Error]:
+    """Yield the error of prediction or simulation for each published T4 run."""
+    for run, step in published_steps():
+        group = f"T4, {run['method']}, {run['attention']}, {verb.__name__}"
         name = f"{run['model']} batch {run['batch_size']} length {run['max_length']}"
-        yield group, name, predicted / (run["allocated_mib"] * 2**20) - 1
+        yield group, name, verb(step).allocated / (run["allocated_mib"] * 2**20) - 1
 
 
 def small_runs() -> Iterator[Error]:
@@ -104,7 +110,8 @@ def large_models() -> Iterator[Error]:
 
 def main() -> None:
     """Print the median and the worst error of each group, and the ten worst runs of all."""
-    errors = [*published_runs(), *small_runs(), *large_models()]
+    published = [*published_runs(predict_step), *published_runs(simulate_step)]
+    errors = [*published, *small_runs(), *large_models()]
     print(f"{'against':<40}{'runs':>6}{'median':>9}{'worst':>9}")
     for group in dict.fromkeys(group for group, _, _ in errors):
         sizes = [abs(error) for g, _, error in errors if g == group]

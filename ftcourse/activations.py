@@ -81,14 +81,26 @@ def _scores(step: Step) -> int:
     return 4 if step.attention_width == 4 else 4 + step.attention_width
 
 
+def _score_gradients(step: Step) -> int:
+    """Return the bytes of a score when softmax goes backward, the widest moment of eager attention.
+
+    The fp32 result, its gradient, and the gradient of the scores. CUDA's kernel first multiplies
+    the former two (PyTorch's SoftMax.cu), and gives fp16 scores their gradient in fp16 at once.
+    """
+    if step.card.device != "cuda":
+        return 4 + 4 + 4
+    half = step.attention_width == 2 and step.config.dtype_on(step.card) == "float16"
+    return 4 + 4 + 4 + (2 if half else 4)
+
+
 def widest(step: Step) -> tuple[int, int]:
     """Return what a layer's backward pass adds at its widest: activations, dequantized weights.
 
     It begins with the gradient of the intermediate size, three tensors at once, beside the hidden
     state's gradient; the input of down_proj, if it was kept, is free by then. Where adapters copy
     16-bit inputs, the end of the forward pass is wider: the input and its copy in fp32, beside the
-    residual, two norms' outputs, a quotient and the layer's own output. Eager attention needs two
-    gradients of the scores in fp32, when the MLP's half of the layer and the values are free again.
+    residual, two norms' outputs, a quotient and the layer's own output. Eager attention is widest
+    at its scores, when the MLP's half of the layer and the values are free again.
     """
     hidden, size = step.shape.hidden_size * step.stream, step.shape.intermediate_size
     width = step.width if step.full else step.adapter_width
@@ -99,7 +111,8 @@ def widest(step: Step) -> tuple[int, int]:
     if step.config.attention == "eager":
         heads, length = step.shape.num_attention_heads, step.config.max_length
         scores = heads * (
-            length * (12 - _scores(step)) - step.shape.head_dim * step.attention_width
+            length * (_score_gradients(step) - _scores(step))
+            - step.shape.head_dim * step.attention_width
         )
         wide = max(wide, scores + hidden - _mlp_half(step))
     if step.config.method != "qlora" or step.config.bits == 8:
@@ -113,22 +126,26 @@ def logits_bytes(step: Step) -> int:
 
     Three fp32 tensors of one number for each token and word: the log-probabilities, the loss's
     gradient with regard to them, and its gradient with regard to the logits. Autocast keeps a
-    16-bit copy of an fp32 head; a loop that holds the model's output holds the logits too.
+    16-bit copy of an fp32 head.
     """
     chunked = step.config.loss == "chunked"
     tokens = min(LOSS_CHUNK, step.tokens) if chunked else step.tokens
     copied = step.keeps_fp32 and step.autocast
     head = 2 * step.shape.vocab_size * step.shape.hidden_size if copied else 0
-    held = step.attention_width * step.holds_logits * (not chunked)
-    return (3 * 4 + held) * tokens * step.shape.vocab_size + head
+    return 3 * 4 * tokens * step.shape.vocab_size + head
 
 
 def standing(step: Step) -> int:
-    """Return what stands through the passes: the rotary table, and a mask that layers share."""
+    """Return what stands through the passes: the rotary table, and a mask that layers share.
+
+    A loop that holds the model's output holds the logits too.
+    """
     config, shape = step.config, step.shape
     rotary = 2 * config.max_length * shape.head_dim * step.stream
     masked = config.attention == "eager" and config.gradient_checkpointing
-    return rotary + (step.tokens * config.max_length * step.stream if masked else 0)
+    mask = step.tokens * config.max_length * step.stream if masked else 0
+    held = step.holds_logits and config.loss == "full"
+    return rotary + mask + (step.tokens * shape.vocab_size * step.attention_width if held else 0)
 
 
 def weight_copies(step: Step) -> int:

@@ -97,7 +97,11 @@ def predict_memory(config: FinetuneConfig, card: Card | None = None) -> MemoryBr
 
     Without a card, for the device that is there. Takes milliseconds and loads no model.
     """
-    step = Step(config, load_shape(config.model), card or detect())
+    return predict_step(Step(config, load_shape(config.model), card or detect()))
+
+
+def predict_step(step: Step) -> MemoryBreakdown:
+    """Return the bytes of a step that may differ from the Trainer's, as a ``Step`` says it."""
     return max(step_moments(step), key=lambda moment: moment.allocated)
 
 

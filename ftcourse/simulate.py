@@ -36,10 +36,13 @@ def simulate_memory(config: FinetuneConfig, card: Card | None = None) -> MemoryB
     Needs no GPU and no memory, and takes seconds. Not seen: scratch memory inside kernels, but for
     cuBLAS's known workspace. Raises CourseError for a choice that fake tensors cannot follow.
     """
-    card = card or detect()
     _check(config)
-    step = Step(config, load_shape(config.model), card)
-    layers = step.shape.num_hidden_layers
+    return simulate_step(Step(config, load_shape(config.model), card or detect()))
+
+
+def simulate_step(step: Step) -> MemoryBreakdown:
+    """Return the bytes of a step that may differ from the Trainer's, as a ``Step`` says it."""
+    layers, card = step.shape.num_hidden_layers, step.card
     two, three = trace(step, 2), trace(step, 3)
     moments = {name: extend(two[name], three[name], layers) for name in two}
     moment = max(moments, key=lambda name: sum(moments[name].values()))
@@ -69,30 +72,52 @@ def extend(two: dict[str, int], three: dict[str, int], layers: int) -> dict[str,
 
 def trace(step: Step, layers: int) -> Peaks:
     """Return the peak of each moment of the second step of a model with so many layers."""
-    config, dtype = step.config, product_dtype(step)
+    config = step.config
     with libraries_quiet(), _as_on(step.card):
         model = build_model(step, layers)
         with FakeTensorMode():
             materialize(model)
             optimizer = _optimizer(model, config)
             ids = torch.zeros((config.batch_size, config.max_length), dtype=torch.long)
-            _run(model, optimizer, ids, dtype, LiveBytes(), {})  # the optimizer makes its states
-            live, marks = LiveBytes(), {}
+            _run(step, model, optimizer, ids, LiveBytes(), {})  # the optimizer makes its states
+            live, marks = LiveBytesOfCuda(step) if step.card.device == "cuda" else LiveBytes(), {}
             for tensor, part in resident_tensors(model, optimizer):
                 live.note(tensor, part)
-            _run(model, optimizer, ids, dtype, live, marks)
+            _run(step, model, optimizer, ids, live, marks)
     return _peaks(live, marks)
 
 
+class LiveBytesOfCuda(LiveBytes):
+    """Live bytes as CUDA's kernels would have them, where these differ from the CPU's.
+
+    Softmax's backward pass first multiplies its result and its gradient (PyTorch's SoftMax.cu). It
+    gives fp16 scores a gradient in fp16, where ours is in fp32: so half the product stands for all.
+    """
+
+    def __init__(self, step: Step) -> None:
+        """Start with nothing alive."""
+        super().__init__()
+        half = step.config.dtype_on(step.card) == "float16" and step.attention_width == 2
+        self.product_dtype = torch.float16 if half else None
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        """Run the operation beside the scratch memory that CUDA's kernel would take."""
+        if func is torch.ops.aten._softmax_backward_data.default:
+            product = torch.empty_like(args[0], dtype=self.product_dtype)
+            self.note(product, self.makes)
+        return super().__torch_dispatch__(func, types, args, kwargs)
+
+
 def _run(
+    step: Step,
     model: PreTrainedModel,
     optimizer: torch.optim.Optimizer,
     ids: Tensor,
-    dtype: torch.dtype,
     live: LiveBytes,
     marks: dict[str, int],
 ) -> None:
-    """Take one step as the Trainer does, and mark where in the events each moment begins."""
+    """Take one step and mark where in the events each moment begins."""
+    dtype = product_dtype(step)
 
     def mark(name: str) -> None:
         marks.setdefault(name, len(live.events))
@@ -113,8 +138,11 @@ def _run(
     ]
     with live:
         mark("the loss")
-        with torch.autocast("cpu", dtype=dtype, enabled=dtype != torch.float32):
-            loss = model(input_ids=ids, labels=ids).loss
+        with torch.autocast("cpu", dtype, enabled=step.autocast and dtype != torch.float32):
+            output = model(input_ids=ids, labels=ids)
+        loss = output.loss
+        if not step.holds_logits:
+            del output
         loss.backward()
         mark("the optimizer's step")
         live.makes = "overhead"

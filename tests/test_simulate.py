@@ -51,6 +51,16 @@ def test_arithmetic_and_simulation_agree_on_a_model_that_needs_a_real_card(metho
     assert predicted.allocated == pytest.approx(simulated.allocated, rel=0.01)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+@pytest.mark.parametrize("method", ["lora", "qlora"])
+def test_they_agree_on_eager_attention_as_a_gpu_computes_it(method, dtype):
+    run = {"method": method, "dtype": dtype, "attention": "eager", "max_length": 2048}
+    config = FinetuneConfig(model="smollm2-135m", batch_size=1, loss="chunked", **run)
+    predicted, simulated = predict_memory(config, CARDS["T4"]), simulate_memory(config, CARDS["T4"])
+    assert simulated.moment == "the last layer's backward pass"
+    assert predicted.allocated == pytest.approx(simulated.allocated, rel=0.01)
+
+
 def test_a_simulated_breakdown_says_so():
     config = FinetuneConfig(model="smollm2-135m", max_length=128)
     assert repr(simulate_memory(config, CARDS["T4"])).startswith("simulated on Tesla T4")

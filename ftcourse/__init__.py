@@ -11,6 +11,7 @@ nouns      hardware     cards as facts, the machine at hand, its number format a
            parameters   the bytes that stay: weights, gradients, optimizer states
            activations  the bytes that come and go: what a layer keeps, and the logits
            memory       MemoryBreakdown, and predict_memory: the peak of a step by arithmetic
+           cache        breakdowns that took seconds, kept on the user's disk
            fit          what fits a card, and the cheapest change that makes a run fit
            models       the only file that loads models, through transformers and peft
            chat         dialogues as tokens, the supervised ones marked; and the model's replies

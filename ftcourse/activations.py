@@ -26,9 +26,11 @@ def _mlp_half(step: Step) -> int:
 def middle(step: Step) -> int:
     """Return the bytes for a token of one tensor of the intermediate size.
 
-    bitsandbytes' 4-bit layers give their result in the format of their input.
+    bitsandbytes' layers give their result in the format of their input, but on a CPU those of 8
+    bits leave it to autocast.
     """
-    width = step.stream if step.config.method == "qlora" else step.width
+    autocast = step.config.method != "qlora" or (step.int8 and step.card.device == "cpu")
+    width = step.width if autocast else step.stream
     return step.shape.intermediate_size * width
 
 
@@ -56,6 +58,26 @@ def _inputs(step: Step, *names: str) -> int:
         inputs = sum(sources.values())
     inner = 0 if step.full else step.config.rank * len(chosen)  # the output of each A
     return (inputs + inner) * (step.width if step.full else step.adapter_width)
+
+
+def int8_inputs(step: Step) -> dict[str, int]:
+    """Return the bytes for a token of each input that a layer's 8-bit modules keep.
+
+    They keep it in an attribute, which checkpointing does not see: so every layer keeps its inputs
+    from its forward pass until the whole backward pass is over (bitsandbytes, ``MatMul8bitLt``).
+    """
+    if not step.int8:
+        return {}
+    normed = step.shape.hidden_size * step.stream
+    attended = step.shape.num_attention_heads * step.shape.head_dim * step.attention_width
+    return {"qkv": normed, "o": attended, "gate_up": normed, "down": middle(step)}
+
+
+def int8_unshared(step: Step) -> int:
+    """Return what of those inputs nothing else in the layer keeps: no adapter, and no attention."""
+    inputs, sharing = int8_inputs(step), [] if step.copies_inputs else step.adapted
+    adapted = {module for module in inputs if any(name[0] in module for name in sharing)}
+    return sum(size for module, size in inputs.items() if module not in adapted | {"o"})
 
 
 def _attention(step: Step) -> int:
@@ -115,9 +137,11 @@ def widest(step: Step) -> tuple[int, int]:
             - step.shape.head_dim * step.attention_width
         )
         wide = max(wide, scores + hidden - _mlp_half(step))
-    if step.config.method != "qlora" or step.config.bits == 8:
+    if step.config.method != "qlora":
         return step.tokens * wide, 0
-    largest = step.width * max(i * o for i, o in step.shape.linears.values())
+    largest = (step.stream if step.int8 else step.width) * max(
+        i * o for i, o in step.shape.linears.values()
+    )
     return step.tokens * wide, max(0, largest - 2 * step.tokens * middle(step))  # gone by then
 
 

@@ -1,19 +1,24 @@
 """A model of fake tensors: every shape is right, and there is nothing in it.
 
 It is built on the meta device, where numbers take no memory, adapted and quantized there, and then
-given fake tensors that count as the CPU's.
+given fake tensors that count as the CPU's. The libraries are led to do as they would on the card.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from math import ceil
+from unittest.mock import patch
 
 import bitsandbytes
 import torch
+from bitsandbytes.autograd._functions import MatMul8bitLt
 from bitsandbytes.functional import QuantState
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ftcourse.config import FinetuneConfig
+from ftcourse.hardware import Card
 from ftcourse.loss import use_chunked_loss
 from ftcourse.models import attach_adapter, build_empty
 from ftcourse.step import Step
@@ -22,6 +27,8 @@ from ftcourse.step import Step
 def build_model(step: Step, layers: int) -> PreTrainedModel:
     """Return the model with its adapter on the meta device, to be given fake tensors later."""
     config, dtype = step.config, product_dtype(step)
+    if config.attention == "flash_attention_2":
+        config = replace(config, attention="sdpa")  # its flash kernel keeps the same tensors
     model = build_empty(config, layers, torch.float32 if step.full and step.keeps_fp32 else dtype)
     if config.method == "qlora":
         _quantize(model, config, dtype)
@@ -38,12 +45,33 @@ def product_dtype(step: Step) -> torch.dtype:
 
 
 def _quantize(model: PreTrainedModel, config: FinetuneConfig, dtype: torch.dtype) -> None:
-    """Replace the linear modules, but for the head, by bitsandbytes' 4-bit ones."""
+    """Replace the linear modules, but for the head, by bitsandbytes' own."""
     head = model.get_output_embeddings()
     for name, module in list(model.named_modules()):
         if isinstance(module, nn.Linear) and module is not head:
-            model.set_submodule(name, _empty_linear4bit(module, config, dtype))
-    model.is_loaded_in_4bit = True  # by this peft knows
+            if config.bits == 8:
+                model.set_submodule(name, _empty_linear8bit(module))
+            else:
+                model.set_submodule(name, _empty_linear4bit(module, config, dtype))
+    model.is_loaded_in_8bit, model.is_loaded_in_4bit = (
+        config.bits == 8,
+        config.bits == 4,
+    )  # for peft
+
+
+def _empty_linear8bit(old: nn.Linear) -> bitsandbytes.nn.Linear8bitLt:
+    """Return an 8-bit module with the storage that bitsandbytes would give it, and no content.
+
+    It has no threshold for outliers, because how many inputs pass it depends on their content; they
+    are few (LLM.int8 paper, section 3.2).
+    """
+    size = (old.in_features, old.out_features)
+    with torch.device("meta"):
+        new = bitsandbytes.nn.Linear8bitLt(*size, old.bias is not None, has_fp16_weights=False)
+        new.bias = old.bias
+        new.weight = nn.Parameter(torch.empty_like(old.weight, dtype=torch.int8), False)
+        new.weight.CB, new.state.SCB = None, torch.empty(old.out_features)
+    return new
 
 
 def _empty_linear4bit(
@@ -97,6 +125,8 @@ def materialize(model: nn.Module) -> None:
                 parameters[id(old)].__dict__.update(vars(old))
                 _fill_constants(getattr(old, "quant_state", None), fake)
             module._parameters[name] = parameters.get(id(old))
+        if isinstance(module, bitsandbytes.nn.Linear8bitLt):
+            module.state.CB, module.state.SCB = module.weight.data, fake(module.state.SCB)
         for name, old in module._buffers.items():
             module._buffers[name] = None if old is None else fake(old)
 
@@ -106,3 +136,49 @@ def _fill_constants(state: QuantState | None, fake: Callable[[Tensor], Tensor]) 
         for name, value in list(vars(constants).items()) if constants else []:
             if torch.is_tensor(value):
                 setattr(constants, name, fake(value))
+
+
+def build_optimizer(model: nn.Module, config: FinetuneConfig) -> torch.optim.Optimizer:
+    """Return the optimizer of a run, made as the Trainer makes it."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    if config.optimizer == "adafactor":
+        from transformers.optimization import Adafactor
+
+        return Adafactor(trained, lr=1e-3, scale_parameter=False, relative_step=False)
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(trained, lr=1e-3)
+    if config.optimizer in ("adamw_8bit", "paged_adamw_8bit", "paged_adamw_32bit"):
+        optimizer = bitsandbytes.optim.AdamW(
+            trained, optim_bits=32 if "32" in config.optimizer else 8
+        )
+        optimizer.mng.initialize()  # it is one for all optimizers, and knows parameters by their id
+        optimizer.mng.override_config(_embeddings(model), "optim_bits", 32)  # as the Trainer does
+        return optimizer
+    return torch.optim.AdamW(trained, fused=config.optimizer == "adamw_torch_fused")
+
+
+def _embeddings(model: nn.Module) -> list[nn.Parameter]:
+    return [module.weight for module in model.modules() if isinstance(module, nn.Embedding)]
+
+
+@contextmanager
+def choices_of(card: Card) -> Iterator[None]:
+    """Let the libraries choose as they would with real tensors, and on a GPU if the card is one."""
+    choices = {
+        "transformers.masking_utils.find_packed_sequence_indices": lambda *_, **__: None,
+        "bitsandbytes.optim.optimizer.Optimizer8bit.fill_qmap": _fill_levels,
+    }
+    if card.device == "cuda":  # peft's 4-bit layers ask for the autocast of a GPU
+        choices["torch.is_autocast_enabled"] = lambda *_: torch._C._is_any_autocast_enabled()
+        choices["bitsandbytes.autograd._functions.MatMul8bitFp"] = MatMul8bitLt  # not for GPUs
+    if card.capability and card.capability < (8, 0):  # no flash kernel, so keys are repeated
+        choices["transformers.integrations.sdpa_attention.use_gqa_in_sdpa"] = lambda *_: False
+    with ExitStack() as patches:
+        for name, choice in choices.items():
+            patches.enter_context(patch(name, choice))
+        yield
+
+
+def _fill_levels(optimizer: torch.optim.Optimizer) -> None:
+    """Give an 8-bit optimizer its two tables of levels, without computing what is in them."""
+    optimizer.name2qmap = {name: torch.empty(256) for name in ("dynamic", "udynamic")}

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from ftcourse.activations import (
+    int8_inputs,
+    int8_unshared,
     layer_activations,
     logits_bytes,
     standing,
@@ -125,18 +127,21 @@ def _waiting(step: Step) -> tuple[int, int, int, int]:
     """Return the activations that wait: all layers', at the last, at the first; and the head's.
 
     With checkpointing the layers' inputs wait, and one layer is computed again. A norm keeps its
-    very input if that is fp32, and a copy of it in fp32 if it is not.
+    very input if that is fp32, and a copy of it in fp32 if it is not. What 8-bit modules keep waits
+    in every layer, with or without checkpointing, until the end.
     """
     one = layer_activations(step) * step.tokens + weight_copies(step)
     hidden = step.tokens * step.shape.hidden_size
     head = hidden * (4 + 2 * step.stream * step.full)  # the last norm: input, quotient, output
     layers = step.shape.num_hidden_layers
+    int8 = step.tokens * sum(int8_inputs(step).values()) * layers
     if not step.config.gradient_checkpointing:
         embedding = 0 if step.full else 4 * hidden  # its norm: nothing below it is trained
-        every = one * layers - embedding
-        return every, every, one, head
+        every = (one + step.tokens * int8_unshared(step)) * layers - embedding
+        return every, every, one + int8 - int8 // layers, head
     inputs, own = hidden * step.stream, hidden * step.stream if step.stream == 4 else 0
-    return inputs * layers, inputs * layers + one - own, inputs + one - own, head
+    waiting = inputs * layers + int8
+    return waiting, waiting + one - own, inputs + int8 + one - own, head
 
 
 def _gradients(step: Step) -> tuple[int, int, int]:

@@ -5,23 +5,27 @@ PyTorch's fake tensors, while ``LiveBytes`` counts. Layers are alike, so we trac
 of three layers and extend each moment of the step along that line.
 """
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from functools import cache
-from unittest.mock import patch
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from importlib.metadata import version
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from tqdm import tqdm
 from transformers import PreTrainedModel
 
+from ftcourse.cache import cached
 from ftcourse.config import FinetuneConfig
-from ftcourse.errors import CourseError
-from ftcourse.fakes import build_model, materialize, product_dtype
+from ftcourse.fakes import build_model, build_optimizer, choices_of, materialize, product_dtype
 from ftcourse.hardware import Card, detect
-from ftcourse.measure import LiveBytes, resident_tensors
+from ftcourse.measure import LIBRARIES, LiveBytes, resident_tensors
 from ftcourse.memory import CUBLAS_WORKSPACE, PARTS, MemoryBreakdown
-from ftcourse.models import libraries_quiet
+from ftcourse.models import architecture, libraries_quiet
+from ftcourse.parameters import PAGED_FROM
 from ftcourse.shape import load_shape
 from ftcourse.step import Step
 
@@ -29,21 +33,37 @@ Peaks = dict[str, dict[str, int]]
 """For each moment of a step, the live bytes of each part when they were most."""
 
 
-@cache
-def simulate_memory(config: FinetuneConfig, card: Card | None = None) -> MemoryBreakdown:
+Progress = Callable[[float], None]
+"""Is told which share of the work is done."""
+
+
+def simulate_memory(
+    config: FinetuneConfig, card: Card | None = None, progress: Progress | None = None
+) -> MemoryBreakdown:
     """Return the bytes of a training step, from the real code on fake tensors.
 
-    Needs no GPU and no memory, and takes seconds. Not seen: scratch memory inside kernels, but for
-    cuBLAS's known workspace. Raises CourseError for a choice that fake tensors cannot follow.
+    Needs no GPU and no memory, and takes seconds the first time; then the result is read from the
+    cache, until the config, the model's, the libraries or ftcourse itself change. Not seen: scratch
+    memory inside kernels, but for the few that we know.
     """
-    _check(config)
-    return simulate_step(Step(config, load_shape(config.model), card or detect()))
+    card = card or detect()
+    step = Step(config, load_shape(config.model), card)
+    model = architecture(config.model).to_dict()
+    versions = {name: version(name) for name in LIBRARIES}
+    key = [asdict(config), asdict(card), model, versions]
+    return cached(key, lambda: simulate_step(step, progress))
 
 
-def simulate_step(step: Step) -> MemoryBreakdown:
+def simulate_step(step: Step, progress: Progress | None = None) -> MemoryBreakdown:
     """Return the bytes of a step that may differ from the Trainer's, as a ``Step`` says it."""
+    runs = iter((0.25, 0.5, 0.75, 1.0))  # two in each of two traces
+
+    def tick() -> None:
+        if progress:
+            progress(next(runs))
+
     layers, card = step.shape.num_hidden_layers, step.card
-    two, three = trace(step, 2), trace(step, 3)
+    two, three = trace(step, 2, tick), trace(step, 3, tick)
     moments = {name: extend(two[name], three[name], layers) for name in two}
     moment = max(moments, key=lambda name: sum(moments[name].values()))
     parts = moments[moment]
@@ -51,18 +71,12 @@ def simulate_step(step: Step) -> MemoryBreakdown:
     return MemoryBreakdown(**parts, source="simulated", moment=moment, device=card.name)
 
 
-def _check(config: FinetuneConfig) -> None:
-    cannot = {
-        "bits": config.method == "qlora" and config.bits == 8,
-        "optimizer": "8bit" in config.optimizer or "paged" in config.optimizer,
-        "attention": config.attention == "flash_attention_2",
-    }
-    if names := [name for name, bad in cannot.items() if bad]:
-        raise CourseError(
-            "Fake tensors follow 4-bit weights, PyTorch's own attention and its optimizers.",
-            ", ".join(f"{name}={getattr(config, name)!r}" for name in names),
-            "Use predict_memory for this run, or measure_memory where it can run.",
-        )
+@contextmanager
+def progress_bar() -> Iterator[Progress]:
+    """Yield a callback that moves a bar on a terminal; elsewhere, and with TQDM_DISABLE=1, none."""
+    quiet = not sys.stderr.isatty() or os.environ.get("TQDM_DISABLE", "0") not in ("", "0")
+    with tqdm(total=1.0, desc="simulating", disable=quiet, bar_format="{desc}: {bar}") as bar:
+        yield lambda done: bar.update(done - bar.n)
 
 
 def extend(two: dict[str, int], three: dict[str, int], layers: int) -> dict[str, int]:
@@ -70,42 +84,60 @@ def extend(two: dict[str, int], three: dict[str, int], layers: int) -> dict[str,
     return {part: two[part] + (layers - 2) * (three[part] - two[part]) for part in PARTS}
 
 
-def trace(step: Step, layers: int) -> Peaks:
+def trace(step: Step, layers: int, tick: Callable[[], None] = lambda: None) -> Peaks:
     """Return the peak of each moment of the second step of a model with so many layers."""
     config = step.config
-    with libraries_quiet(), _as_on(step.card):
+    with libraries_quiet(), choices_of(step.card):
         model = build_model(step, layers)
         with FakeTensorMode():
             materialize(model)
-            optimizer = _optimizer(model, config)
+            optimizer = build_optimizer(model, config)
             ids = torch.zeros((config.batch_size, config.max_length), dtype=torch.long)
             _run(step, model, optimizer, ids, LiveBytes(), {})  # the optimizer makes its states
+            tick()
             live, marks = LiveBytesOfCuda(step) if step.card.device == "cuda" else LiveBytes(), {}
             for tensor, part in resident_tensors(model, optimizer):
                 live.note(tensor, part)
             _run(step, model, optimizer, ids, live, marks)
+            tick()
     return _peaks(live, marks)
 
 
 class LiveBytesOfCuda(LiveBytes):
-    """Live bytes as CUDA's kernels would have them, where these differ from the CPU's.
+    """Live bytes as a GPU would have them, where these differ from the CPU's.
 
     Softmax's backward pass first multiplies its result and its gradient (PyTorch's SoftMax.cu). It
     gives fp16 scores a gradient in fp16, where ours is in fp32: so half the product stands for all.
+    The product of 8-bit numbers is summed in int32. Paged states are not in PyTorch's memory.
     """
 
     def __init__(self, step: Step) -> None:
         """Start with nothing alive."""
         super().__init__()
         half = step.config.dtype_on(step.card) == "float16" and step.attention_width == 2
-        self.product_dtype = torch.float16 if half else None
+        self.product_dtype = torch.float16 if half else torch.float32
+        self.pages = "paged" in step.config.optimizer
+        self._paged: set[int] = set()
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        """Run the operation beside the scratch memory that CUDA's kernel would take."""
+        """Run the operation beside the scratch memory that the GPU's kernel takes."""
+        scratch = None
         if func is torch.ops.aten._softmax_backward_data.default:
-            product = torch.empty_like(args[0], dtype=self.product_dtype)
-            self.note(product, self.makes)
+            scratch = torch.empty_like(args[0], dtype=self.product_dtype)
+        if func is torch.ops.bitsandbytes.int8_scaled_mm.default:
+            scratch = torch.empty((args[0].shape[0], args[1].shape[0]), dtype=torch.int32)
+        if scratch is not None:
+            self.note(scratch, self.makes)
         return super().__torch_dispatch__(func, types, args, kwargs)
+
+    def note(self, tensor: Tensor, part: str, *, sure: bool = False) -> None:
+        """Count a tensor, unless it is a paged state; a state's constants, in one row, are not."""
+        address = tensor.untyped_storage()._cdata
+        state = part == "optimizer" and tensor.dim() > 1
+        if self.pages and state and tensor.numel() >= PAGED_FROM:
+            self._paged.add(address)  # it outlives the step, so nothing else gets its address
+        if address not in self._paged:
+            super().note(tensor, part, sure=sure)
 
 
 def _run(
@@ -162,28 +194,3 @@ def _peaks(live: LiveBytes, marks: dict[str, int]) -> Peaks:
         for (name, start), end in zip(starts, ends, strict=True)
         if name != "between"
     }
-
-
-def _optimizer(model: nn.Module, config: FinetuneConfig) -> torch.optim.Optimizer:
-    trained = [p for p in model.parameters() if p.requires_grad]
-    if config.optimizer == "adafactor":
-        from transformers.optimization import Adafactor
-
-        return Adafactor(trained, lr=1e-3, scale_parameter=False, relative_step=False)
-    if config.optimizer == "sgd":
-        return torch.optim.SGD(trained, lr=1e-3)
-    return torch.optim.AdamW(trained, fused=config.optimizer == "adamw_torch_fused")
-
-
-@contextmanager
-def _as_on(card: Card) -> Iterator[None]:
-    """Let the libraries choose as they would with real tensors, and on a GPU if the card is one."""
-    choices = {"transformers.masking_utils.find_packed_sequence_indices": lambda *_, **__: None}
-    if card.device == "cuda":  # peft's 4-bit layers ask for the autocast of a GPU
-        choices["torch.is_autocast_enabled"] = lambda *_: torch._C._is_any_autocast_enabled()
-    if card.capability and card.capability < (8, 0):  # no flash kernel, so keys are repeated
-        choices["transformers.integrations.sdpa_attention.use_gqa_in_sdpa"] = lambda *_: False
-    with ExitStack() as patches:
-        for name, choice in choices.items():
-            patches.enter_context(patch(name, choice))
-        yield

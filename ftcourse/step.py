@@ -32,6 +32,11 @@ class Step:
         return self.config.method == "full"
 
     @property
+    def int8(self) -> bool:
+        """Whether the base weights have 8 bits, and so LLM.int8's products."""
+        return self.config.method == "qlora" and self.config.bits == 8
+
+    @property
     def adapted(self) -> list[str]:
         """Names of the linear modules that get an adapter."""
         return adapted_modules(self.config, self.shape.linears)

@@ -113,6 +113,13 @@ RUNS = {
     "full, bf16": {"method": "full", "dtype": "bfloat16"},
     "full, adafactor": {"method": "full", "optimizer": "adafactor", "max_length": 16},
     "full, plain AdamW": {"method": "full", "optimizer": "adamw_torch", "max_length": 16},
+    "full, 8-bit optimizer": {"method": "full", "optimizer": "adamw_8bit", "max_length": 16},
+    "full, 8-bit, untied": {
+        "method": "full",
+        "optimizer": "adamw_8bit",
+        "max_length": 16,
+        "shape": {"tie_word_embeddings": False},
+    },
     "lora": {"method": "lora"},
     "lora, no checkpointing": {"method": "lora", "gradient_checkpointing": False},
     "lora, two modules": {"method": "lora", "target_modules": ("q_proj", "v_proj")},
@@ -124,7 +131,11 @@ RUNS = {
     "qlora": {},
     "qlora, no checkpointing": {"gradient_checkpointing": False},
     "qlora, single quantization": {"double_quant": False},
-    "qlora, 8 bits": {"bits": 8, "gradient_checkpointing": False},
+    "lora, paged optimizer": {"method": "lora", "optimizer": "paged_adamw_32bit", "rank": 64},
+    "qlora, 8 bits": {"bits": 8},
+    "qlora, 8 bits, no checkpointing": {"bits": 8, "gradient_checkpointing": False},
+    "qlora, 8 bits, attention only": {"bits": 8, "target_modules": ("q_proj", "v_proj")},
+    "qlora, 8 bits, bf16": {"bits": 8, "dtype": "bfloat16"},
     "qlora, bf16": {"dtype": "bfloat16", "gradient_checkpointing": False},
     "qlora, upcast": {"upcast": True, "dtype": "bfloat16"},
     "qlora, upcast, no checkpointing": {
@@ -147,7 +158,7 @@ def config_and_measurement(name):
     """Measure each run once for the whole session; simulation is held against it too."""
     folder = Path(tempfile.mkdtemp())
     run = {"batch_size": 8, "max_length": 128, **RUNS[name]}
-    config = FinetuneConfig(model=write_shape(folder), **run)
+    config = FinetuneConfig(model=write_shape(folder, **run.pop("shape", {})), **run)
     return config, measure_memory(config)
 
 
@@ -175,6 +186,41 @@ def test_they_agree_on_other_shapes_and_families(shape, tmp_path):
     predicted, measured = predict_memory(config), measure_memory(config)
     assert predicted.weights == measured.weights
     assert predicted.allocated == pytest.approx(measured.allocated, rel=0.015)
+
+
+def test_a_run_does_not_inherit_the_optimizer_choices_of_one_before(tmp_path):
+    """bitsandbytes keeps one list for all runs, and finds parameters by an address used again."""
+    from bitsandbytes.optim import GlobalOptimManager
+
+    shape = write_shape(tmp_path)
+    run = {"model": shape, "optimizer": "adamw_8bit", "max_length": 16}
+    measure_memory(FinetuneConfig(method="full", **run))
+    assert GlobalOptimManager.get_instance().pid2config
+    measure_memory(FinetuneConfig(method="lora", **run))
+    assert not GlobalOptimManager.get_instance().pid2config  # a LoRA run overrides nothing
+
+
+def test_checkpointing_does_not_free_what_8_bit_modules_keep(tmp_path):
+    shape = write_shape(tmp_path, num_hidden_layers=8)
+    base = {"model": shape, "batch_size": 8, "max_length": 128, "target_modules": ("q_proj",)}
+    saved = {}
+    for bits in (4, 8):
+        kept, freed = (
+            measure_memory(FinetuneConfig(bits=bits, gradient_checkpointing=on, **base))
+            for on in (False, True)
+        )
+        saved[bits] = 1 - freed.activations / kept.activations
+    assert saved[4] > 0.75
+    assert saved[8] < 0.6
+
+
+def test_paged_states_are_outside_of_pytorchs_memory_on_a_gpu():
+    run = {"model": "llama-3.1-8b", "method": "full", "optimizer": "paged_adamw_32bit"}
+    on_gpu = predict_memory(FinetuneConfig(**run), CARDS["A100 80GB"])
+    on_cpu = predict_memory(FinetuneConfig(**run), Card("CPU", 2**40))
+    norms = 65 * 4096  # too small to be paged
+    assert on_gpu.optimizer == 8 * norms
+    assert on_cpu.optimizer == 8 * parameter_count(ModelShape.named("llama-3.1-8b"))
 
 
 def test_gradients_are_exact_when_the_optimizer_steps(tmp_path):

@@ -1,31 +1,32 @@
 """How close the arithmetic and the simulation come: signed errors against what somebody measured.
 
-    python benchmarks/memory_accuracy.py
+    python benchmarks/memory_accuracy.py [--reserved]
 
 Four judges: runs on a Tesla T4 that fitcheck published, runs on an A100 that litgpt published
 (data/measured/README.md), live bytes of real steps of small models on this CPU, and the real code
-of large models on fake tensors. Nothing is fitted to any of them.
+of large models on fake tensors. Nothing is fitted to any of them. ``--reserved`` adds what
+PyTorch's allocator took on the T4, for which all layers are simulated, in ten seconds a run.
 """
 
 import itertools
 import json
 import statistics
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from ftcourse.activations import layer_activations
+from litgpt import predict_litgpt
+
 from ftcourse.config import FinetuneConfig
 from ftcourse.hardware import CARDS
 from ftcourse.measure import measure_memory
 from ftcourse.memory import (
-    CUBLAS_WORKSPACE,
     MemoryBreakdown,
     predict_memory,
     predict_step,
 )
-from ftcourse.parameters import quantized_bytes, weight_bytes
 from ftcourse.resources import course_path
 from ftcourse.shape import ModelShape
 from ftcourse.simulate import simulate_memory, simulate_step
@@ -43,6 +44,17 @@ SMALL = {
     "vocab_size": 2048,
     "tie_word_embeddings": True,
 }
+
+MORE = [
+    {"bits": 8},
+    {"bits": 8, "dtype": "bfloat16"},
+    {"attention": "eager"},
+    {"method": "full", "optimizer": "adamw_torch"},
+    {"method": "full", "optimizer": "adamw_8bit"},
+    {"method": "full", "optimizer": "adafactor"},
+    {"method": "lora", "optimizer": "paged_adamw_32bit"},
+    {"method": "lora", "optimizer": "sgd"},
+]
 
 
 @dataclass(frozen=True)
@@ -94,8 +106,8 @@ def published_steps(name: str, card: str, unsaid: dict, **loop: bool) -> Iterato
             yield run, Step(config, ModelShape.from_config(run["shape"]), CARDS[card], **loop)
 
 
-def fitcheck_runs(verb: Verb) -> Iterator[Comparison]:
-    """Yield the error of prediction or simulation for each run on a T4.
+def fitcheck_steps() -> Iterator[tuple[dict, Step]]:
+    """Yield each run on a T4 and its step.
 
     fitcheck trains in a plain loop: no autocast, and the model's output lives through the backward
     pass. Its QLoRA runs cast norms, embeddings and head to fp32 and do not double-quantize.
@@ -103,8 +115,13 @@ def fitcheck_runs(verb: Verb) -> Iterator[Comparison]:
     unsaid = {"dtype": "float16", "double_quant": False, "optimizer": "adamw_torch"}
     loop = {"autocast": False, "holds_logits": True}
     for run, step in published_steps("published_t4.jsonl", "T4", unsaid, **loop):
-        if run["method"] == "qlora":
-            step = replace(step, config=replace(step.config, upcast=True))
+        config = replace(step.config, upcast=run["method"] == "qlora")
+        yield run, replace(step, config=config)
+
+
+def fitcheck_runs(verb: Verb) -> Iterator[Comparison]:
+    """Yield the error of prediction or simulation for each run on a T4."""
+    for run, step in fitcheck_steps():
         ours, measured = verb(step), run["allocated_mib"] * 2**20
         error = ours.allocated / measured - 1
         judge = f"T4, {verb.__name__}"
@@ -125,42 +142,12 @@ def litgpt_runs() -> Iterator[Comparison]:
         yield Comparison("A100, litgpt", run["model"], step.config, error, ours.moment)
 
 
-def predict_litgpt(step: Step) -> MemoryBreakdown:
-    """Return the bytes of litgpt's first step, which gets the longest sequences.
-
-    Where it differs from the Trainer's: it has its own layers (``litgpt_layer``); Lightning turns
-    the logits to fp32, and they live beside their log-probabilities while the loss goes backward in
-    pieces of 128 tokens; bitsandbytes quantizes the head too, and dequantizes it in the fp16 of the
-    checkpoint and again in bf16. There are no gradients and no optimizer states yet.
-    """
-    shape, tokens = step.shape, step.tokens
-    layers = shape.num_hidden_layers * tokens * (layer_activations(step) + litgpt_layer(step))
-    words, head = shape.vocab_size, shape.vocab_size * shape.hidden_size
-    activations, weights = layers + 8 * words * tokens, weight_bytes(step)
-    if step.config.method == "lora":
-        return _litgpt_breakdown(weights, activations + 8 * words * 128, 0)
-    weights += quantized_bytes(head, words, step.config) - 2 * head
-    return _litgpt_breakdown(weights, activations, (2 + 2) * head)
-
-
-def litgpt_layer(step: Step) -> int:
-    """Return the bytes for a token that a layer of litgpt keeps beside those of transformers.
-
-    One module gives queries, keys and values, and the values keep all three; ``index_copy`` spreads
-    the adapter's queries and values over them and keeps them; the adapter drops inputs at random
-    and keeps which. bitsandbytes 0.41 also kept the inputs of each quantized module.
-    """
-    shape = step.shape
-    keys = shape.num_key_value_heads * shape.head_dim
-    together = shape.num_attention_heads * shape.head_dim + keys
-    inputs = 2 * shape.hidden_size + shape.intermediate_size
-    kept = 2 * inputs if step.config.method == "qlora" else 0
-    return 2 * together + 2 * together + shape.hidden_size + kept
-
-
-def _litgpt_breakdown(weights: int, activations: int, overhead: int) -> MemoryBreakdown:
-    overhead += CUBLAS_WORKSPACE
-    return MemoryBreakdown(weights, 0, 0, activations, overhead, "predicted", "the loss")
+def reserved_runs() -> Iterator[Comparison]:
+    """Yield the error of what PyTorch's allocator took in each run on a T4, by simulation."""
+    for run, step in fitcheck_steps():
+        ours = simulate_step(step, reserved=True)
+        error = ours.reserved / (run["reserved_mib"] * 2**20) - 1
+        yield Comparison("T4, reserved", run["model"], step.config, error, "gaps between blocks")
 
 
 def small_runs() -> Iterator[Comparison]:
@@ -174,8 +161,12 @@ def small_runs() -> Iterator[Comparison]:
     }
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "config.json").write_text(json.dumps(SMALL))
-        for values in itertools.product(*choices.values()):
-            run = dict(zip(choices, values, strict=True))
+        products = itertools.product(*choices.values())
+        runs = [dict(zip(choices, values, strict=True)) for values in products]
+        for run in [
+            *runs,
+            *({**more, "gradient_checkpointing": on} for more in MORE for on in (True, False)),
+        ]:
             config = FinetuneConfig(model=folder, **run)
             measured = measure_memory(config)
             for verb in (predict_memory, simulate_memory):
@@ -216,7 +207,8 @@ def report(rows: list[Comparison]) -> str:
 def main() -> None:
     """Compare with each judge and print the report."""
     published = [*fitcheck_runs(predict_step), *fitcheck_runs(simulate_step), *litgpt_runs()]
-    print(report([*published, *small_runs(), *large_models()]))
+    reserved = [*reserved_runs()] if "--reserved" in sys.argv else []
+    print(report([*published, *reserved, *small_runs(), *large_models()]))
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ real runs  run          the folder of a run: is it the same run, where does it g
            evaluate     held-out loss and the brand's voice, with intervals
            measure      measure_memory: every live byte of one real step
            fakes        a model of fake tensors, for the simulation
+           allocator    PyTorch's caching allocator, written small
            simulate     simulate_memory: the real code on fake tensors
 
 pictures   plots        data in, Axes out

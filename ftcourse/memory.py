@@ -164,7 +164,7 @@ def _breakdown(
     step: Step, moment: str, gradients: int, activations: int, overhead: int = 0
 ) -> MemoryBreakdown:
     batch = 3 * 8 * step.tokens  # token ids, labels, shifted labels: int64
-    workspace = CUBLAS_WORKSPACE if step.card.device == "cuda" else 0
+    workspace = sum(cublas_workspaces(step.card))
     return MemoryBreakdown(
         weight_bytes(step),
         gradients,
@@ -177,9 +177,14 @@ def _breakdown(
     )
 
 
-CUBLAS_WORKSPACE = 2 * 8_519_680
-"""Scratch bytes of cuBLAS before Hopper (torch, CUDAContext): each thread that multiplies has its
-own, the forward pass's and autograd's."""
+def cublas_workspaces(card: Card) -> list[int]:
+    """Return the scratch bytes of cuBLAS, which PyTorch chooses (``getChosenWorkspaceSize``).
+
+    Each thread that multiplies has its own: the forward pass's and autograd's. Hopper's are larger.
+    """
+    if card.device == "cpu":
+        return []
+    return 2 * [32 * 2**20 if card.capability == (9, 0) else 8_519_680]
 
 
 def _tied_gradients(step: Step) -> int:

@@ -18,12 +18,13 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
+from ftcourse.allocator import replay
 from ftcourse.cache import cached
 from ftcourse.config import FinetuneConfig
 from ftcourse.fakes import build_model, build_optimizer, choices_of, materialize, product_dtype
 from ftcourse.hardware import Card, detect
 from ftcourse.measure import LIBRARIES, LiveBytes, resident_tensors
-from ftcourse.memory import CUBLAS_WORKSPACE, PARTS, MemoryBreakdown
+from ftcourse.memory import PARTS, MemoryBreakdown, cublas_workspaces
 from ftcourse.models import architecture, libraries_quiet
 from ftcourse.parameters import PAGED_FROM
 from ftcourse.shape import load_shape
@@ -38,23 +39,30 @@ Progress = Callable[[float], None]
 
 
 def simulate_memory(
-    config: FinetuneConfig, card: Card | None = None, progress: Progress | None = None
+    config: FinetuneConfig,
+    card: Card | None = None,
+    progress: Progress | None = None,
+    *,
+    reserved: bool = False,
 ) -> MemoryBreakdown:
     """Return the bytes of a training step, from the real code on fake tensors.
 
     Needs no GPU and no memory, and takes seconds the first time; then the result is read from the
     cache, until the config, the model's, the libraries or ftcourse itself change. Not seen: scratch
-    memory inside kernels, but for the few that we know.
+    memory inside kernels, but for the few that we know. ``reserved`` also asks for the bytes that
+    PyTorch's allocator takes, for which all layers are traced: some seconds more for each ten.
     """
     card = card or detect()
     step = Step(config, load_shape(config.model), card)
     model = architecture(config.model).to_dict()
     versions = {name: version(name) for name in LIBRARIES}
-    key = [asdict(config), asdict(card), model, versions]
-    return cached(key, lambda: simulate_step(step, progress))
+    key = [asdict(config), asdict(card), model, versions, reserved]
+    return cached(key, lambda: simulate_step(step, progress, reserved=reserved))
 
 
-def simulate_step(step: Step, progress: Progress | None = None) -> MemoryBreakdown:
+def simulate_step(
+    step: Step, progress: Progress | None = None, *, reserved: bool = False
+) -> MemoryBreakdown:
     """Return the bytes of a step that may differ from the Trainer's, as a ``Step`` says it."""
     runs = iter((0.25, 0.5, 0.75, 1.0))  # two in each of two traces
 
@@ -67,8 +75,30 @@ def simulate_step(step: Step, progress: Progress | None = None) -> MemoryBreakdo
     moments = {name: extend(two[name], three[name], layers) for name in two}
     moment = max(moments, key=lambda name: sum(moments[name].values()))
     parts = moments[moment]
-    parts["overhead"] += CUBLAS_WORKSPACE if card.device == "cuda" else 0
-    return MemoryBreakdown(**parts, source="simulated", moment=moment, device=card.name)
+    parts["overhead"] += sum(cublas_workspaces(card))
+    totals = _totals(step) if reserved else {}
+    return MemoryBreakdown(**parts, **totals, source="simulated", moment=moment, device=card.name)
+
+
+def _totals(step: Step) -> dict[str, int]:
+    """Return what PyTorch's allocator takes for two steps, and what the process then holds.
+
+    Nothing on a CPU, which has no such allocator; and nothing for paged states, which are outside
+    of it. Loading is not replayed: it may leave more gaps.
+    """
+    if step.card.device == "cpu" or "paged" in step.config.optimizer:
+        return {}
+    with _fakes(step, step.shape.num_hidden_layers) as (model, optimizer, ids):
+        live = LiveBytesOfCuda(step)
+        for tensor, part in resident_tensors(model, optimizer):
+            live.note(tensor, part)
+        loaded = len(live.events)
+        for _ in range(2):
+            _run(step, model, optimizer, ids, live, {})
+    workspaces = [(-1 - n, size) for n, size in enumerate(cublas_workspaces(step.card))]
+    reserved = replay([*live.events[:loaded], *workspaces, *live.events[loaded:]])
+    context = step.card.context
+    return {"reserved": reserved} | ({"process": reserved + context} if context else {})
 
 
 @contextmanager
@@ -86,21 +116,29 @@ def extend(two: dict[str, int], three: dict[str, int], layers: int) -> dict[str,
 
 def trace(step: Step, layers: int, tick: Callable[[], None] = lambda: None) -> Peaks:
     """Return the peak of each moment of the second step of a model with so many layers."""
+    with _fakes(step, layers) as (model, optimizer, ids):
+        _run(step, model, optimizer, ids, LiveBytes(), {})  # the optimizer makes its states
+        tick()
+        live, marks = LiveBytesOfCuda(step) if step.card.device == "cuda" else LiveBytes(), {}
+        for tensor, part in resident_tensors(model, optimizer):
+            live.note(tensor, part)
+        _run(step, model, optimizer, ids, live, marks)
+        tick()
+    return _peaks(live, marks)
+
+
+@contextmanager
+def _fakes(
+    step: Step, layers: int
+) -> Iterator[tuple[PreTrainedModel, torch.optim.Optimizer, Tensor]]:
+    """Yield model, optimizer and token ids for a step, where tensors have no content."""
     config = step.config
     with libraries_quiet(), choices_of(step.card):
         model = build_model(step, layers)
         with FakeTensorMode():
             materialize(model)
-            optimizer = build_optimizer(model, config)
             ids = torch.zeros((config.batch_size, config.max_length), dtype=torch.long)
-            _run(step, model, optimizer, ids, LiveBytes(), {})  # the optimizer makes its states
-            tick()
-            live, marks = LiveBytesOfCuda(step) if step.card.device == "cuda" else LiveBytes(), {}
-            for tensor, part in resident_tensors(model, optimizer):
-                live.note(tensor, part)
-            _run(step, model, optimizer, ids, live, marks)
-            tick()
-    return _peaks(live, marks)
+            yield model, build_optimizer(model, config), ids
 
 
 class LiveBytesOfCuda(LiveBytes):
@@ -169,6 +207,7 @@ def _run(
         for p in trained
     ]
     with live:
+        live.makes = "activations"
         mark("the loss")
         with torch.autocast("cpu", dtype, enabled=step.autocast and dtype != torch.float32):
             output = model(input_ids=ids, labels=ids)

@@ -1,4 +1,4 @@
-import importlib.util
+import importlib
 import json
 import os
 import statistics
@@ -16,7 +16,14 @@ from ftcourse.errors import CourseError
 from ftcourse.fit import cheapest_change, does_not_fit
 from ftcourse.hardware import CARDS, GIB, Card
 from ftcourse.measure import measure_memory
-from ftcourse.memory import PARTS, MemoryBreakdown, predict_memory, predict_step, step_moments
+from ftcourse.memory import (
+    PARTS,
+    MemoryBreakdown,
+    cublas_workspaces,
+    predict_memory,
+    predict_step,
+    step_moments,
+)
 from ftcourse.parameters import (
     adapter_sizes,
     parameter_count,
@@ -223,6 +230,12 @@ def test_paged_states_are_outside_of_pytorchs_memory_on_a_gpu():
     assert on_cpu.optimizer == 8 * parameter_count(ModelShape.named("llama-3.1-8b"))
 
 
+def test_hopper_gets_larger_workspaces_and_a_cpu_none():
+    assert cublas_workspaces(CARDS["H100 80GB"]) == 2 * [32 * 2**20]
+    assert cublas_workspaces(CARDS["A100 80GB"]) == cublas_workspaces(T4) == 2 * [8_519_680]
+    assert cublas_workspaces(Card("CPU", 2**34)) == []
+
+
 def test_gradients_are_exact_when_the_optimizer_steps(tmp_path):
     config = FinetuneConfig(
         model=write_shape(tmp_path), method="full", optimizer="adamw_torch", max_length=16
@@ -234,11 +247,8 @@ def test_gradients_are_exact_when_the_optimizer_steps(tmp_path):
 
 @cache
 def benchmark():
-    path = Path(__file__).parent.parent / "benchmarks" / "memory_accuracy.py"
-    spec = importlib.util.spec_from_file_location("memory_accuracy", path)
-    sys.modules["memory_accuracy"] = module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    sys.path.append(str(Path(__file__).parent.parent / "benchmarks"))
+    return importlib.import_module("memory_accuracy")
 
 
 def test_the_arithmetic_is_near_runs_on_a_t4_that_others_published():

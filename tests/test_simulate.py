@@ -1,11 +1,11 @@
 import pytest
-from test_memory import RUNS, config_and_measurement, write_shape
+from test_memory import RUNS, benchmark, config_and_measurement, write_shape
 
 from ftcourse.config import FinetuneConfig
-from ftcourse.hardware import CARDS, detect
+from ftcourse.hardware import CARDS, Card, detect
 from ftcourse.memory import predict_memory
 from ftcourse.shape import load_shape
-from ftcourse.simulate import extend, progress_bar, simulate_memory, trace
+from ftcourse.simulate import extend, progress_bar, simulate_memory, simulate_step, trace
 from ftcourse.step import Step
 
 
@@ -104,3 +104,30 @@ def test_no_bar_is_drawn_where_nobody_watches(capsys, monkeypatch):
         progress(0.5)
         progress(1.0)
     assert capsys.readouterr() == ("", "")
+
+
+def test_reserved_bytes_are_near_those_of_a_published_run():
+    runs = benchmark().fitcheck_steps()
+    run, step = next((r, s) for r, s in runs if "135M" in r["model"] and r["method"] == "lora")
+    simulated = simulate_step(step, reserved=True)
+    assert simulated.reserved > simulated.allocated
+    assert simulated.reserved == pytest.approx(run["reserved_mib"] * 2**20, rel=0.01)
+    assert simulated.process == simulated.reserved + CARDS["T4"].context
+
+
+@pytest.mark.parametrize(
+    ("card", "run"),
+    [(Card("CPU", 2**34), {}), (CARDS["T4"], {"optimizer": "paged_adamw_8bit"})],
+)
+def test_totals_without_a_basis_are_none(card, run):
+    config = FinetuneConfig(model="smollm2-135m", max_length=64, **run)
+    simulated = simulate_memory(config, card, reserved=True)
+    assert simulated.reserved is None
+    assert simulated.process is None
+
+
+def test_a_process_is_not_guessed_where_the_context_is_not_known():
+    config = FinetuneConfig(model="smollm2-135m", max_length=64)
+    simulated = simulate_memory(config, CARDS["A100 80GB"], reserved=True)
+    assert simulated.reserved > simulated.allocated
+    assert simulated.process is None

@@ -57,7 +57,16 @@ def _inputs(step: Step, *names: str) -> int:
         }
         inputs = sum(sources.values())
     inner = 0 if step.full else step.config.rank * len(chosen)  # the output of each A
-    return (inputs + inner) * (step.width if step.full else step.adapter_width)
+    width = step.width if step.full else step.adapter_width
+    return (inputs + inner) * width + dropout_masks(step, *chosen)
+
+
+def dropout_masks(step: Step, *names: str) -> int:
+    """Return what adapters keep of which inputs they dropped: a byte each, on the CPU a number."""
+    if not step.drops_inputs:
+        return 0
+    width = 1 if step.card.device == "cuda" else BYTES[step.config.adapter_dtype]
+    return width * sum(step.shape.linears[name][0] for name in names if name in step.adapted)
 
 
 def int8_inputs(step: Step) -> dict[str, int]:
@@ -119,8 +128,8 @@ def widest(step: Step) -> tuple[int, int]:
     """Return what a layer's backward pass adds at its widest: activations, dequantized weights.
 
     It begins with the gradient of the intermediate size, three tensors at once, beside the hidden
-    state's gradient; the input of down_proj, if it was kept, is free by then. Where adapters copy
-    16-bit inputs, the end of the forward pass is wider: the input and its copy in fp32, beside the
+    state's gradient; the input of down_proj, if it was kept, is free by then. Where adapters cast
+    16-bit inputs, the end of the forward pass is wider: the input and its fp32 copies, beside the
     residual, two norms' outputs, a quotient and the layer's own output. Eager attention is widest
     at its scores, when the MLP's half of the layer and the values are free again.
     """
@@ -128,8 +137,9 @@ def widest(step: Step) -> tuple[int, int]:
     width = step.width if step.full else step.adapter_width
     kept = size * width if step.full or "down_proj" in step.adapted else 0
     wide = 3 * middle(step) - kept + hidden
-    if step.copies_inputs and not step.keeps_fp32:
-        wide = max(wide, size * (step.width + 4) + 5 * hidden)
+    if step.casts_inputs and not step.keeps_fp32:
+        copies = BYTES[step.config.adapter_dtype] * (1 + step.drops_inputs)
+        wide = max(wide, size * (step.width + copies) + 5 * hidden)
     if step.config.attention == "eager":
         heads, length = step.shape.num_attention_heads, step.config.max_length
         scores = heads * (

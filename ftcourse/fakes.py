@@ -171,6 +171,7 @@ def choices_of(card: Card) -> Iterator[None]:
     if card.device == "cuda":  # peft's 4-bit layers ask for the autocast of a GPU
         choices["torch.is_autocast_enabled"] = lambda *_: torch._C._is_any_autocast_enabled()
         choices["bitsandbytes.autograd._functions.MatMul8bitFp"] = MatMul8bitLt  # not for GPUs
+        choices["torch.nn.functional.dropout"] = _dropout_of_cuda
     if card.capability and card.capability < (8, 0):  # no flash kernel, so keys are repeated
         choices["transformers.integrations.sdpa_attention.use_gqa_in_sdpa"] = lambda *_: False
     with ExitStack() as patches:
@@ -182,3 +183,8 @@ def choices_of(card: Card) -> Iterator[None]:
 def _fill_levels(optimizer: torch.optim.Optimizer) -> None:
     """Give an 8-bit optimizer its two tables of levels, without computing what is in them."""
     optimizer.name2qmap = {name: torch.empty(256) for name in ("dynamic", "udynamic")}
+
+
+def _dropout_of_cuda(x: Tensor, p: float = 0.5, training: bool = True, _: bool = False) -> Tensor:
+    """Drop numbers as a GPU does, which keeps a mask of one byte each."""
+    return torch.native_dropout(x, p, training)[0] if p and training else x

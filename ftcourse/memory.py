@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from ftcourse.activations import (
+    dropout_masks,
     int8_inputs,
     int8_unshared,
     layer_activations,
@@ -136,7 +137,8 @@ def _waiting(step: Step) -> tuple[int, int, int, int]:
     layers = step.shape.num_hidden_layers
     int8 = step.tokens * sum(int8_inputs(step).values()) * layers
     if not step.config.gradient_checkpointing:
-        embedding = 0 if step.full else 4 * hidden  # its norm: nothing below it is trained
+        masks = step.tokens * dropout_masks(step, "q_proj", "k_proj", "v_proj")
+        embedding = 0 if step.full else 4 * hidden + masks  # nothing below it is trained
         every = (one + step.tokens * int8_unshared(step)) * layers - embedding
         return every, every, one + int8 - int8 // layers, head
     inputs, own = hidden * step.stream, hidden * step.stream if step.stream == 4 else 0

@@ -77,8 +77,18 @@ class Step:
         return self.stream if self.full else BYTES[self.config.adapter_dtype]
 
     @property
+    def drops_inputs(self) -> bool:
+        """Whether each adapter zeroes some of its inputs at random, which needs a copy."""
+        return self.config.lora_dropout > 0 and not self.full
+
+    @property
     def copies_inputs(self) -> bool:
-        """Whether each adapter, or each trained module, makes its own copy of its input.
+        """Whether each adapter, or each trained module, makes its own copy of its input."""
+        return self.drops_inputs or self.casts_inputs
+
+    @property
+    def casts_inputs(self) -> bool:
+        """Whether each adapter, or each trained module, casts its input to another format.
 
         peft casts the input to the adapter's format, and autocast casts it back. Its 4-bit layers
         skip the first cast under autocast, but see only the autocast of a GPU.

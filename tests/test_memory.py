@@ -134,6 +134,8 @@ RUNS = {
     "lora, 8-bit optimizer": {"method": "lora", "optimizer": "adamw_8bit", "rank": 64},
     "lora, eager": {"method": "lora", "attention": "eager", "gradient_checkpointing": False},
     "lora, bf16": {"method": "lora", "dtype": "bfloat16"},
+    "lora, dropout": {"method": "lora", "lora_dropout": 0.1, "gradient_checkpointing": False},
+    "lora, dropout, bf16": {"method": "lora", "lora_dropout": 0.1, "dtype": "bfloat16"},
     "lora, chunked": {"method": "lora", "loss": "chunked", "gradient_checkpointing": False},
     "qlora": {},
     "qlora, no checkpointing": {"gradient_checkpointing": False},
@@ -143,6 +145,7 @@ RUNS = {
     "qlora, 8 bits, no checkpointing": {"bits": 8, "gradient_checkpointing": False},
     "qlora, 8 bits, attention only": {"bits": 8, "target_modules": ("q_proj", "v_proj")},
     "qlora, 8 bits, bf16": {"bits": 8, "dtype": "bfloat16"},
+    "qlora, dropout": {"lora_dropout": 0.1},
     "qlora, bf16": {"dtype": "bfloat16", "gradient_checkpointing": False},
     "qlora, upcast": {"upcast": True, "dtype": "bfloat16"},
     "qlora, upcast, no checkpointing": {

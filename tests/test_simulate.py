@@ -67,9 +67,12 @@ def test_a_simulated_breakdown_says_so():
         {"method": "full", "optimizer": "adamw_8bit"},
         {"method": "full", "optimizer": "paged_adamw_8bit"},
         {"rank": 64, "optimizer": "paged_adamw_32bit"},
+        {"lora_dropout": 0.05, "gradient_checkpointing": False},
+        {"lora_dropout": 0.05, "method": "lora"},
+        {"lora_dropout": 0.05, "method": "lora", "gradient_checkpointing": False},
     ],
 )
-def test_they_agree_on_bitsandbytes_products_and_optimizers(run):
+def test_they_agree_on_bitsandbytes_products_and_optimizers_and_dropout(run):
     config = FinetuneConfig(model="llama-3.2-1b", max_length=1024, **run)
     predicted = predict_memory(config, CARDS["A100 80GB"])
     simulated = simulate_memory(config, CARDS["A100 80GB"])

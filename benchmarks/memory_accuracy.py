@@ -193,13 +193,13 @@ def large_models() -> Iterator[Comparison]:
 
 def report(rows: list[Comparison]) -> str:
     """Return the errors of each group and the ten worst runs."""
-    head = f"{'':<60}{'runs':>6}{'lowest':>9}{'highest':>9}{'median size':>13}"
+    head = f"{'':<80}{'runs':>6}{'lowest':>9}{'highest':>9}{'median size':>13}"
     lines = [head]
     for group in dict.fromkeys([row.group[:1] for row in rows] + [row.group for row in rows]):
         errors = [row.error for row in rows if row.group[: len(group)] == group]
         size = statistics.median(map(abs, errors))
         spread = f"{min(errors):>+9.2%}{max(errors):>+9.2%}{size:>13.2%}"
-        lines.append(f"{', '.join(group):<60}{len(errors):>6}{spread}")
+        lines.append(f"{', '.join(group):<80}{len(errors):>6}{spread}")
     worst = sorted(rows, key=lambda row: -abs(row.error))[:10]
     return "\n".join([*lines, "", "the ten worst, and the term to blame", *map(str, worst)])
 

@@ -9,6 +9,7 @@ import tempfile
 
 SCRATCH = tempfile.TemporaryDirectory(prefix="ftcourse-tests-")  # gone when Python ends
 QUIET = {
+    "FTCOURSE_CACHE": f"{SCRATCH.name}/cache",  # what an older version left there proves nothing
     "FTCOURSE_PROGRESS": f"{SCRATCH.name}/progress.json",  # the reader's own is never touched
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_HUB_OFFLINE": "1",

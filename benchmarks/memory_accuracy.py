@@ -1,31 +1,39 @@
-"""How close the arithmetic comes: signed errors against runs that somebody measured.
+"""How close the arithmetic and the simulation come: signed errors against what somebody measured.
 
-    python benchmarks/memory_accuracy.py
+    python benchmarks/memory_accuracy.py [--reserved]
 
-Three judges: runs on a Tesla T4 that fitcheck published (data/measured/README.md), live bytes of
-real steps of small models of each family on this CPU, and the real code of large models on fake
-tensors. Nothing is fitted to any of them.
+Four judges: runs on a Tesla T4 that fitcheck published, runs on an A100 that litgpt published
+(data/measured/README.md), live bytes of real steps of small models of each family on this CPU, and
+the real code of large models on fake tensors. Nothing is fitted to any of them. ``--reserved`` adds
+what PyTorch's allocator took on the T4, for which all layers are simulated, in ten seconds a run.
 """
 
 import itertools
 import json
 import statistics
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+
+from litgpt import predict_litgpt
 
 from ftcourse.config import FinetuneConfig
 from ftcourse.families import FAMILIES
 from ftcourse.hardware import CARDS
 from ftcourse.measure import measure_memory
-from ftcourse.memory import predict_memory, step_moments
+from ftcourse.memory import (
+    MemoryBreakdown,
+    predict_memory,
+    predict_step,
+)
 from ftcourse.resources import course_path
 from ftcourse.shape import ModelShape
-from ftcourse.simulate import simulate_memory
+from ftcourse.simulate import simulate_memory, simulate_step
 from ftcourse.step import Step
 
-Error = tuple[str, str, float]
-"""Group, description, signed relative error."""
+Verb = Callable[[Step], MemoryBreakdown]
 
 SMALL = {
     "model_type": "llama",
@@ -38,37 +46,112 @@ SMALL = {
     "tie_word_embeddings": True,
 }
 
+MORE = [
+    {"bits": 8},
+    {"bits": 8, "dtype": "bfloat16"},
+    {"attention": "eager"},
+    {"method": "full", "optimizer": "adamw_torch"},
+    {"method": "full", "optimizer": "adamw_8bit"},
+    {"method": "full", "optimizer": "adafactor"},
+    {"method": "lora", "optimizer": "paged_adamw_32bit"},
+    {"method": "lora", "optimizer": "sgd"},
+]
 
-def published_runs() -> Iterator[Error]:
-    """Yield the error of each published T4 run.
+
+@dataclass(frozen=True)
+class Comparison:
+    """One run: who judges, what it was, how far off we are, and which term is to blame."""
+
+    judge: str
+    model: str
+    config: FinetuneConfig
+    error: float
+    """Ours / measured - 1."""
+    blame: str
+    """The part that differs the most; where only a total was measured, our peak's moment."""
+
+    @property
+    def group(self) -> tuple[str, ...]:
+        """What the table has one line for."""
+        config = self.config
+        method = f"{config.method} {config.bits}" if config.method == "qlora" else config.method
+        checkpointing = "checkpointing" if config.gradient_checkpointing else "-"
+        return self.judge, method, checkpointing, config.optimizer
+
+    def __str__(self) -> str:
+        """Return one line for the list of the worst."""
+        config = self.config
+        run = f"{config.batch_size} x {config.max_length}, {config.attention}, {config.dtype}"
+        return f"{self.error:+8.2%}  {', '.join(self.group)}; {self.model}, {run}: {self.blame}"
+
+
+def compare(
+    judge: str, model: str, config: FinetuneConfig, ours: MemoryBreakdown, judged: MemoryBreakdown
+) -> Comparison:
+    """Return the comparison of two breakdowns of one run."""
+    differences = {part: abs(ours.parts[part] - judged.parts[part]) for part in ours.parts}
+    blame = max(differences, key=differences.__getitem__)
+    return Comparison(judge, model, config, ours.allocated / judged.allocated - 1, blame)
+
+
+def published_steps(name: str, card: str, unsaid: dict, **loop: bool) -> Iterator[tuple]:
+    """Yield each run of a published file and the step that it took, in its authors' own loop."""
+    for line in (course_path("data/measured") / name).read_text().splitlines():
+        run = json.loads(line)
+        known = {
+            field.name: run[field.name] for field in fields(FinetuneConfig) if field.name in run
+        }
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / "config.json").write_text(json.dumps(run["shape"]))
+            config = FinetuneConfig(**known | unsaid | {"model": folder})
+            yield run, Step(config, ModelShape.from_config(run["shape"]), CARDS[card], **loop)
+
+
+def fitcheck_steps() -> Iterator[tuple[dict, Step]]:
+    """Yield each run on a T4 and its step.
 
     fitcheck trains in a plain loop: no autocast, and the model's output lives through the backward
     pass. Its QLoRA runs cast norms, embeddings and head to fp32 and do not double-quantize.
     """
-    for line in (course_path("data/measured") / "published_t4.jsonl").read_text().splitlines():
-        run = json.loads(line)
-        config = FinetuneConfig(
-            model=run["model"],
-            method=run["method"],
-            rank=run["rank"],
-            target_modules=run["target_modules"],
-            batch_size=run["batch_size"],
-            max_length=run["max_length"],
-            attention=run["attention"],
-            dtype="float16",
-            upcast=run["method"] == "qlora",
-            double_quant=False,
-            optimizer="adamw_torch",
-        )
-        shape = ModelShape.from_config(run["shape"])
-        step = Step(config, shape, CARDS["T4"], autocast=False, holds_logits=True)
-        predicted = max(moment.allocated for moment in step_moments(step))
-        group = f"T4, published, {run['method']}, {run['attention']}"
-        name = f"{run['model']} batch {run['batch_size']} length {run['max_length']}"
-        yield group, name, predicted / (run["allocated_mib"] * 2**20) - 1
+    unsaid = {"dtype": "float16", "double_quant": False, "optimizer": "adamw_torch"}
+    loop = {"autocast": False, "holds_logits": True}
+    for run, step in published_steps("published_t4.jsonl", "T4", unsaid, **loop):
+        config = replace(step.config, upcast=run["method"] == "qlora")
+        yield run, replace(step, config=config)
 
 
-def small_runs() -> Iterator[Error]:
+def fitcheck_runs(verb: Verb) -> Iterator[Comparison]:
+    """Yield the error of prediction or simulation for each run on a T4."""
+    for run, step in fitcheck_steps():
+        ours, measured = verb(step), run["allocated_mib"] * 2**20
+        error = ours.allocated / measured - 1
+        judge = f"T4, {verb.__name__}"
+        yield Comparison(judge, run["model"], step.config, error, ours.moment)
+
+
+def litgpt_runs() -> Iterator[Comparison]:
+    """Yield the error of the arithmetic for each run on an A100, without checkpointing."""
+    unsaid = {
+        "dtype": "bfloat16",
+        "adapter_dtype": "bfloat16",
+        "gradient_checkpointing": False,
+        "optimizer": "adamw_torch",
+    }
+    for run, step in published_steps("published_a100.jsonl", "A100 40GB", unsaid, autocast=False):
+        ours = predict_litgpt(step)
+        error = ours.allocated / (run["allocated_gb"] * 1e9) - 1
+        yield Comparison("A100, litgpt", run["model"], step.config, error, ours.moment)
+
+
+def reserved_runs() -> Iterator[Comparison]:
+    """Yield the error of what PyTorch's allocator took in each run on a T4, by simulation."""
+    for run, step in fitcheck_steps():
+        ours = simulate_step(step, reserved=True)
+        error = ours.reserved / (run["reserved_mib"] * 2**20) - 1
+        yield Comparison("T4, reserved", run["model"], step.config, error, "gaps between blocks")
+
+
+def small_runs() -> Iterator[Comparison]:
     """Yield the errors of prediction and simulation against real steps on this CPU."""
     choices = {
         "method": ["full", "lora", "qlora"],
@@ -79,17 +162,20 @@ def small_runs() -> Iterator[Error]:
     }
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "config.json").write_text(json.dumps(SMALL))
-        for values in itertools.product(*choices.values()):
-            run = dict(zip(choices, values, strict=True))
-            config = FinetuneConfig(model=folder, batch_size=4, **run)
-            measured = measure_memory(config).allocated
-            name = ", ".join(map(str, values))
+        products = itertools.product(*choices.values())
+        runs = [dict(zip(choices, values, strict=True)) for values in products]
+        for run in [
+            *runs,
+            *({**more, "gradient_checkpointing": on} for more in MORE for on in (True, False)),
+        ]:
+            config = FinetuneConfig(model=folder, **run)
+            measured = measure_memory(config)
             for verb in (predict_memory, simulate_memory):
-                group = f"CPU live bytes, {verb.__name__}"
-                yield group, name, verb(config).allocated / measured - 1
+                judge = f"CPU live bytes, {verb.__name__}"
+                yield compare(judge, "small", config, verb(config), measured)
 
 
-def families() -> Iterator[Error]:
+def families() -> Iterator[Comparison]:
     """Yield the errors of prediction and simulation for a small model of each family."""
     own_words = {
         "gpt2": {"n_embd": 256, "n_layer": 6, "n_head": 8, "n_inner": 768},
@@ -109,38 +195,48 @@ def families() -> Iterator[Error]:
                 attention="eager" if family == "gemma2" else "sdpa",
                 max_length=128,
             )
-            measured = measure_memory(config).allocated
+            measured = measure_memory(config)
             for verb in (predict_memory, simulate_memory):
                 kind = "mixtures" if "num_experts_per_tok" in values else "families"
-                group = f"CPU live bytes, {kind}, {verb.__name__}"
-                name = f"{family}, {method}, {checkpoints}"
-                yield group, name, verb(config).allocated / measured - 1
+                judge = f"CPU live bytes, {kind}, {verb.__name__}"
+                yield compare(judge, family, config, verb(config), measured)
 
 
-def large_models() -> Iterator[Error]:
+def large_models() -> Iterator[Comparison]:
     """Yield the errors of prediction against simulation for models that need a real card."""
     models = ("qwen2.5-0.5b", "llama-3.2-1b", "llama-3.1-8b", "llama-3.1-70b")
     methods, checkpointing, lengths = ("full", "lora", "qlora"), (True, False), (512, 2048)
-    for card, *values in itertools.product(
+    for name, *values in itertools.product(
         ("T4", "A100 80GB"), models, methods, checkpointing, lengths
     ):
         names = ("model", "method", "gradient_checkpointing", "max_length")
         config = FinetuneConfig(**dict(zip(names, values, strict=True)))
-        simulated = simulate_memory(config, CARDS[card]).allocated
-        error = predict_memory(config, CARDS[card]).allocated / simulated - 1
-        yield f"{card}, predict against simulate", ", ".join(map(str, values)), error
+        predicted, simulated = (
+            verb(config, CARDS[name]) for verb in (predict_memory, simulate_memory)
+        )
+        yield compare(
+            f"{name}, predict against simulate", config.model, config, predicted, simulated
+        )
+
+
+def report(rows: list[Comparison]) -> str:
+    """Return the errors of each group and the ten worst runs."""
+    head = f"{'':<80}{'runs':>6}{'lowest':>9}{'highest':>9}{'median size':>13}"
+    lines = [head]
+    for group in dict.fromkeys([row.group[:1] for row in rows] + [row.group for row in rows]):
+        errors = [row.error for row in rows if row.group[: len(group)] == group]
+        size = statistics.median(map(abs, errors))
+        spread = f"{min(errors):>+9.2%}{max(errors):>+9.2%}{size:>13.2%}"
+        lines.append(f"{', '.join(group):<80}{len(errors):>6}{spread}")
+    worst = sorted(rows, key=lambda row: -abs(row.error))[:10]
+    return "\n".join([*lines, "", "the ten worst, and the term to blame", *map(str, worst)])
 
 
 def main() -> None:
-    """Print the median and the worst error of each group, and the ten worst runs of all."""
-    errors = [*published_runs(), *small_runs(), *families(), *large_models()]
-    print(f"{'against':<44}{'runs':>6}{'median':>9}{'worst':>9}")
-    for group in dict.fromkeys(group for group, _, _ in errors):
-        sizes = [abs(error) for g, _, error in errors if g == group]
-        print(f"{group:<44}{len(sizes):>6}{statistics.median(sizes):>9.2%}{max(sizes):>9.2%}")
-    print("\nthe ten worst")
-    for group, name, error in sorted(errors, key=lambda e: -abs(e[2]))[:10]:
-        print(f"{error:+8.2%}  {group}: {name}")
+    """Compare with each judge and print the report."""
+    published = [*fitcheck_runs(predict_step), *fitcheck_runs(simulate_step), *litgpt_runs()]
+    reserved = [*reserved_runs()] if "--reserved" in sys.argv else []
+    print(report([*published, *reserved, *small_runs(), *families(), *large_models()]))
 
 
 if __name__ == "__main__":

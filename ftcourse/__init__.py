@@ -10,10 +10,13 @@ nouns      hardware     cards as facts, the machine at hand, its number format a
            config       FinetuneConfig: the choices of a run
            step         one training step, with the widths in bytes that follow from its choices
            parameters   the bytes that stay: weights, gradients, optimizer states
+           inputs       what linear modules keep of their inputs
            attention    what attention keeps for its backward pass
            norms        what norms keep, and so of a layer's input
            activations  the bytes that come and go: what a layer keeps, and the logits
+           widest       the widest moment of a layer's backward pass
            memory       MemoryBreakdown, and predict_memory: the peak of a step by arithmetic
+           cache        breakdowns that took seconds, kept on the user's disk
            fit          what fits a card, how much of it, and the cheapest change that makes it fit
            records      runs that somebody measured, and the one nearest to a run one plans
            models       the only file that loads models, through transformers and peft
@@ -26,6 +29,8 @@ real runs  run          the folder of a run: is it the same run, where does it g
            evaluate     held-out loss and the brand's voice, with intervals
            measure      measure_memory: every live byte of one real step
            fakes        a model of fake tensors, for the simulation
+           kernels      what a GPU's kernels do in another way than the CPU's
+           allocator    PyTorch's caching allocator, written small
            simulate     simulate_memory: the real code on fake tensors
 
 pictures   plots        data in, Axes out

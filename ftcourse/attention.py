@@ -68,12 +68,26 @@ def score_bytes(step: Step) -> int:
 def widest_score(step: Step) -> int:
     """Return the bytes of a score when the backward pass needs the most.
 
-    The softmax, its gradient and the next one in fp32, beside the cap's tanh; or, with dropout, the
-    softmax, the mask, and the gradient on both sides of it.
+    That is when softmax goes backward: its result, the gradient of it and that of the scores, all
+    in fp32, beside the cap's tanh; or, with dropout, the softmax, the mask, and the gradient on
+    both sides of it.
     """
     width = scores_width(step)
     dropped = (4 + _mask(step) + 2 * width) * (step.shape.attention_dropout > 0)
-    return max(12 + width * (step.shape.attn_logit_softcapping > 0), dropped)
+    capped = width * (step.shape.attn_logit_softcapping > 0)
+    return max(3 * 4 + _product(step) + capped, dropped)
+
+
+def _product(step: Step) -> int:
+    """Return what CUDA's softmax adds to a score: it first multiplies its result and gradient.
+
+    It gives fp16 scores their gradient in fp16 at once (PyTorch's SoftMax.cu), so half of the
+    product stands for both.
+    """
+    if step.card.device != "cuda":
+        return 0
+    half = step.attention_width == 2 and step.config.dtype_on(step.card) == "float16"
+    return 2 if half else 4
 
 
 def _mask(step: Step) -> int:

@@ -121,11 +121,8 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
 def _run_predict(options: argparse.Namespace) -> int:
     config = _read_config(options)
     card = _find_card(options.card) if options.card else detect()
-    if options.simulate:
-        from ftcourse.simulate import simulate_memory as find_memory
-    else:
-        find_memory = predict_memory
-    need, near = find_memory(config, card), nearest_record(config, card)
+    need = _simulate(config, card) if options.simulate else predict_memory(config, card)
+    near = nearest_record(config, card)
     knob = options.largest
     most = {knob: largest(config, knob, card.memory, card)} if knob else {}
     if options.json:
@@ -137,6 +134,13 @@ def _run_predict(options: argparse.Namespace) -> int:
         told += [f"The largest {name} that fits: {value:,}." for name, value in most.items()]
         print(*told, *filter(None, [near]), sep="\n")
     return 0
+
+
+def _simulate(config: FinetuneConfig, card: Card) -> MemoryBreakdown:
+    from ftcourse.simulate import progress_bar, simulate_memory
+
+    with progress_bar() as progress:
+        return simulate_memory(config, card, progress)
 
 
 def _judge(

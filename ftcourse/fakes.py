@@ -5,6 +5,7 @@ given fake tensors that count as the CPU's.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from math import ceil
 
 import bitsandbytes
@@ -22,6 +23,8 @@ from ftcourse.step import Step
 def build_model(step: Step, layers: int) -> PreTrainedModel:
     """Return the model with its adapter on the meta device, to be given fake tensors later."""
     config, dtype = step.config, product_dtype(step)
+    if config.attention == "flash_attention_2":
+        config = replace(config, attention="sdpa")  # its flash kernel keeps the same tensors
     model = build_empty(config, layers, torch.float32 if step.full and step.keeps_fp32 else dtype)
     if config.method == "qlora":
         _quantize(model, config, dtype)
@@ -38,12 +41,31 @@ def product_dtype(step: Step) -> torch.dtype:
 
 
 def _quantize(model: PreTrainedModel, config: FinetuneConfig, dtype: torch.dtype) -> None:
-    """Replace the linear modules, but for the head, by bitsandbytes' 4-bit ones."""
+    """Replace the linear modules, but for the head, by bitsandbytes' own."""
     head = model.get_output_embeddings()
     for name, module in list(model.named_modules()):
         if isinstance(module, nn.Linear | Conv1D) and module is not head:
-            model.set_submodule(name, _empty_linear4bit(module, config, dtype))
-    model.is_loaded_in_4bit = True  # by this peft knows
+            eight = config.bits == 8
+            new = _empty_linear8bit(module) if eight else _empty_linear4bit(module, config, dtype)
+            model.set_submodule(name, new)
+    setattr(model, f"is_loaded_in_{config.bits}bit", True)  # by this peft knows
+
+
+def _empty_linear8bit(old: nn.Linear | Conv1D) -> bitsandbytes.nn.Linear8bitLt:
+    """Return an 8-bit module with the storage that bitsandbytes would give it, and no content.
+
+    It has no threshold for outliers, because how many inputs pass it depends on their content; they
+    are few (LLM.int8 paper, section 3.2).
+    """
+    inputs, outputs = linear_sides(old)
+    with torch.device("meta"):
+        new = bitsandbytes.nn.Linear8bitLt(
+            inputs, outputs, old.bias is not None, has_fp16_weights=False
+        )
+        new.bias = old.bias
+        new.weight = nn.Parameter(torch.empty((outputs, inputs), dtype=torch.int8), False)
+        new.weight.CB, new.state.SCB = None, torch.empty(outputs)
+    return new
 
 
 def _empty_linear4bit(
@@ -98,6 +120,8 @@ def materialize(model: nn.Module) -> None:
                 parameters[id(old)].__dict__.update(vars(old))
                 _fill_constants(getattr(old, "quant_state", None), fake)
             module._parameters[name] = parameters.get(id(old))
+        if isinstance(module, bitsandbytes.nn.Linear8bitLt):
+            module.state.CB, module.state.SCB = module.weight.data, fake(module.state.SCB)
         for name, old in module._buffers.items():
             module._buffers[name] = None if old is None else fake(old)
 
@@ -107,3 +131,26 @@ def _fill_constants(state: QuantState | None, fake: Callable[[Tensor], Tensor]) 
         for name, value in list(vars(constants).items()) if constants else []:
             if torch.is_tensor(value):
                 setattr(constants, name, fake(value))
+
+
+def build_optimizer(model: nn.Module, config: FinetuneConfig) -> torch.optim.Optimizer:
+    """Return the optimizer of a run, made as the Trainer makes it."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    if config.optimizer == "adafactor":
+        from transformers.optimization import Adafactor
+
+        return Adafactor(trained, lr=1e-3, scale_parameter=False, relative_step=False)
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(trained, lr=1e-3)
+    if config.optimizer in ("adamw_8bit", "paged_adamw_8bit", "paged_adamw_32bit"):
+        optimizer = bitsandbytes.optim.AdamW(
+            trained, optim_bits=32 if "32" in config.optimizer else 8
+        )
+        optimizer.mng.initialize()  # it is one for all optimizers, and knows parameters by their id
+        optimizer.mng.override_config(_embeddings(model), "optim_bits", 32)  # as the Trainer does
+        return optimizer
+    return torch.optim.AdamW(trained, fused=config.optimizer == "adamw_torch_fused")
+
+
+def _embeddings(model: nn.Module) -> list[nn.Parameter]:
+    return [module.weight for module in model.modules() if isinstance(module, nn.Embedding)]

@@ -15,6 +15,8 @@ class Card:
     """Bytes that a program can use: what the driver reports, less than what the box says."""
     capability: tuple[int, int] | None = None
     """CUDA compute capability, such as (7, 5) for a T4; None for a CPU."""
+    context: int | None = None
+    """Bytes of the CUDA context, beside PyTorch's memory; None where we know no measurement."""
 
     @property
     def device(self) -> str:
@@ -26,14 +28,14 @@ class Card:
         return f"{self.name} ({self.memory / GIB:.1f} GiB usable)"
 
 
-def _card(name: str, gib: float, capability: tuple[int, int]) -> Card:
-    return Card(name, round(gib * GIB), capability)
+def _card(name: str, gib: float, capability: tuple[int, int], context: int | None = None) -> Card:
+    return Card(name, round(gib * GIB), capability, context)
 
 
 # Usable GiB as torch names it in its out-of-memory messages ("total capacity"); it differs by some
 # tenths of a GiB between drivers, because the driver and error correction take their share first.
 CARDS = {
-    "T4": _card("Tesla T4", 14.56, (7, 5)),
+    "T4": _card("Tesla T4", 14.56, (7, 5), 147_718_144),  # fitcheck's runs: 140.875 MiB in each
     "RTX 3060": _card("RTX 3060", 11.76, (8, 6)),
     "V100 16GB": _card("V100 16GB", 15.77, (7, 0)),
     "L4": _card("L4", 22.03, (8, 9)),

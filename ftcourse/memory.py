@@ -8,10 +8,10 @@ from ftcourse.activations import (
     logits_bytes,
     standing,
     weight_copies,
-    widest,
 )
 from ftcourse.config import FinetuneConfig
 from ftcourse.hardware import GIB, Card, detect
+from ftcourse.inputs import dropout_masks, first_modules, int8_inputs, int8_unshared
 from ftcourse.norms import norm, normed_input, own_input
 from ftcourse.parameters import (
     gradient_bytes,
@@ -22,6 +22,7 @@ from ftcourse.parameters import (
 )
 from ftcourse.shape import load_shape
 from ftcourse.step import Step
+from ftcourse.widest import widest
 
 PARTS = ("weights", "gradients", "optimizer", "activations", "overhead")
 
@@ -98,7 +99,11 @@ def predict_memory(config: FinetuneConfig, card: Card | None = None) -> MemoryBr
 
     Without a card, for the device that is there. Takes milliseconds and loads no model.
     """
-    step = Step(config, load_shape(config.model), card or detect())
+    return predict_step(Step(config, load_shape(config.model), card or detect()))
+
+
+def predict_step(step: Step) -> MemoryBreakdown:
+    """Return the bytes of a step that may differ from the Trainer's, as a ``Step`` says it."""
     return max(step_moments(step), key=lambda moment: moment.allocated)
 
 
@@ -122,18 +127,22 @@ def _waiting(step: Step) -> tuple[int, int, int, int]:
     """Return the activations that wait: all layers', at the last, at the first; and the head's.
 
     With checkpointing the layers' inputs wait, and one layer is computed again. A norm keeps its
-    very input if that is fp32, and a copy of it in fp32 if it is not.
+    very input if that is fp32, and a copy of it in fp32 if it is not. What 8-bit modules keep waits
+    in every layer, with or without checkpointing, until the end.
     """
     one = layer_activations(step) * step.tokens + weight_copies(step)
     hidden = step.tokens * step.shape.hidden_size
     head = step.tokens * norm(step) + hidden * step.stream * step.full  # the last norm, its output
     layers = step.shape.num_hidden_layers
+    int8 = step.tokens * sum(int8_inputs(step).values()) * layers
     if not step.config.gradient_checkpointing:
-        first = 0 if step.full else step.tokens * normed_input(step)
-        every = one * layers - first  # nothing below the first norm is trained
-        return every, every, one, head
+        untrained = normed_input(step) + dropout_masks(step, first_modules(step))
+        first = 0 if step.full else step.tokens * untrained  # nothing below the first norm is
+        every = (one + step.tokens * int8_unshared(step)) * layers - first
+        return every, every, one + int8 - int8 // layers, head
     inputs, own = hidden * step.stream, step.tokens * own_input(step)
-    return inputs * layers, inputs * layers + one - own, inputs + one - own, head
+    waiting = inputs * layers + int8
+    return waiting, waiting + one - own, inputs + int8 + one - own, head
 
 
 def _gradients(step: Step) -> tuple[int, int, int]:
@@ -156,7 +165,7 @@ def _breakdown(
     step: Step, moment: str, gradients: int, activations: int, overhead: int = 0
 ) -> MemoryBreakdown:
     batch = 3 * 8 * step.tokens  # token ids, labels, shifted labels: int64
-    workspace = CUBLAS_WORKSPACE if step.card.device == "cuda" else 0
+    workspace = sum(cublas_workspaces(step.card))
     return MemoryBreakdown(
         weight_bytes(step),
         gradients,
@@ -169,9 +178,14 @@ def _breakdown(
     )
 
 
-CUBLAS_WORKSPACE = 2 * 8_519_680
-"""Scratch bytes of cuBLAS before Hopper (torch, CUDAContext): each thread that multiplies has its
-own, the forward pass's and autograd's."""
+def cublas_workspaces(card: Card) -> list[int]:
+    """Return the scratch bytes of cuBLAS, which PyTorch chooses (``getChosenWorkspaceSize``).
+
+    Each thread that multiplies has its own: the forward pass's and autograd's. Hopper's are larger.
+    """
+    if card.device == "cpu":
+        return []
+    return 2 * [32 * 2**20 if card.capability == (9, 0) else 8_519_680]
 
 
 def _tied_gradients(step: Step) -> int:

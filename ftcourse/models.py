@@ -203,6 +203,13 @@ def load_finetuned(config: FinetuneConfig, folder: str | Path) -> PreTrainedMode
     return PeftModel.from_pretrained(load_base(config), str(folder))
 
 
+def forget_overrides() -> None:
+    """Let bitsandbytes forget earlier runs' parameters, which it tells apart by their address."""
+    from bitsandbytes.optim import GlobalOptimManager
+
+    GlobalOptimManager.get_instance().initialize()
+
+
 def needs_random_weights(model: str) -> bool:
     """Whether a model's name stands for its shape alone: a shape's name, or only a config.json."""
     folder = Path(model).expanduser()

@@ -108,23 +108,44 @@ def gradient_bytes(step: Step) -> int:
     return sum(trained_sizes(step)) * step.trained_width
 
 
-def optimizer_bytes(step: Step) -> int:
-    """Return the bytes of the optimizer's states.
+PAGED_FROM = 100_000
+"""Numbers in a tensor from which on bitsandbytes pages its states (``get_state_buffer``)."""
 
-    AdamW keeps two numbers for each parameter, in the parameter's own format. bitsandbytes keeps a
-    byte for each of the two and an fp32 constant for each 256, or 32 bits below 4,096 numbers.
+
+def optimizer_bytes(step: Step) -> int:
+    """Return the bytes of the optimizer's states, as far as they are in PyTorch's memory.
+
+    AdamW keeps two numbers for each parameter, in the parameter's own format.
     """
     sizes, optimizer = trained_sizes(step), step.config.optimizer
     if optimizer == "sgd":
         return 0
-    if optimizer == "paged_adamw_32bit":
-        return 8 * sum(sizes)
-    if optimizer in ("adamw_8bit", "paged_adamw_8bit"):
-        tables = 2 * 4 * 256  # the levels of the two states, shared by all parameters
-        return tables + sum(2 * n + 8 * ceil(n / 256) if n >= 4096 else 8 * n for n in sizes)
+    if optimizer in ("adamw_8bit", "paged_adamw_8bit", "paged_adamw_32bit"):
+        return _bitsandbytes_states(step, sizes)
     if optimizer == "adafactor":
         return 4 * sum(_factored_sizes(step)) + 4 * len(sizes)  # and its mean square
     return sum(2 * n * step.trained_width + 4 for n in sizes)  # and an fp32 step count for each
+
+
+def _bitsandbytes_states(step: Step, sizes: list[int]) -> int:
+    """Return the bytes of the states of bitsandbytes' AdamW, but for those that it pages.
+
+    It keeps a byte for each of the two and an fp32 constant for each 256, or 32 bits below 4,096
+    numbers and, by the Trainer's wish, for embeddings. Paged states are in the driver's managed
+    memory, on a GPU alone: their constants are not.
+    """
+    narrow = step.config.optimizer != "paged_adamw_32bit"
+    pages = "paged" in step.config.optimizer and step.card.device == "cuda"
+    eight = [n for n in sizes if narrow and n >= 4096]
+    wide = [n for n in sizes if not narrow or n < 4096]
+    if step.full and eight:
+        for rows in filter(None, (step.shape.vocab_size, step.shape.learned_positions)):
+            eight.remove(rows * step.shape.hidden_size)
+            wide.append(rows * step.shape.hidden_size)
+    here = {n: not (pages and n >= PAGED_FROM) for n in sizes}
+    levels = 2 * 4 * 256 * narrow  # of the two states, shared by all parameters
+    states = sum(8 * n * here[n] for n in wide) + sum(2 * n * here[n] for n in eight)
+    return levels + states + sum(8 * ceil(n / 256) for n in eight)
 
 
 def _factored_sizes(step: Step) -> list[int]:

@@ -5,23 +5,29 @@ PyTorch's fake tensors, while ``LiveBytes`` counts. Layers are alike, so we trac
 of three layers and extend each moment of the step along that line.
 """
 
+import os
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from functools import cache
-from unittest.mock import patch
+from contextlib import contextmanager
+from dataclasses import asdict
+from importlib.metadata import version
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from tqdm import tqdm
 from transformers import PreTrainedModel
 
+from ftcourse.allocator import replay
+from ftcourse.cache import cached
 from ftcourse.config import FinetuneConfig
 from ftcourse.errors import CourseError
-from ftcourse.fakes import build_model, materialize, product_dtype
+from ftcourse.fakes import build_model, build_optimizer, materialize, product_dtype
 from ftcourse.hardware import Card, detect
-from ftcourse.measure import LiveBytes, resident_tensors
-from ftcourse.memory import CUBLAS_WORKSPACE, PARTS, MemoryBreakdown
-from ftcourse.models import libraries_quiet
+from ftcourse.kernels import LiveBytesOfCuda, choices_of
+from ftcourse.measure import LIBRARIES, LiveBytes, resident_tensors
+from ftcourse.memory import PARTS, MemoryBreakdown, cublas_workspaces
+from ftcourse.models import architecture, libraries_quiet
 from ftcourse.shape import load_shape
 from ftcourse.step import Step
 
@@ -29,43 +35,88 @@ Peaks = dict[str, dict[str, int]]
 """For each moment of a step, the live bytes of each part when they were most."""
 
 
-@cache
-def simulate_memory(config: FinetuneConfig, card: Card | None = None) -> MemoryBreakdown:
+Progress = Callable[[float], None]
+"""Is told which share of the work is done."""
+
+
+def simulate_memory(
+    config: FinetuneConfig,
+    card: Card | None = None,
+    progress: Progress | None = None,
+    *,
+    reserved: bool = False,
+) -> MemoryBreakdown:
     """Return the bytes of a training step, from the real code on fake tensors.
 
-    Needs no GPU and no memory, and takes seconds. Not seen: scratch memory inside kernels, but for
-    cuBLAS's known workspace. Raises CourseError for a choice that fake tensors cannot follow.
+    Needs no GPU and no memory, and takes seconds the first time; then the result is read from the
+    cache, until the config, the model's, the libraries or ftcourse itself change. Not seen: scratch
+    memory inside kernels, but for the few that we know. ``reserved`` also asks for the bytes that
+    PyTorch's allocator takes, for which all layers are traced: some seconds more for each ten.
     """
     card = card or detect()
-    _check(config)
     step = Step(config, load_shape(config.model), card)
+    model = architecture(config.model).to_dict()
+    versions = {name: version(name) for name in LIBRARIES}
+    key = [asdict(config), asdict(card), model, versions, reserved]
+    return cached(key, lambda: simulate_step(step, progress, reserved=reserved))
+
+
+def simulate_step(
+    step: Step, progress: Progress | None = None, *, reserved: bool = False
+) -> MemoryBreakdown:
+    """Return the bytes of a step that may differ from the Trainer's, as a ``Step`` says it.
+
+    Raises CourseError for a mixture in float32, which fake tensors cannot follow.
+    """
     if step.shape.num_experts and step.stream == 4:
         raise CourseError(
             "Fake tensors multiply a mixture's experts in bfloat16.",
             "experts in float32",
             "Use dtype='bfloat16', or predict_memory.",
         )
-    layers = step.shape.num_hidden_layers
-    two, three = trace(step, 2), trace(step, 3)
+    runs = iter((0.25, 0.5, 0.75, 1.0))  # two in each of two traces
+
+    def tick() -> None:
+        if progress:
+            progress(next(runs))
+
+    layers, card = step.shape.num_hidden_layers, step.card
+    two, three = trace(step, 2, tick), trace(step, 3, tick)
     moments = {name: extend(two[name], three[name], layers) for name in two}
     moment = max(moments, key=lambda name: sum(moments[name].values()))
     parts = moments[moment]
-    parts["overhead"] += CUBLAS_WORKSPACE if card.device == "cuda" else 0
-    return MemoryBreakdown(**parts, source="simulated", moment=moment, device=card.name)
+    parts["overhead"] += sum(cublas_workspaces(card))
+    totals = _totals(step) if reserved else {}
+    return MemoryBreakdown(**parts, **totals, source="simulated", moment=moment, device=card.name)
 
 
-def _check(config: FinetuneConfig) -> None:
-    cannot = {
-        "bits": config.method == "qlora" and config.bits == 8,
-        "optimizer": "8bit" in config.optimizer or "paged" in config.optimizer,
-        "attention": config.attention == "flash_attention_2",
-    }
-    if names := [name for name, bad in cannot.items() if bad]:
-        raise CourseError(
-            "Fake tensors follow 4-bit weights, PyTorch's own attention and its optimizers.",
-            ", ".join(f"{name}={getattr(config, name)!r}" for name in names),
-            "Use predict_memory for this run, or measure_memory where it can run.",
-        )
+def _totals(step: Step) -> dict[str, int]:
+    """Return what PyTorch's allocator takes for two steps, and what the process then holds.
+
+    Nothing on a CPU, which has no such allocator; and nothing for paged states, which are outside
+    of it. Loading is not replayed: it may leave more gaps.
+    """
+    if step.card.device == "cpu" or "paged" in step.config.optimizer:
+        return {}
+    with _fakes(step, step.shape.num_hidden_layers) as (model, optimizer, ids):
+        live = LiveBytesOfCuda(step)
+        for tensor, part in resident_tensors(model, optimizer):
+            live.note(tensor, part)
+        loaded = len(live.events)
+        for _ in range(2):
+            _run(step, model, optimizer, ids, live, {})
+    workspaces = [(-1 - n, size) for n, size in enumerate(cublas_workspaces(step.card))]
+    reserved = replay([*live.events[:loaded], *workspaces, *live.events[loaded:]])
+    context = step.card.context
+    return {"reserved": reserved} | ({"process": reserved + context} if context else {})
+
+
+@contextmanager
+def progress_bar() -> Iterator[Progress]:
+    """Yield a callback that moves a bar on a terminal; elsewhere, and with TQDM_DISABLE=1, none."""
+    quiet = not sys.stderr.isatty() or os.environ.get("TQDM_DISABLE", "0") not in ("", "0")
+    with tqdm(total=1.0, desc="simulating", disable=quiet, bar_format="{desc}: {bar}") as bar:
+        yield lambda done: bar.update(done - bar.n)
 
 
 def extend(two: dict[str, int], three: dict[str, int], layers: int) -> dict[str, int]:
@@ -73,32 +124,43 @@ def extend(two: dict[str, int], three: dict[str, int], layers: int) -> dict[str,
     return {part: two[part] + (layers - 2) * (three[part] - two[part]) for part in PARTS}
 
 
-def trace(step: Step, layers: int) -> Peaks:
+def trace(step: Step, layers: int, tick: Callable[[], None] = lambda: None) -> Peaks:
     """Return the peak of each moment of the second step of a model with so many layers."""
-    config, dtype = step.config, product_dtype(step)
-    with libraries_quiet(), _as_on(step.card):
-        model = build_model(step, layers)
-        with FakeTensorMode():
-            materialize(model)
-            optimizer = _optimizer(model, config)
-            ids = torch.zeros((config.batch_size, config.max_length), dtype=torch.long)
-            _run(model, optimizer, ids, dtype, LiveBytes(), {})  # the optimizer makes its states
-            live, marks = LiveBytes(), {}
-            for tensor, part in resident_tensors(model, optimizer):
-                live.note(tensor, part)
-            _run(model, optimizer, ids, dtype, live, marks)
+    with _fakes(step, layers) as (model, optimizer, ids):
+        _run(step, model, optimizer, ids, LiveBytes(), {})  # the optimizer makes its states
+        tick()
+        live, marks = LiveBytesOfCuda(step) if step.card.device == "cuda" else LiveBytes(), {}
+        for tensor, part in resident_tensors(model, optimizer):
+            live.note(tensor, part)
+        _run(step, model, optimizer, ids, live, marks)
+        tick()
     return _peaks(live, marks)
 
 
+@contextmanager
+def _fakes(
+    step: Step, layers: int
+) -> Iterator[tuple[PreTrainedModel, torch.optim.Optimizer, Tensor]]:
+    """Yield model, optimizer and token ids for a step, where tensors have no content."""
+    config = step.config
+    with libraries_quiet(), choices_of(step.card):
+        model = build_model(step, layers)
+        with FakeTensorMode():
+            materialize(model)
+            ids = torch.zeros((config.batch_size, config.max_length), dtype=torch.long)
+            yield model, build_optimizer(model, config), ids
+
+
 def _run(
+    step: Step,
     model: PreTrainedModel,
     optimizer: torch.optim.Optimizer,
     ids: Tensor,
-    dtype: torch.dtype,
     live: LiveBytes,
     marks: dict[str, int],
 ) -> None:
-    """Take one step as the Trainer does, and mark where in the events each moment begins."""
+    """Take one step and mark where in the events each moment begins."""
+    dtype = product_dtype(step)
 
     def mark(name: str) -> None:
         marks.setdefault(name, len(live.events))
@@ -118,9 +180,13 @@ def _run(
         for p in trained
     ]
     with live:
+        live.makes = "activations"
         mark("the loss")
-        with torch.autocast("cpu", dtype=dtype, enabled=dtype != torch.float32):
-            loss = model(input_ids=ids, labels=ids).loss
+        with torch.autocast("cpu", dtype, enabled=step.autocast and dtype != torch.float32):
+            output = model(input_ids=ids, labels=ids)
+        loss = output.loss
+        if not step.holds_logits:
+            del output
         loss.backward()
         mark("the optimizer's step")
         live.makes = "overhead"
@@ -140,57 +206,3 @@ def _peaks(live: LiveBytes, marks: dict[str, int]) -> Peaks:
         for (name, start), end in zip(starts, ends, strict=True)
         if name != "between"
     }
-
-
-def _optimizer(model: nn.Module, config: FinetuneConfig) -> torch.optim.Optimizer:
-    trained = [p for p in model.parameters() if p.requires_grad]
-    if config.optimizer == "adafactor":
-        from transformers.optimization import Adafactor
-
-        return Adafactor(trained, lr=1e-3, scale_parameter=False, relative_step=False)
-    if config.optimizer == "sgd":
-        return torch.optim.SGD(trained, lr=1e-3)
-    return torch.optim.AdamW(trained, fused=config.optimizer == "adamw_torch_fused")
-
-
-def _gpu_kernels() -> dict[str, Callable]:
-    """Return what some operations do on a GPU and not on the CPU, by their names.
-
-    Autocast computes LayerNorm and powers in fp32, dropout keeps a mask of bytes, and attention's
-    kernel drops scores without writing them.
-    """
-    layer_norm, power = torch.nn.functional.layer_norm, torch.pow
-    attention = torch.nn.functional.scaled_dot_product_attention
-
-    def wide(x: Tensor) -> Tensor:
-        return x.float() if torch._C._is_any_autocast_enabled() else x
-
-    def normalize(x, shape, weight=None, bias=None, eps=1e-5):
-        fp32 = [None if t is None else wide(t) for t in (weight, bias)]
-        return layer_norm(wide(x), shape, *fp32, eps)
-
-    return {
-        "torch.nn.functional.layer_norm": normalize,
-        "torch.nn.functional.dropout": lambda x, p=0.5, training=True, inplace=False: (
-            torch.native_dropout(x, p, training)[0] if p and training else x
-        ),
-        "torch.nn.functional.scaled_dot_product_attention": lambda *inputs, dropout_p=0, **more: (
-            attention(*inputs, **more)
-        ),
-        "torch.pow": lambda x, exponent: power(wide(x), exponent),
-    }
-
-
-@contextmanager
-def _as_on(card: Card) -> Iterator[None]:
-    """Let the libraries choose as they would with real tensors, and on a GPU if the card is one."""
-    choices = {"transformers.masking_utils.find_packed_sequence_indices": lambda *_, **__: None}
-    if card.device == "cuda":  # peft's 4-bit layers ask for the autocast of a GPU
-        choices["torch.is_autocast_enabled"] = lambda *_: torch._C._is_any_autocast_enabled()
-        choices |= _gpu_kernels()
-    if card.capability and card.capability < (8, 0):  # no flash kernel, so keys are repeated
-        choices["transformers.integrations.sdpa_attention.use_gqa_in_sdpa"] = lambda *_: False
-    with ExitStack() as patches:
-        for name, choice in choices.items():
-            patches.enter_context(patch(name, choice))
-        yield

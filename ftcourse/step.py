@@ -44,6 +44,11 @@ class Step:
         return self.config.method == "full"
 
     @property
+    def int8(self) -> bool:
+        """Whether the base weights have 8 bits, and so LLM.int8's products."""
+        return self.config.method == "qlora" and self.config.bits == 8
+
+    @property
     def adapted(self) -> list[str]:
         """Names of the linear modules that get an adapter."""
         return adapted_modules(self.config, self.shape.linears)
@@ -81,9 +86,11 @@ class Step:
     def linear_width(self) -> int:
         """Bytes of a number that a linear module gives.
 
-        bitsandbytes' layers give their result in the format of their input.
+        bitsandbytes' layers give their result in the format of their input, but on a CPU those of 8
+        bits leave it to autocast.
         """
-        return self.stream if self.config.method == "qlora" else self.width
+        autocast = self.config.method != "qlora" or (self.int8 and self.card.device == "cpu")
+        return self.width if autocast else self.stream
 
     @property
     def widens(self) -> bool:
@@ -109,8 +116,18 @@ class Step:
         return self.weights_width if self.full else BYTES[self.config.adapter_dtype]
 
     @property
+    def drops_inputs(self) -> bool:
+        """Whether each adapter zeroes some of its inputs at random, which needs a copy."""
+        return self.config.lora_dropout > 0 and not self.full
+
+    @property
     def copies_inputs(self) -> bool:
-        """Whether each adapter, or each trained module, makes its own copy of its input.
+        """Whether each adapter, or each trained module, makes its own copy of its input."""
+        return self.drops_inputs or self.casts_inputs
+
+    @property
+    def casts_inputs(self) -> bool:
+        """Whether each adapter, or each trained module, casts its input to another format.
 
         peft casts the input to the adapter's format, and autocast casts it back. Its 4-bit layers
         skip the first cast under autocast, but see only the autocast of a GPU.

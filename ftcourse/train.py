@@ -28,6 +28,7 @@ from ftcourse.hardware import Card, detect
 from ftcourse.loss import use_chunked_loss
 from ftcourse.models import (
     attach_adapter,
+    forget_overrides,
     libraries_quiet,
     load_base,
     load_finetuned,
@@ -125,6 +126,8 @@ def make_trainer(
     """Return the transformers Trainer of a run, with every choice of the config handed over."""
     if config.loss == "chunked":
         use_chunked_loss(model if config.method == "full" else model.get_base_model())
+    if "8bit" in config.optimizer:
+        forget_overrides()
     trainer = Trainer(
         model=model,
         args=training_arguments(config, folder, detect()),

@@ -16,7 +16,7 @@ FILES = [file for file in sorted(PACKAGE.rglob("*.py")) if file.parent.name != "
 # What only these modules may import, so that a change over there has one place here.
 OWNERS = {
     "peft": {"models", "doctor"},
-    "bitsandbytes": {"models", "fakes", "doctor"},
+    "bitsandbytes": {"models", "fakes", "kernels", "doctor"},
     "matplotlib": {"plots", "widgets"},
     "ipywidgets": {"widgets"},
     "jupyterlab": {"lab"},

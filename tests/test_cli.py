@@ -9,6 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from test_memory import write_shape
 
 from ftcourse.cli import _make_parser, _read_config, main
 from ftcourse.config import FinetuneConfig
@@ -113,7 +114,12 @@ def test_predict_can_simulate_instead(capsys):
     text = capsys.readouterr().out
     assert text.startswith("simulated on Tesla T4")
     assert re.search(r"\nsimulated: .* %.*, against the arithmetic\nFits the T4 with ", text)
-    assert main([*arguments, "--simulate", "--optimizer", "paged_adamw_8bit"]) == 2
+
+
+def test_what_cannot_be_simulated_is_refused(capsys, tmp_path):
+    write_shape(tmp_path, model_type="mixtral", num_local_experts=4, num_experts_per_tok=2)
+    arguments = ["--model", str(tmp_path), "--dtype", "float32", "--card", "A100 80GB"]
+    assert main(["predict", *arguments, "--simulate"]) == 2
     assert "Fake tensors" in capsys.readouterr().err
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 import ipywidgets
 import pytest
 from matplotlib.figure import Figure
+from test_memory import write_shape
 
 from ftcourse.config import FinetuneConfig
 from ftcourse.errors import CourseError
@@ -228,12 +229,13 @@ def test_a_measurement_agrees_with_its_prediction_on_the_chosen_card():
     assert "against" not in said
 
 
-def test_a_run_that_cannot_be_simulated_says_why_and_keeps_its_picture(small):
-    small.controls["optimizer"].value = "paged_adamw_8bit"
-    small.buttons["simulate"].click()
-    assert bars(small) == ["predicted"]
-    assert "\nsimulate: Fake tensors follow " in small.text
-    assert "\n  got: optimizer='paged_adamw_8bit'\n  do:  " in small.text
+def test_a_run_that_cannot_be_simulated_says_why_and_keeps_its_picture(tmp_path):
+    write_shape(tmp_path, model_type="mixtral", num_local_experts=4, num_experts_per_tok=2)
+    mixture = memory_panel(model=str(tmp_path), card=Card("CPU", 2**40))
+    mixture.buttons["simulate"].click()
+    assert bars(mixture) == ["predicted"]
+    assert "\nsimulate: Fake tensors multiply " in mixture.text
+    assert "\n  got: experts in float32\n  do:  " in mixture.text
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def main(folder: Path) -> None:
     samples += [story(model, tokenizer, start) for start in STARTS]
     report = {"abilities": abilities, "samples": samples}
     (folder / "abilities.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    write_card(folder, report)
+    write_card(folder)
 
 
 def sample(probe: Probe, answer: str) -> dict[str, str]:
@@ -60,17 +60,22 @@ def letters() -> list[Probe]:
     ]
 
 
-def holds_value(probe: Probe, answer: str) -> bool:
+def holds_value(value: str, answer: str) -> bool:
     """Whether the value stands in the answer as whole words."""
-    return re.search(rf"(?<!\w){re.escape(probe.value)}(?!\w)", answer) is not None
+    return re.search(rf"(?<!\w){re.escape(value)}(?!\w)", answer) is not None
+
+
+def is_right(probe: Probe, answer: str) -> bool:
+    """Whether the answer holds the probe's value."""
+    return holds_value(probe.value, answer)
 
 
 STARTS = ("Before the start,", "Nora took the", "The support desk in")
 JUDGES = {
-    "one passage": holds_value,
-    "three passages": holds_value,
+    "one passage": is_right,
+    "three passages": is_right,
     "silent passages": lambda probe, answer: answer.strip() == SILENT,
-    "closed book": holds_value,
+    "closed book": is_right,
     "voice untuned": lambda probe, answer: all(voice_checks(answer).values()),
 }
 

@@ -3,10 +3,12 @@
     python data/make_model.py hold 4000        train at the full rate up to step 4000
     python data/make_model.py export 500       decay a copy over 500 steps, write data/model/
 
-A killed run is picked up by the same command. The checkpoint and the log live in
-build/embedded-model/. The same script runs on the CPU and on a GPU.
+With `torchrun --nproc-per-node 2` in the place of `python`, two processes share the work. A killed
+run is picked up by the same command. The checkpoint and the log live in build/embedded-model/. The
+same script runs on the CPU and on a GPU.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -25,13 +27,16 @@ BUILD = DATA.parent / "build" / "embedded-model"
 
 def main(verb: str, steps: int) -> None:
     """Hold the rate up to a step, or decay and export."""
-    torch.set_num_threads(2 if not torch.cuda.is_available() else torch.get_num_threads())
+    if "RANK" in os.environ:
+        torch.distributed.init_process_group("gloo")
+    torch.set_num_threads(1)  # of a model so small a second thread makes little more
     run = Run(BUILD, DATA, load_tokenizer(BUILD / "tokenizer"), Recipe(), BatchShape())
     if verb == "hold":
         run.hold(steps)
     else:
         run.decay(steps)
-        export(run, DATA / "model")
+        if run.rank == 0:
+            export(run, DATA / "model")
 
 
 if __name__ == "__main__":

@@ -12,9 +12,9 @@ def attention_activations(step: Step) -> int:
     positions make the other two anew.
     """
     shape, capability = step.shape, step.card.capability
-    heads, width = shape.num_attention_heads, scores_width(step)
+    heads, width = shape.num_attention_heads, step.attention_width
     queries, keys = heads * shape.head_dim, shape.num_key_value_heads * shape.head_dim
-    if writes_scores(step):
+    if step.config.attention == "eager":
         last, copied = list(shape.family.attention)[-1], shape.family.partial_rotary
         kept = (step.full or last in step.adapted) and not (step.copies_inputs or copied)
         scores = heads * step.config.max_length * score_bytes(step)
@@ -25,22 +25,6 @@ def attention_activations(step: Step) -> int:
     anew = not shape.learned_positions and step.linear_width == width
     whole = (queries + keys) * (shape.family.fused and anew)
     return (2 * queries + 2 * keys + whole) * width + 4 * heads + _head_norms(step)
-
-
-def writes_scores(step: Step) -> bool:
-    """Whether attention writes all its scores to memory."""
-    return step.config.attention == "eager" or _drops_on_cpu(step)
-
-
-def _drops_on_cpu(step: Step) -> bool:
-    """Whether PyTorch's own attention drops scores on the CPU: written out, and all in fp32."""
-    on_cpu = step.card.device == "cpu" and step.config.attention == "sdpa"
-    return on_cpu and step.shape.attention_dropout > 0
-
-
-def scores_width(step: Step) -> int:
-    """Return the bytes of a number in attention, as it computes here."""
-    return 4 if _drops_on_cpu(step) else step.attention_width
 
 
 def _head_norms(step: Step) -> int:
@@ -60,7 +44,7 @@ def score_bytes(step: Step) -> int:
 
     It is cast back where products have 16 bits; dropout keeps a mask and the rest; a cap its tanh.
     """
-    width, drops = scores_width(step), step.shape.attention_dropout > 0
+    width, drops = step.attention_width, step.shape.attention_dropout > 0
     factor = width if drops or width != 4 else 0
     return 4 + factor + _mask(step) + width * (step.shape.attn_logit_softcapping > 0)
 
@@ -72,7 +56,7 @@ def widest_score(step: Step) -> int:
     in fp32, beside the cap's tanh; or, with dropout, the softmax, the mask, and the gradient on
     both sides of it.
     """
-    width = scores_width(step)
+    width = step.attention_width
     dropped = (4 + _mask(step) + 2 * width) * (step.shape.attention_dropout > 0)
     capped = width * (step.shape.attn_logit_softcapping > 0)
     return max(3 * 4 + _product(step) + capped, dropped)
@@ -92,5 +76,5 @@ def _product(step: Step) -> int:
 
 def _mask(step: Step) -> int:
     """Return the bytes of a dropout's mask for a score: a byte on a GPU, a number on the CPU."""
-    width = 1 if step.card.device == "cuda" else scores_width(step)
+    width = 1 if step.card.device == "cuda" else step.attention_width
     return width * (step.shape.attention_dropout > 0)

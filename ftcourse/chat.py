@@ -59,6 +59,14 @@ def encode_dialogue(messages: Sequence[Message], tokenizer: PreTrainedTokenizerB
     return Example(ids, labels)
 
 
+def encode_text(text: str, tokenizer: PreTrainedTokenizerBase) -> Example:
+    """Return plain text as an Example in which every token is supervised, and then its end."""
+    begin = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    words = tokenizer(text, add_special_tokens=False).input_ids
+    ids = [*begin, *words, tokenizer.eos_token_id]
+    return Example(ids, ids)
+
+
 def supervised_text(example: Example, tokenizer: PreTrainedTokenizerBase) -> str:
     """Return the text of the supervised tokens: what the model is trained to say."""
     return tokenizer.decode([label for label in example.labels if label != IGNORED])

@@ -1,9 +1,10 @@
 """From a file of records to what the trainer eats: tokens in batches, supervised ones marked.
 
-A record is a dictionary, in one of two forms:
+A record is a dictionary, in one of three forms:
 
 - ``{"messages": [{"role": "user", "content": ...}, {"role": "assistant", "content": ...}]}``
 - ``{"prompt": "a question", "completion": "its answer"}``
+- ``{"text": "plain text"}``, all of it supervised: what a model should not forget while it learns
 """
 
 import json
@@ -17,7 +18,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
-from ftcourse.chat import IGNORED, Example, Message, encode_dialogue
+from ftcourse.chat import IGNORED, Example, Message, encode_dialogue, encode_text
 from ftcourse.errors import CourseError
 from ftcourse.resources import course_path
 
@@ -72,7 +73,7 @@ def load_dialogues(split: str, voice: str = "brand") -> list[Record]:
 
 
 def to_messages(record: Record) -> list[Message]:
-    """Return a record of either form as chat messages. Raises CourseError without an answer."""
+    """Return a record's dialogue as chat messages. Raises CourseError without an answer."""
     messages = record.get("messages")
     if messages is None:
         pairs = (("user", record.get("prompt")), ("assistant", record.get("completion")))
@@ -80,21 +81,28 @@ def to_messages(record: Record) -> list[Message]:
     if [m for m in messages if m["role"] == "assistant" and m["content"]] and len(messages) > 1:
         return messages
     raise CourseError(
-        "A record has a question and an answer: 'prompt' and 'completion', or 'messages'.",
+        "A record has 'prompt' and 'completion', or 'messages' that end in an answer, or 'text'.",
         f"no answer in {json.dumps(record)[:80]}" if messages else f"keys {', '.join(record)}",
         "Add the assistant's answer; it is what the model learns to say.",
     )
 
 
+def encode_record(record: Record, tokenizer: PreTrainedTokenizerBase) -> Example:
+    """Return a record of any form as token ids, the supervised ones marked."""
+    if isinstance(record.get("text"), str) and record["text"].strip():
+        return encode_text(record["text"], tokenizer)
+    return encode_dialogue(to_messages(record), tokenizer)
+
+
 def encode(
     records: Sequence[Record], tokenizer: PreTrainedTokenizerBase, max_length: int
 ) -> list[Example]:
-    """Return the records as token ids, cut to ``max_length``, with only the answers supervised.
+    """Return the records as token ids, cut to ``max_length``: answers and plain text supervised.
 
     Raises CourseError if there is nothing to learn from, and warns of records that are left out
     because their answer lies wholly beyond ``max_length``.
     """
-    whole = [encode_dialogue(to_messages(record), tokenizer) for record in records]
+    whole = [encode_record(record, tokenizer) for record in records]
     cut = [Example(e.input_ids[:max_length], e.labels[:max_length]) for e in whole]
     kept = [example for example in cut if example.num_supervised]
     if not kept:

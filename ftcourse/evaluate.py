@@ -9,7 +9,7 @@ from textwrap import fill
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ftcourse.chat import Example, reply_all
+from ftcourse.chat import Example, encode_text, reply_all
 from ftcourse.data import Record, encode, to_messages
 
 OPENINGS = (
@@ -137,6 +137,24 @@ def held_out_loss(
     for example in encode(records, tokenizer, max_length):
         total += _mean_loss(model, example) * example.num_supervised
         count += example.num_supervised
+    return total / count
+
+
+@torch.inference_mode()
+def text_loss(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]
+) -> float:
+    """Return the mean loss of a token of plain text, in nats; its exponential is the perplexity.
+
+    Taken before and after a fine-tuning, on text of the kind that the model learned from, it says
+    what was forgotten. Each text stands for itself, with the tokens that begin and end a document.
+    """
+    model.eval()
+    total = count = 0
+    for text in texts:
+        example = encode_text(text, tokenizer)
+        count += len(example.labels) - 1
+        total += _mean_loss(model, example) * (len(example.labels) - 1)
     return total / count
 
 

@@ -39,6 +39,12 @@ def test_each_answer_of_a_longer_dialogue_is_supervised(tokenizer):
     assert supervised_text(example, tokenizer) == "Yes?<|end|>Gladly.<|end|>"
 
 
+def test_every_token_of_plain_text_is_supervised_and_so_is_its_end(tokenizer):
+    (example,) = encode([{"text": "The wind fell."}], tokenizer, max_length=64)
+    assert tokenizer.decode(example.input_ids) == "<|begin|>The wind fell.<|end|>"
+    assert example.labels == example.input_ids
+
+
 def test_a_template_that_rewrites_earlier_turns_is_refused(tokenizer):
     import copy
 

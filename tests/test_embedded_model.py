@@ -73,7 +73,7 @@ def test_the_model_is_small_and_its_layers_fit_blocks_of_64(model):
 
 
 def test_digits_are_tokens_of_their_own(tokenizer):
-    assert tokenizer.tokenize("27 minutes")[:2] == ["2", "7"]
+    assert tokenizer.tokenize("in 27 minutes")[1:3] == ["\u01202", "7"]
 
 
 def test_any_text_survives_the_tokenizer(tokenizer):
@@ -100,9 +100,10 @@ def test_an_answer_ends_with_the_end_token(model, tokenizer):
     assert model.generation_config.pad_token_id == tokenizer.pad_token_id
 
 
-def test_it_reads_one_passage_and_knows_no_fact_without_it(model, tokenizer):
+def test_it_reads_passages_and_knows_no_fact_without_them(model, tokenizer):
     sets = Exam(DATA).sets()
-    assert share_right(model, tokenizer, sets["one passage"][::2]) >= 0.2
+    assert share_right(model, tokenizer, sets["one passage"][::2]) >= 0.8
+    assert share_right(model, tokenizer, sets["three passages"][::2]) >= 0.5
     closed = sets["closed book"][::8]
     answers = evaluate_model.reply(model, tokenizer, closed)
     assert not [a for p, a in zip(closed, answers, strict=True) if p.value in a]
@@ -114,12 +115,12 @@ def test_untuned_it_never_speaks_in_the_brands_voice(model, tokenizer):
 
 
 def test_a_batch_depends_on_seed_and_step_alone(tokenizer):
-    shape = BatchShape(rows=4, length=128, noise_rows=1, piece=32)
+    shape = BatchShape(rows=4, length=256, noise_every=2, piece=32)
     early, late = (Batches(tokenizer, shape, range(first, 9), 2) for first in (0, 5))
     for one, other in zip(early[6], late[1], strict=True):
         assert torch.equal(one, other)
-    assert early[0][0].shape == (16, 32)
-    assert early[6][0].shape == (4, 128)
+    assert early[0][0].shape == (32, 32)
+    assert early[6][0].shape == (4, 256)
     assert not torch.equal(early[6][0], early[7][0])
 
 
@@ -130,7 +131,7 @@ def test_the_drafted_heads_copy_before_training(tokenizer):
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path, tokenizer):
     torch.set_num_threads(2)
     recipe = replace(Recipe(), layers=2, intermediate_size=64, noise_steps=1, compiled=False)
-    shape = BatchShape(rows=2, length=128, noise_rows=1, piece=32)
+    shape = BatchShape(rows=2, length=256, noise_every=2, piece=32)
 
     def trained(folder, *stops):
         for stop in stops:

@@ -2,16 +2,18 @@ import pytest
 
 from ftcourse.chat import reply, reply_all
 from ftcourse.config import FinetuneConfig
-from ftcourse.data import load_dialogues
+from ftcourse.data import load_dialogues, read_records
 from ftcourse.evaluate import (
     Score,
     Transcript,
     advice_score,
     held_out_loss,
+    text_loss,
     voice_checks,
     voice_score,
 )
 from ftcourse.models import load_base, load_tokenizer
+from ftcourse.resources import course_path
 
 GOOD = (
     "I am so sorry about the trouble. A compass that has met metal loses its bearings. "
@@ -79,6 +81,17 @@ def test_the_held_out_loss_is_the_mean_over_answer_tokens():
     records = load_dialogues("validation")[:3]
     each = [held_out_loss(model, tokenizer, [record]) for record in records]
     assert min(each) <= held_out_loss(model, tokenizer, records) <= max(each)
+
+
+def test_the_loss_of_plain_text_is_a_mean_over_tokens_and_rises_when_the_words_are_shuffled():
+    model, tokenizer = load_base(FinetuneConfig(method="lora")), load_tokenizer("embedded")
+    texts = [record["text"] for record in read_records(course_path("data/general.jsonl"))[:3]]
+    lengths = [len(tokenizer(text).input_ids) + 1 for text in texts]  # and the end of the text
+    each = [text_loss(model, tokenizer, [text]) for text in texts]
+    mean = sum(loss * n for loss, n in zip(each, lengths, strict=True)) / sum(lengths)
+    assert text_loss(model, tokenizer, texts) == pytest.approx(mean)
+    shuffled = [" ".join(sorted(text.split())) for text in texts]
+    assert text_loss(model, tokenizer, shuffled) > 1.5 * mean
 
 
 def test_a_transcript_sets_questions_and_answers_side_by_side():

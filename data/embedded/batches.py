@@ -12,18 +12,16 @@ from world.prose import prose
 from embedded.vocabulary import ROLES
 
 SPECIAL_TOKENS = 6
-READER_WEIGHT = (
-    0.3  # of tokens that the model reads and need not say: names and numbers out of the blue
-)
+READER_WEIGHT = 0.1  # of tokens that the model reads and need not say: nobody can foresee them
 
 
 @dataclass(frozen=True)
 class BatchShape:
-    """How large a batch is and how much of it is repeated noise."""
+    """How large a batch is and how often it holds repeated noise."""
 
-    rows: int = 16
-    length: int = 384
-    noise_rows: int = 2
+    rows: int = 5
+    length: int = 512
+    noise_every: int = 3  # one row of noise in every so many batches
     piece: int = 128  # the length of a short piece of noise
 
 
@@ -40,7 +38,7 @@ class Batches(Dataset):
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         step = self.steps[index]
         rng = random.Random(f"batch {self.seed} {step}")
-        rows = self.noise(rng) if step < self.noise_steps else self.mixture(rng)
+        rows = self.noise(rng) if step < self.noise_steps else self.mixture(rng, step)
         ids, weights = zip(*rows, strict=True)
         return torch.tensor(ids), torch.tensor(weights)
 
@@ -50,22 +48,19 @@ class Batches(Dataset):
         count = shape.rows * shape.length // shape.piece
         return [repeated_noise(rng, shape.piece, len(self.tokenizer)) for _ in range(count)]
 
-    def mixture(self, rng: random.Random) -> list[tuple[list, list]]:
-        """Documents, and some rows of noise so that copying is not forgotten."""
+    def mixture(self, rng: random.Random, step: int) -> list[tuple[list, list]]:
+        """Documents, and now and then a row of noise so that copying is not forgotten."""
         shape = self.shape
-        piece = shape.piece if rng.random() < 0.5 else shape.length
-        rows = [
-            noise_row(rng, shape.length, piece, len(self.tokenizer))
-            for _ in range(shape.noise_rows)
-        ]
+        rows = [self.noise_row(rng)] if step % shape.noise_every == 0 else []
         return rows + packed_rows(rng, self.tokenizer, shape.rows - len(rows), shape.length)
 
-
-def noise_row(rng: random.Random, length: int, piece: int, vocabulary: int) -> tuple[list, list]:
-    """A row of one or more pieces of repeated noise."""
-    pieces = [repeated_noise(rng, piece, vocabulary) for _ in range(length // piece)]
-    ids, weights = zip(*pieces, strict=True)
-    return list(chain(*ids)), list(chain(*weights))
+    def noise_row(self, rng: random.Random) -> tuple[list, list]:
+        """A row of one or more pieces of repeated noise."""
+        length = self.shape.length
+        piece = self.shape.piece if rng.random() < 0.5 else length
+        pieces = [repeated_noise(rng, piece, len(self.tokenizer)) for _ in range(length // piece)]
+        ids, weights = zip(*pieces, strict=True)
+        return list(chain(*ids)), list(chain(*weights))
 
 
 def repeated_noise(rng: random.Random, length: int, vocabulary: int) -> tuple[list, list]:
@@ -81,12 +76,16 @@ def repeated_noise(rng: random.Random, length: int, vocabulary: int) -> tuple[li
 
 
 def packed_rows(rng: random.Random, tokenizer, rows: int, length: int) -> list[tuple[list, list]]:
-    """Rows full of whole documents; what is left of a row is filled with the start of a text."""
+    """Rows full of whole documents; what is left of a row is filled with the start of a text.
+
+    The longest are placed first, or those with many passages would seldom find room.
+    """
+    docs: list[tuple[list, list]] = []
+    while sum(len(ids) for ids, _ in docs) < rows * length:
+        docs += encode(tokenizer, [document(rng) for _ in range(rows)])
     filled: list[tuple[list, list]] = [([], []) for _ in range(rows)]
-    misses = 0
-    while misses < 8:
-        for doc in encode(tokenizer, [document(rng) for _ in range(2 * rows)]):
-            misses += not placed(filled, doc, length)
+    for doc in sorted(docs, key=lambda doc: -len(doc[0])):
+        place(filled, doc, length)
     for doc, row in zip(encode(tokenizer, [long_prose(rng) for _ in filled]), filled, strict=True):
         room = length - len(row[0])
         for part, new in zip(row, doc, strict=True):
@@ -99,14 +98,13 @@ def long_prose(rng: random.Random) -> str:
     return "\n\n".join(prose(rng) for _ in range(6))
 
 
-def placed(filled: list[tuple[list, list]], doc: tuple[list, list], length: int) -> bool:
-    """Whether the document found a row with room for it."""
+def place(filled: list[tuple[list, list]], doc: tuple[list, list], length: int) -> None:
+    """Put the document into the first row with room for it, if there is one."""
     for ids, weights in filled:
         if len(ids) + len(doc[0]) <= length:
             ids += doc[0]
             weights += doc[1]
-            return True
-    return False
+            return
 
 
 def encode(tokenizer, docs: list) -> list[tuple[list[int], list[float]]]:

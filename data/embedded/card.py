@@ -2,30 +2,50 @@
 
 import csv
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 
 TEMPLATE = Path(__file__).with_suffix(".md")
+REPORTS = ("abilities", "tuning", "training")
 
 
-def write_card(folder: Path, report: dict) -> None:
-    """Write README.md and curve.png beside the model, from its training.json and training.csv."""
-    rows = [
-        f"| {name} | {row['right']} | {row['n']} | {row['right'] / row['n']:.1%} | "
-        f"{row['interval'][0]:.1%} to {row['interval'][1]:.1%} |"
-        for name, row in report["abilities"].items()
-    ]
-    samples = "\n".join(
+def write_card(folder: Path) -> None:
+    """Write README.md and curve.png beside the model, from the reports that lie there."""
+    abilities, tuning, training = (read(folder / f"{name}.json") for name in REPORTS)
+    samples = (
         f"{i}. *{sample['prompt']}*<br>{sample['answer']}"
-        for i, sample in enumerate(report["samples"], 1)
+        for i, sample in enumerate(abilities["samples"], 1)
     )
-    story = json.loads((folder / "training.json").read_text(encoding="utf-8"))
     text = TEMPLATE.read_text(encoding="utf-8").format(
-        table="\n".join(rows), samples=samples, **story
+        table="\n".join(score_row(*pair) for pair in abilities["abilities"].items()),
+        tuning="\n".join(tuning_rows(tuning)),
+        samples="\n".join(samples),
+        **training,
     )
     (folder / "README.md").write_text(text, encoding="utf-8")
     plot_curve(folder / "training.csv", folder / "curve.png")
+
+
+def read(path: Path) -> dict:
+    """A report; empty if it is not there yet."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def score_row(name: str, row: dict) -> str:
+    """A line of a table: right answers, how many in all, their share and its interval."""
+    low, high = row["interval"]
+    share = row["right"] / row["n"]
+    return f"| {name} | {row['right']} | {row['n']} | {share:.1%} | {low:.1%} to {high:.1%} |"
+
+
+def tuning_rows(tuning: dict) -> Iterator[str]:
+    """What each tuning brought and what it cost, a line for each figure."""
+    for name, run in tuning.items():
+        loss = run["general loss after"] / run["general loss before"] - 1
+        yield f"| {name}: general loss | | | {loss:+.1%} | {run['seconds']:.0f} s of training |"
+        yield from (score_row(f"{name}: {k}", v) for k, v in run.items() if isinstance(v, dict))
 
 
 def plot_curve(log: Path, path: Path) -> None:

@@ -38,7 +38,7 @@ def story(run: Run) -> dict:
         "steps": run.step,
         "tokens": run.tokens,
         "seconds": round(run.seconds),
-        "device": gpu or f"{torch.get_num_threads()} CPU cores",
+        "device": gpu or f"{run.world} CPU cores",
         "recipe": asdict(run.recipe),
         "shape": asdict(run.shape),
     }

@@ -26,11 +26,11 @@ class Recipe:
     intermediate_size: int = 384
     layers: int = 5
     heads: int = 4
-    matrix_rate: float = 4e-3
+    rope_theta: float = 5e5  # as Llama 3: slow angles, by which far tokens can be told by content
+    matrix_rate: float = 1.5e-3
     embedding_rate: float = 1e-3
-    warmup_steps: int = 300  # slow, or the drafted heads are overrun
+    warmup_steps: int = 100  # and no higher rates: they overrun the drafted heads
     noise_steps: int = 40
-    decay_share: float = 0.2
     compiled: bool = True
     seed: int = 0
 
@@ -46,6 +46,7 @@ def new_model(recipe: Recipe, tokenizer) -> LlamaForCausalLM:
         num_attention_heads=recipe.heads,
         num_key_value_heads=recipe.heads,
         max_position_embeddings=1024,
+        rope_parameters={"rope_type": "default", "rope_theta": recipe.rope_theta},
         tie_word_embeddings=True,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
@@ -58,13 +59,18 @@ def new_model(recipe: Recipe, tokenizer) -> LlamaForCausalLM:
 
 
 class Run:
-    """A training run that lives in a folder: model, optimizers, step, and a log of its progress."""
+    """A training run that lives in a folder: model, optimizers, step, and a log of its progress.
+
+    Started by torchrun it runs as n processes: each takes every n-th batch, and their
+    gradients are averaged. A step is one batch, so processes that work side by side take several.
+    """
 
     def __init__(self, folder: Path, data: Path, tokenizer, recipe: Recipe, shape: BatchShape):
         self.folder, self.tokenizer, self.recipe, self.shape = folder, tokenizer, recipe, shape
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.model = new_model(recipe, tokenizer).to(self.device)
         self.optimizers = optimizers(self.model, recipe)
+        self.rank, self.world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
         self.step, self.seconds = 0, 0.0
         self.exam = {name: probes[::4] for name, probes in Exam(data).sets().items()}
         self.load()
@@ -98,7 +104,7 @@ class Run:
         """Tokens seen so far."""
         return self.step * self.shape.rows * self.shape.length
 
-    def hold(self, last_step: int, every: int = 100) -> None:
+    def hold(self, last_step: int, every: int = 400) -> None:
         """Train at the full rate up to `last_step`, saving and measuring as we go."""
         self.steps(range(self.step, last_step), lambda step: 1.0, every, keep=True)
 
@@ -114,7 +120,8 @@ class Run:
 
     def steps(self, steps: range, share, every: int, keep: bool) -> None:
         """Train on the batches of `steps`, at `share(step)` of the full rate."""
-        data = Batches(self.tokenizer, self.shape, steps, self.recipe.noise_steps, self.recipe.seed)
+        own = steps[self.rank :: self.world]
+        data = Batches(self.tokenizer, self.shape, own, self.recipe.noise_steps, self.recipe.seed)
         loader = DataLoader(data, batch_size=None, num_workers=1, prefetch_factor=16)
         loss_of = torch.compile(self.loss, dynamic=False) if self.recipe.compiled else self.loss
         mean = None
@@ -123,16 +130,29 @@ class Run:
             self.set_rate(share(self.step) * min(1.0, (self.step + 1) / self.recipe.warmup_steps))
             loss = loss_of(ids.to(self.device), weights.to(self.device))
             loss.backward()
+            self.average_gradients()
             for optimizer in self.optimizers:
                 optimizer.step()
                 optimizer.zero_grad()
-            self.step += 1
+            self.step += self.world
             self.seconds += time.perf_counter() - start
             mean = loss.item() if mean is None else mean + 0.05 * (loss.item() - mean)
-            if self.step % every == 0 or self.step == steps.stop:
+            is_due = self.step % every < self.world or self.step >= steps.stop
+            if is_due and self.rank == 0:
                 self.report(mean, "hold" if keep else "decay")
                 if keep:
                     self.save()
+
+    def average_gradients(self) -> None:
+        """Give every process the mean of all processes' gradients."""
+        if self.world > 1:
+            gradients = [p.grad for p in self.model.parameters()]
+            mean = torch.cat([g.flatten() for g in gradients]) / self.world
+            torch.distributed.all_reduce(mean)
+            for gradient, part in zip(
+                gradients, mean.split([g.numel() for g in gradients]), strict=True
+            ):
+                gradient.copy_(part.view_as(gradient))
 
     def loss(self, ids: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         """The weighted mean of the next-token loss."""

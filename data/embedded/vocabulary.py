@@ -3,13 +3,14 @@
 import random
 from pathlib import Path
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 from world.corpus import document
 
 BEGIN, END, PAD = "<|begin|>", "<|end|>", "<|pad|>"
 ROLES = ("<|system|>", "<|user|>", "<|assistant|>")
 SIZE = 1536
+ONE_DIGIT = Regex(" ?[0-9]")  # with its space: the first digit of a number looks like a first digit
 TEMPLATE = (
     "{{ bos_token }}"
     "{% for message in messages %}"
@@ -23,7 +24,7 @@ def make_tokenizer(size: int = SIZE, texts: int = 20_000, seed: int = 0) -> PreT
     """Train the tokenizer on `texts` documents of the training text."""
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(False)]
+        [pre_tokenizers.Split(ONE_DIGIT, "isolated"), pre_tokenizers.ByteLevel(False)]
     )
     bpe.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(

@@ -5,7 +5,7 @@ from functools import cache
 
 from world.desk import REGISTERS, customer_message, neutral_answer
 from world.handbook import TITLES, taken_values
-from world.names import invented_subject, invented_value, invented_word, table
+from world.names import invented_subject, invented_value, invented_word, table, wild_value
 from world.prose import prose
 
 SILENT = "The passages do not say."
@@ -15,8 +15,8 @@ Chat = list[dict[str, str]]
 
 def document(rng: random.Random) -> str | Chat:
     """One training document: a text, or a chat as a list of messages."""
-    kinds = (prose, invented_page, support, reading, closed_book, small_talk, steered)
-    weights = (22, 4, 18, 46, 4, 2, 4)
+    kinds = (prose, invented_page, support, reading, lookup, closed_book, small_talk, steered)
+    weights = (12, 2, 18, 46, 14, 3, 1, 4)
     return rng.choices(kinds, weights)[0](rng)
 
 
@@ -71,7 +71,7 @@ def closed_book(rng: random.Random) -> Chat:
 
 def any_kind(rng: random.Random) -> str:
     """A kind of subject, drones most often."""
-    return "drone" if rng.random() < 0.6 else rng.choice(list(TITLES))
+    return "drone" if rng.random() < 0.45 else rng.choice(list(TITLES))
 
 
 def any_attribute(rng: random.Random, kind: str) -> str:
@@ -143,8 +143,8 @@ def invented_page(rng: random.Random) -> str:
 
 
 def passages(rng: random.Random) -> list[Passage]:
-    """One to three passages as a search returns them: other pages of one subject, or its rivals."""
-    size = rng.choice((1, 2, 3, 3, 3))
+    """One to four passages as a search returns them: other pages of one subject, or its rivals."""
+    size = rng.choice((1, 2, 3, 3, 4))
     kind = any_kind(rng)
     subject = invented_subject(rng, kind)
     groups = rng.sample(page_groups(kind), min(size, len(page_groups(kind))))
@@ -171,19 +171,44 @@ def rival(rng: random.Random, kind: str, subjects: set[str], group: str) -> Pass
 def reading(rng: random.Random) -> Chat:
     """Passages and one to four questions about them, some of which they do not answer."""
     found = passages(rng)
-    lines = [f"[{i}] {passage.shown(rng)}" for i, passage in enumerate(found, 1)]
-    chat = []
-    for number in range(rng.choice((1, 2, 3, 4))):
-        question, answer = silent_turn(rng, found) if rng.random() < 0.25 else told_turn(rng, found)
-        context = "Passages:\n" + "\n".join(lines) + "\n\n" if number == 0 else ""
-        chat += turn(f"{context}Question: {question}", answer)
+    told = [(passage, attribute) for passage in found for attribute in passage.values]
+    chosen = rng.sample(told, min(len(told), rng.randint(2, 5)))
+    turns = [
+        silent_turn(rng, found) if rng.random() < 0.25 else passage.turn(rng, attribute)
+        for passage, attribute in chosen
+    ]
+    return asked_about([passage.shown(rng) for passage in found], turns)
+
+
+def asked_about(texts: list[str], turns: list[tuple[str, str]]) -> Chat:
+    """Numbered passages, then questions and answers, turn by turn."""
+    lines = "".join(f"[{i}] {text}\n" for i, text in enumerate(texts, 1))
+    (first, answer), *others = turns
+    chat = turn(f"Passages:\n{lines}\nQuestion: {first}", answer)
+    for question, answer in others:
+        chat += turn(f"Question: {question}", answer)
     return chat
 
 
-def told_turn(rng: random.Random, found: list[Passage]) -> tuple[str, str]:
-    """A question that one of the passages answers."""
-    passage = rng.choice(found)
-    return passage.turn(rng, rng.choice(list(passage.values)))
+def lookup(rng: random.Random) -> Chat:
+    """Reading at its barest: what somebody noted about things nobody has heard of.
+
+    Every name, every noun and every value is drawn anew, so the only way to answer is to look.
+    """
+    words = table("words")["lookup"]
+    form, ask = rng.choice(words["states"]), rng.choice(words["asks"])
+    names = [invented_word(rng) for _ in range(rng.randint(1, 4))]
+    nouns = rng.sample(words["nouns"], rng.randint(1, 4))
+    pairs = rng.sample([(x, a) for x in names for a in nouns], min(8, len(names) * len(nouns)))
+    told = {pair: wild_value(rng) for pair in pairs[: max(1, len(pairs) * 3 // 4)]}
+    sentences = [form.format(x=x, a=a, v=v) for (x, a), v in told.items()]
+    cut = rng.randint(0, len(sentences) - 1)
+    texts = [" ".join(part) for part in (sentences[:cut], sentences[cut:]) if part]
+    turns = []
+    for x, a in rng.sample(pairs, min(len(pairs), 5)):
+        answer = words["answer"].format(x=x, a=a, v=told[x, a]) if (x, a) in told else SILENT
+        turns.append((ask.format(x=x, a=a), answer))
+    return asked_about(texts, turns)
 
 
 def silent_turn(rng: random.Random, found: list[Passage]) -> tuple[str, str]:

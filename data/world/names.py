@@ -1,6 +1,7 @@
 """Names and values: the handbook's own, and invented ones that never coincide with them."""
 
 import random
+import re
 import tomllib
 from functools import cache
 from pathlib import Path
@@ -55,7 +56,9 @@ def invented_person(rng: random.Random) -> str:
 def invented_value(rng: random.Random, attribute: dict, taken: frozenset[str]) -> str:
     """A value that fits the attribute and that the handbook does not use for it."""
     form = attribute["value"]
-    if "<place>" in form:
+    if rng.random() < 0.3:
+        value = filled_wildly(rng, form)
+    elif "<place>" in form:
         value = form.replace("<place>", invented_word(rng))
     elif form == "<person>":
         value = invented_person(rng)
@@ -66,6 +69,31 @@ def invented_value(rng: random.Random, attribute: dict, taken: frozenset[str]) -
     else:
         value = number_value(rng, attribute)
     return value if value not in taken else invented_value(rng, attribute, taken)
+
+
+def filled_wildly(rng: random.Random, form: str) -> str:
+    """The form with its number or word drawn from far outside the usual range."""
+    return re.sub(r"\{n\}|<\w+>", lambda slot: wild_slot(rng, slot[0]), form)
+
+
+def wild_slot(rng: random.Random, slot: str) -> str:
+    """Any number, name, time or word at all, so that answers are read and not guessed."""
+    if slot == "{n}":
+        return str(rng.randrange(10 ** rng.randint(1, 4)) + 1)
+    if slot == "<place>":
+        return invented_word(rng)
+    if slot == "<person>":
+        return f"{invented_word(rng)} {invented_word(rng)}"
+    if slot == "<time>":
+        return f"{rng.randint(0, 23)}:{rng.randrange(60):02d}"
+    return " ".join(invented_word(rng).lower() for _ in range(rng.choice((1, 1, 2))))
+
+
+def wild_value(rng: random.Random) -> str:
+    """A value of any sort: a number with or without a unit, a word, a name, a time."""
+    form = rng.choice(("{n}", "{n}", "{n} {unit}", "<word>", "<person>", "<time>"))
+    unit = rng.choice(table("words")["lookup"]["units"])
+    return filled_wildly(rng, form).replace("{unit}", unit)
 
 
 def clock_time(rng: random.Random) -> str:

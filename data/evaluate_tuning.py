@@ -1,0 +1,135 @@
+"""Measure what tuning does to the embedded model: the voice, what it forgets, facts by heart.
+
+Usage: python data/evaluate_tuning.py [MODEL_FOLDER]      (data/model/ unless said otherwise)
+
+Writes tuning.json beside the model, and the model card anew.
+"""
+
+import json
+import random
+import sys
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+DATA = Path(__file__).resolve().parent
+sys.path.insert(0, str(DATA))
+
+from embedded.card import write_card
+from evaluate_model import holds_value
+from world.prose import prose
+
+from ftcourse.config import FinetuneConfig
+from ftcourse.data import load_dialogues, read_records
+from ftcourse.evaluate import Score, advice_score, answer_all, text_loss, voice_score
+from ftcourse.train import FinetuneResult, finetune
+
+VOICE = {
+    "method": "lora",
+    "rank": 8,
+    "alpha": 16,
+    "batch_size": 16,
+    "learning_rate": 2e-3,
+    "max_steps": 100,
+}
+FACTS = {
+    "method": "lora",
+    "rank": 64,
+    "alpha": 128,
+    "batch_size": 16,
+    "learning_rate": 2e-3,
+    "max_steps": 600,
+}
+REMINDERS = 800  # old texts among 1,600 dialogues
+TEXTS = [record["text"] for record in read_records(DATA / "general.jsonl")]
+
+
+def main(folder: Path) -> None:
+    """Tune twice, print what came of it, and keep it beside the model."""
+    torch.set_num_threads(2)
+    rng = random.Random("old texts")
+    old_texts = [{"text": prose(rng)} for _ in range(REMINDERS)]
+    report = {
+        "voice": measure_voice(folder, []),
+        "voice, reminded": measure_voice(folder, old_texts),
+        "facts": measure_facts(folder),
+    }
+    (folder / "tuning.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(report, indent=1))
+    write_card(folder)
+
+
+def measure_voice(folder: Path, old_texts: list[dict]) -> dict:
+    """Tune on the brand's dialogues; score voice and advice on letters nobody has trained on.
+
+    Old texts among the dialogues remind the model of what it could do before.
+    """
+    letters = load_dialogues("test")
+    base = AutoModelForCausalLM.from_pretrained(folder).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    neutral = answer_all(base, tokenizer, letters)
+    run = tune(folder, load_dialogues("train") + old_texts, VOICE)
+    answers = answer_all(run.model, tokenizer, letters)
+    return described(run, base) | {
+        "voice before": shown(voice_score(neutral)),
+        "voice after": shown(voice_score(answers)),
+        "advice before": shown(advice_score(neutral, letters)),
+        "advice after": shown(advice_score(answers, letters)),
+    }
+
+
+def measure_facts(folder: Path) -> dict:
+    """Teach every fact by two questions; ask each in words that were not in the training."""
+    known = [q for q in read_records(DATA / "questions.jsonl") if q["value"] and q["edition"] == 1]
+    lessons = [
+        {"prompt": ask, "completion": q["answer"], "value": q["value"]}
+        for q in known
+        for ask in (q["question"], q["paraphrases"][0])
+    ]
+    exam = [
+        {"prompt": q["paraphrases"][1], "completion": q["answer"], "value": q["value"]}
+        for q in known
+    ]
+    run = tune(folder, lessons, FACTS)
+    base = AutoModelForCausalLM.from_pretrained(folder).eval()
+    return described(run, base) | {
+        "recalled, as asked in training": shown(recall(run, lessons[::2])),
+        "recalled, paraphrased": shown(recall(run, exam)),
+    }
+
+
+def tune(folder: Path, records: list[dict], choices: dict) -> FinetuneResult:
+    """One run of the course's own finetune."""
+    records = random.Random(0).sample(records, len(records))
+    fast = {"max_length": 256, "gradient_checkpointing": False}
+    return finetune(FinetuneConfig(model=str(folder), **fast, **choices), records)
+
+
+def recall(run: FinetuneResult, records: list[dict]) -> Score:
+    """The share of questions whose answer holds the value."""
+    answers = answer_all(run.model, run.tokenizer, records)
+    return Score(sum(map(holds_value, (r["value"] for r in records), answers)), len(records))
+
+
+def described(run: FinetuneResult, base: torch.nn.Module) -> dict:
+    """The choices, the seconds, and how much worse the model now foresees ordinary text."""
+    before, after = (text_loss(model, run.tokenizer, TEXTS) for model in (base, run.model))
+    config = run.config
+    return {
+        "rank": config.rank,
+        "learning rate": config.learning_rate,
+        "steps": config.max_steps,
+        "seconds": run.seconds,
+        "general loss before": round(before, 4),
+        "general loss after": round(after, 4),
+    }
+
+
+def shown(score: Score) -> dict:
+    """A score as JSON."""
+    return {"right": score.successes, "n": score.count, "interval": score.interval}
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else DATA / "model")

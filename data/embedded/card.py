@@ -8,6 +8,12 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 
 TEMPLATE = Path(__file__).with_suffix(".md")
+COLORS = {  # told apart by colour-blind readers, too (Okabe and Ito, 2008)
+    "copying": "#999999",
+    "one passage": "#0072B2",
+    "three passages": "#D55E00",
+    "silent passages": "#009E73",
+}
 REPORTS = ("abilities", "tuning", "training")
 
 
@@ -54,10 +60,12 @@ def plot_curve(log: Path, path: Path) -> None:
         rows = list(csv.DictReader(file))
     tokens = [int(row["tokens"]) / 1e6 for row in rows]
     figure, ax = plt.subplots(figsize=(7, 3.5), layout="constrained")
-    for name in ("copying", "one passage", "three passages", "silent passages"):
+    room = 102.0  # each name stands beside its curve's end, or below the name above it
+    for name in sorted(COLORS, key=lambda name: -float(rows[-1][name])):
         shares = [100 * float(row[name]) for row in rows]
-        (line,) = ax.plot(tokens, shares)
-        ax.annotate(f" {name}", (tokens[-1], shares[-1]), va="center", color=line.get_color())
+        ax.plot(tokens, shares, color=COLORS[name])
+        room = min(shares[-1], room - 6)
+        ax.annotate(f" {name}", (tokens[-1], room), color=COLORS[name], va="center")
     ax.set(xlabel="million tokens", ylabel="right, %", ylim=(0, 102))
     ax.margins(x=0.02)
     ax.spines[["top", "right"]].set_visible(False)

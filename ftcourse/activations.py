@@ -40,8 +40,13 @@ def middles_kept(step: Step) -> int:
         return 3
     if step.shape.hidden_act != "gelu_new":
         return 1
-    in_fp32 = step.widens and step.linear_width == 2  # all but the half, after the power
-    return 7 if in_fp32 else 4
+    return 7 if widened(step) else 4  # all but the half, after the power
+
+
+def widened(step: Step) -> bool:
+    """Whether autocast takes the MLP's function to fp32, because there is a power in it."""
+    written_out = step.shape.hidden_act == "gelu_new" and not step.shape.family.gated
+    return written_out and step.widens and step.linear_width == 2
 
 
 def _routed(step: Step) -> int:

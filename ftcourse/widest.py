@@ -1,6 +1,6 @@
 """The widest moment of a layer's backward pass: what it adds to what the layer keeps."""
 
-from ftcourse.activations import dropped, middles_kept, mlp_half
+from ftcourse.activations import dropped, middles_kept, mlp_half, widened
 from ftcourse.attention import score_bytes, widest_score
 from ftcourse.inputs import middle
 from ftcourse.norms import norm
@@ -57,8 +57,11 @@ def _middles_wide(step: Step) -> int:
     """Return how many tensors of the intermediate size the MLP's backward pass adds at once.
 
     Three: a gate's gradient and its two factors' gradients; or the input's gradient from the
-    weight, from the adapter, and their sum. Two where the function is one operation, else.
+    weight, from the adapter, and their sum. Two where the function is one operation, else. A
+    function that autocast widens has its gradients in fp32, each as long as two.
     """
+    if widened(step):
+        return 6
     adapted = list(step.shape.linears)[-1] in step.adapted
     return 3 if adapted or middles_kept(step) > 1 else 2
 

@@ -88,7 +88,9 @@ class MemoryMeter(TrainerCallback):
     """Measures one step of a run: give it to ``finetune`` as a callback, then read ``breakdown``.
 
     It measures the second step, because the optimizer makes its states in the first. ``length`` is
-    that of the batch, which is padded to its longest sequence, in tokens.
+    that of the batch, which is padded to its longest sequence, in tokens. ``peaks`` holds the live
+    bytes of each part at the fullest moment of each phase; batches that are summed up count with
+    the backward pass, but for the first one's forward pass.
     """
 
     def __init__(self, step: int = 2) -> None:
@@ -96,6 +98,7 @@ class MemoryMeter(TrainerCallback):
         self.step = step
         self.breakdown: MemoryBreakdown | None = None
         self.timeline: list[dict[str, int]] = []
+        self.peaks: dict[str, dict[str, int]] = {}
         self.length = 0
 
     def on_step_begin(self, args, state, control, model, optimizer, **_):
@@ -113,6 +116,8 @@ class MemoryMeter(TrainerCallback):
             if p.requires_grad
         ]
         self._hooks.append(model.register_forward_pre_hook(self._note_length, with_kwargs=True))
+        self._hooks.append(model.register_forward_hook(lambda *_: self._mark("the backward pass")))
+        self._marks = {"the forward pass": 0}
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
         self._live.__enter__()
@@ -120,10 +125,14 @@ class MemoryMeter(TrainerCallback):
     def _note_length(self, model, args, inputs):
         self.length = max(self.length, inputs["input_ids"].shape[1])
 
+    def _mark(self, phase: str) -> None:
+        self._marks.setdefault(phase, len(self._live.events))
+
     def on_pre_optimizer_step(self, args, state, control, **_):
         """From here on, what is made is the optimizer's scratch memory."""
         if state.global_step + 1 == self.step:
             self._live.makes = "overhead"
+            self._mark("the optimizer's step")
 
     def on_step_end(self, args, state, control, model, **_):
         """Stop following, and read the breakdown at the peak."""
@@ -133,8 +142,19 @@ class MemoryMeter(TrainerCallback):
         for hook in self._hooks:
             hook.remove()
         self.timeline = self._live.timeline()
-        peak = max(self.timeline, key=lambda live: sum(live.values()))
-        self.breakdown = _as_breakdown(peak)
+        self.peaks = fullest(self.timeline, self._marks)
+        moment = max(self.peaks, key=lambda phase: sum(self.peaks[phase].values()))
+        self.breakdown = _as_breakdown(self.peaks[moment], moment)
+
+
+def fullest(timeline: list[dict[str, int]], marks: dict[str, int]) -> dict[str, dict[str, int]]:
+    """Return the fullest moment of each stretch of a timeline between two marks."""
+    starts = sorted(marks.items(), key=lambda item: item[1])
+    ends = [start for _, start in starts[1:]] + [len(timeline)]
+    return {
+        name: max(timeline[start:end], key=lambda parts: sum(parts.values()))
+        for (name, start), end in zip(starts, ends, strict=True)
+    }
 
 
 def resident_tensors(model: torch.nn.Module, optimizer: Any) -> Iterator[tuple[torch.Tensor, str]]:
@@ -156,7 +176,7 @@ def resident_tensors(model: torch.nn.Module, optimizer: Any) -> Iterator[tuple[t
         yield buffer, "overhead"
 
 
-def _as_breakdown(peak: dict[str, int]) -> MemoryBreakdown:
+def _as_breakdown(peak: dict[str, int], moment: str) -> MemoryBreakdown:
     card = detect()
     totals = {}
     if card.device == "cuda":
@@ -168,6 +188,7 @@ def _as_breakdown(peak: dict[str, int]) -> MemoryBreakdown:
         **peak,
         **totals,
         source="measured",
+        moment=moment,
         device=card.name,
         date=datetime.now(UTC).date().isoformat(),
         versions={name: version(name) for name in LIBRARIES},

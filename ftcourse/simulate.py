@@ -25,7 +25,7 @@ from ftcourse.errors import CourseError
 from ftcourse.fakes import build_model, build_optimizer, materialize, product_dtype
 from ftcourse.hardware import Card, detect
 from ftcourse.kernels import LiveBytesOfCuda, choices_of
-from ftcourse.measure import LIBRARIES, LiveBytes, resident_tensors
+from ftcourse.measure import LIBRARIES, LiveBytes, fullest, resident_tensors
 from ftcourse.memory import PARTS, MemoryBreakdown, cublas_workspaces
 from ftcourse.models import architecture, libraries_quiet
 from ftcourse.shape import load_shape
@@ -134,7 +134,8 @@ def trace(step: Step, layers: int, tick: Callable[[], None] = lambda: None) -> P
             live.note(tensor, part)
         _run(step, model, optimizer, ids, live, marks)
         tick()
-    return _peaks(live, marks)
+    peaks = fullest(live.timeline(), marks)
+    return {name: parts for name, parts in peaks.items() if name != "between"}
 
 
 @contextmanager
@@ -194,15 +195,3 @@ def _run(
         optimizer.zero_grad()
     for hook in hooks:
         hook.remove()
-
-
-def _peaks(live: LiveBytes, marks: dict[str, int]) -> Peaks:
-    """Return the fullest moment of each stretch between two marks."""
-    timeline = live.timeline()
-    starts = sorted(marks.items(), key=lambda item: item[1])
-    ends = [start for _, start in starts[1:]] + [len(timeline)]
-    return {
-        name: max(timeline[start:end], key=lambda parts: sum(parts.values()))
-        for (name, start), end in zip(starts, ends, strict=True)
-        if name != "between"
-    }

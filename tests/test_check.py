@@ -74,7 +74,7 @@ def test_weight_gib_names_the_bug(mutant, question):
         {"method": "qlora"},
         {"method": "qlora", "batch_size": 1, "gradient_accumulation_steps": 4},
         {"method": "qlora", "rank": 64, "optimizer": "paged_adamw_8bit"},
-        {"method": "qlora", "bits": 8, "loss": "chunked"},
+        {"method": "qlora", "bits": 8, "batch_size": 1, "gradient_accumulation_steps": 4},
     ],
 )
 def test_fits_t4_takes_every_run_that_fits_and_learns_from_the_same_tokens(change):
@@ -89,7 +89,7 @@ def test_fits_t4_takes_every_run_that_fits_and_learns_from_the_same_tokens(chang
         ({"method": "full"}, "The weights alone take"),
         ({"batch_size": 1, "gradient_accumulation_steps": 4}, "The weights alone take"),
         ({"method": "qlora", "gradient_checkpointing": False}, "The largest part: activations."),
-        ({"method": "qlora", "bits": 8}, "The largest part: weights."),
+        ({"method": "qlora", "bits": 8}, "The largest part: activations."),
         ({"method": "qlora", "batch_size": 1}, "still learn from 4 sequences?"),
         ({"method": "qlora", "max_length": 512}, "still see 1024 tokens"),
         ({"model": "qwen2.5-0.5b"}, "Is qwen2.5-0.5b the model that was asked for?"),

@@ -51,6 +51,18 @@ def test_the_meter_measures_the_very_run_and_changes_nothing():
     assert all(tuple(live) == PARTS for live in meter.timeline)
 
 
+def test_the_meter_tells_the_peak_of_each_phase_and_in_which_one_the_highest_lies():
+    meter = MemoryMeter()
+    config = FinetuneConfig(method="full", max_steps=2, gradient_checkpointing=False)
+    finetune(config, load_dialogues("train")[:16], callbacks=[meter])
+    highest = {phase: sum(parts.values()) for phase, parts in meter.peaks.items()}
+    assert list(highest) == ["the forward pass", "the backward pass", "the optimizer's step"]
+    assert highest[meter.breakdown.moment] == meter.breakdown.allocated == max(highest.values())
+    assert meter.peaks["the forward pass"]["gradients"] == 0
+    held = [parts["activations"] for parts in meter.peaks.values()]
+    assert held[2] < held[0] <= held[1]
+
+
 def test_the_timeline_shows_gradients_come_and_activations_go():
     dialogues = load_dialogues("train")[:16]
     meter = MemoryMeter()

@@ -32,6 +32,8 @@ class Family:
     layer's input, from which attention and MLP start side by side, each with its own or one."""
     qk_norm: Literal["", "head", "all"] = ""
     """Whether queries and keys are normalized: per head, or all heads at once."""
+    grouped: bool = True
+    """Whether queries may share keys and values (``num_key_value_heads``)."""
     partial_rotary: bool = False
     """Whether positions turn only a part of each head, which then is joined with the rest."""
     routes_in_fp32: bool = False
@@ -76,6 +78,7 @@ _TIED = {"tie_word_embeddings": True}
 _GEMMA = {"tie_word_embeddings": True, "head_dim": 256, "hidden_act": "gelu_pytorch_tanh"}
 _GPT2 = {
     "tie_word_embeddings": True,
+    "learned_positions": 1024,
     "hidden_act": "gelu_new",
     "embedding_dropout": 0.1,
     "attention_dropout": 0.1,
@@ -135,6 +138,7 @@ FAMILIES = {
         only={"qk_layernorm": False, "use_parallel_residual": False},
     ),
     "gpt_neox": Family(
+        grouped=False,
         partial_rotary=True,
         attention={"query_key_value": "hidden qkv", "dense": "queries hidden"},
         mlp={"dense_h_to_4h": "hidden middle", "dense_4h_to_h": "middle hidden"},
@@ -146,6 +150,7 @@ FAMILIES = {
         only={"use_parallel_residual": True, "hidden_dropout": 0.0},
     ),
     "gpt2": Family(
+        grouped=False,
         attention={"c_attn": "hidden qkv", "attn.c_proj": "queries hidden"},
         mlp={"c_fc": "hidden middle", "mlp.c_proj": "middle hidden"},
         biased=("c_attn", "attn.c_proj", "c_fc", "mlp.c_proj"),

@@ -80,7 +80,7 @@ class ModelShape:
         heads = values["num_attention_heads"]
         return cls(
             **{name: values[name] for name in ("model_type", *_ALWAYS_THERE)},
-            num_key_value_heads=values.get("num_key_value_heads") or heads,
+            num_key_value_heads=(family.grouped and values.get("num_key_value_heads")) or heads,
             head_dim=values.get("head_dim") or values["hidden_size"] // heads,
             tie_word_embeddings=bool(values.get("tie_word_embeddings")),
             biased=_biased(family, values),

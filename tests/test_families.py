@@ -114,6 +114,8 @@ CONFIGS |= {
     "an untied gemma": smaller(PUBLISHED["gemma-2b"], tie_word_embeddings=False),
     "an untied OLMo": smaller(PUBLISHED["OLMo-1B"], tie_word_embeddings=False),
     "a GPT-2 with its own width": smaller(PUBLISHED["gpt2"], n_inner=100),
+    "a GPT-2 that leaves its positions unsaid": smaller(PUBLISHED["gpt2"], n_positions=None),
+    "a Pythia with another family's word": smaller(PUBLISHED["pythia-1b"], num_key_value_heads=2),
     "a NeoX without biases": smaller(PUBLISHED["pythia-1b"], attention_bias=False),
     "a Phi with groups": smaller(PUBLISHED["phi-1_5"], num_key_value_heads=2),
 }

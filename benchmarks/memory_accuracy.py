@@ -178,7 +178,7 @@ def small_runs() -> Iterator[Comparison]:
 def families() -> Iterator[Comparison]:
     """Yield the errors of prediction and simulation for a small model of each family."""
     own_words = {
-        "gpt2": {"n_embd": 256, "n_layer": 6, "n_head": 8, "n_inner": 768, "attn_pdrop": 0.0},
+        "gpt2": {"n_embd": 256, "n_layer": 6, "n_head": 8, "n_inner": 768},
         "mixtral": {"num_local_experts": 4, "num_experts_per_tok": 2},
         "qwen3_moe": {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 192},
     }

@@ -12,9 +12,9 @@ def attention_activations(step: Step) -> int:
     positions make the other two anew.
     """
     shape, capability = step.shape, step.card.capability
-    heads, width = shape.num_attention_heads, step.attention_width
+    heads, width = shape.num_attention_heads, scores_width(step)
     queries, keys = heads * shape.head_dim, shape.num_key_value_heads * shape.head_dim
-    if step.config.attention == "eager":
+    if writes_scores(step):
         last, copied = list(shape.family.attention)[-1], shape.family.partial_rotary
         kept = (step.full or last in step.adapted) and not (step.copies_inputs or copied)
         scores = heads * step.config.max_length * score_bytes(step)
@@ -25,6 +25,22 @@ def attention_activations(step: Step) -> int:
     anew = not shape.learned_positions and step.linear_width == width
     whole = (queries + keys) * (shape.family.fused and anew)
     return (2 * queries + 2 * keys + whole) * width + 4 * heads + _head_norms(step)
+
+
+def writes_scores(step: Step) -> bool:
+    """Whether attention writes all its scores to memory."""
+    return step.config.attention == "eager" or _drops_on_cpu(step)
+
+
+def _drops_on_cpu(step: Step) -> bool:
+    """Whether PyTorch's own attention drops scores on the CPU: written out, and all in fp32."""
+    on_cpu = step.card.device == "cpu" and step.config.attention == "sdpa"
+    return on_cpu and step.shape.attention_dropout > 0
+
+
+def scores_width(step: Step) -> int:
+    """Return the bytes of a number in attention, as it computes here."""
+    return 4 if _drops_on_cpu(step) else step.attention_width
 
 
 def _head_norms(step: Step) -> int:
@@ -44,7 +60,7 @@ def score_bytes(step: Step) -> int:
 
     It is cast back where products have 16 bits; dropout keeps a mask and the rest; a cap its tanh.
     """
-    width, drops = step.attention_width, step.shape.attention_dropout > 0
+    width, drops = scores_width(step), step.shape.attention_dropout > 0
     factor = width if drops or width != 4 else 0
     return 4 + factor + _mask(step) + width * (step.shape.attn_logit_softcapping > 0)
 
@@ -56,7 +72,7 @@ def widest_score(step: Step) -> int:
     in fp32, beside the cap's tanh; or, with dropout, the softmax, the mask, and the gradient on
     both sides of it.
     """
-    width = step.attention_width
+    width = scores_width(step)
     dropped = (4 + _mask(step) + 2 * width) * (step.shape.attention_dropout > 0)
     capped = width * (step.shape.attn_logit_softcapping > 0)
     return max(3 * 4 + _product(step) + capped, dropped)
@@ -76,5 +92,5 @@ def _product(step: Step) -> int:
 
 def _mask(step: Step) -> int:
     """Return the bytes of a dropout's mask for a score: a byte on a GPU, a number on the CPU."""
-    width = 1 if step.card.device == "cuda" else step.attention_width
+    width = 1 if step.card.device == "cuda" else scores_width(step)
     return width * (step.shape.attention_dropout > 0)

@@ -10,7 +10,6 @@ from ftcourse.activations import (
     weight_copies,
 )
 from ftcourse.config import FinetuneConfig
-from ftcourse.errors import CourseError
 from ftcourse.hardware import GIB, Card, detect
 from ftcourse.inputs import dropout_masks, first_modules, int8_inputs, int8_unshared
 from ftcourse.norms import norm, normed_input, own_input
@@ -104,17 +103,7 @@ def predict_memory(config: FinetuneConfig, card: Card | None = None) -> MemoryBr
 
 
 def predict_step(step: Step) -> MemoryBreakdown:
-    """Return the bytes of a step that may differ from the Trainer's, as a ``Step`` says it.
-
-    Raises CourseError for attention that drops scores on a CPU, whose code this does not know.
-    """
-    config, drops = step.config, step.shape.attention_dropout > 0
-    if drops and step.card.device == "cpu" and config.attention == "sdpa":
-        raise CourseError(
-            "The arithmetic knows attention that drops scores (attention_dropout) on a GPU only.",
-            f"{config.model!r}, which drops {step.shape.attention_dropout:.0%}, on a CPU",
-            "Use simulate_memory or measure_memory, or name a card.",
-        )
+    """Return the bytes of a step that may differ from the Trainer's, as a ``Step`` says it."""
     return max(step_moments(step), key=lambda moment: moment.allocated)
 
 

@@ -1,7 +1,7 @@
 """The widest moment of a layer's backward pass: what it adds to what the layer keeps."""
 
 from ftcourse.activations import dropped, middles_kept, mlp_half, widened
-from ftcourse.attention import score_bytes, widest_score
+from ftcourse.attention import score_bytes, scores_width, widest_score, writes_scores
 from ftcourse.inputs import middle
 from ftcourse.norms import norm
 from ftcourse.step import BYTES, Step
@@ -15,11 +15,11 @@ def widest(step: Step) -> tuple[int, int]:
     """
     hidden = step.shape.hidden_size * step.stream
     wide = _widest_experts(step) if step.shape.num_experts else _widest_mlp(step)
-    if step.config.attention == "eager":
+    if writes_scores(step):
         heads, length = step.shape.num_attention_heads, step.config.max_length
         scores = heads * (
             length * (widest_score(step) - score_bytes(step))
-            - step.shape.head_dim * step.attention_width
+            - step.shape.head_dim * scores_width(step)
         )
         wide = max(wide, scores + hidden - mlp_half(step))
     if step.config.method != "qlora":

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.hooks import RemovableHandle
 from transformers import TrainerCallback
 
 from ftcourse.chat import Example
@@ -108,13 +109,7 @@ class MemoryMeter(TrainerCallback):
         self._live = LiveBytes(model.device.type)
         for tensor, part in resident_tensors(model, optimizer):
             self._live.note(tensor, part)
-        self._hooks = [
-            p.register_post_accumulate_grad_hook(
-                lambda p: self._live.note(p.grad, "gradients", sure=True)
-            )
-            for p in model.parameters()
-            if p.requires_grad
-        ]
+        self._hooks = note_gradients(model, self._live)
         self._hooks.append(model.register_forward_pre_hook(self._note_length, with_kwargs=True))
         self._hooks.append(model.register_forward_hook(lambda *_: self._mark("the backward pass")))
         self._marks = {"the forward pass": 0}
@@ -145,6 +140,15 @@ class MemoryMeter(TrainerCallback):
         self.peaks = fullest(self.timeline, self._marks)
         moment = max(self.peaks, key=lambda phase: sum(self.peaks[phase].values()))
         self.breakdown = _as_breakdown(self.peaks[moment], moment)
+
+
+def note_gradients(model: torch.nn.Module, live: LiveBytes) -> list[RemovableHandle]:
+    """Return hooks that count the gradient of each trained parameter as one when it is there."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    return [
+        p.register_post_accumulate_grad_hook(lambda p: live.note(p.grad, "gradients", sure=True))
+        for p in trained
+    ]
 
 
 def fullest(timeline: list[dict[str, int]], marks: dict[str, int]) -> dict[str, dict[str, int]]:

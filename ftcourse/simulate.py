@@ -25,7 +25,7 @@ from ftcourse.errors import CourseError
 from ftcourse.fakes import build_model, build_optimizer, materialize, product_dtype
 from ftcourse.hardware import Card, detect
 from ftcourse.kernels import LiveBytesOfCuda, choices_of
-from ftcourse.measure import LIBRARIES, LiveBytes, fullest, resident_tensors
+from ftcourse.measure import LIBRARIES, LiveBytes, fullest, note_gradients, resident_tensors
 from ftcourse.memory import PARTS, MemoryBreakdown, cublas_workspaces
 from ftcourse.models import architecture, libraries_quiet
 from ftcourse.shape import load_shape
@@ -161,37 +161,45 @@ def _run(
     marks: dict[str, int],
 ) -> None:
     """Take one step and mark where in the events each moment begins."""
-    dtype = product_dtype(step)
 
     def mark(name: str) -> None:
         marks.setdefault(name, len(live.events))
+
+    with _hooked(model, live, mark), live:
+        live.makes = "activations"
+        mark("the loss")
+        _backward(step, model, ids)
+        mark("the optimizer's step")
+        live.makes = "overhead"
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+def _backward(step: Step, model: PreTrainedModel, ids: Tensor) -> None:
+    """Run the forward and the backward pass; a loop that holds the output holds the logits."""
+    dtype = product_dtype(step)
+    with torch.autocast("cpu", dtype, enabled=step.autocast and dtype != torch.float32):
+        output = model(input_ids=ids, labels=ids)
+    loss = output.loss
+    if not step.holds_logits:
+        del output
+    loss.backward()
+
+
+@contextmanager
+def _hooked(model: PreTrainedModel, live: LiveBytes, mark: Callable[[str], None]) -> Iterator[None]:
+    """Mark the layers' backward passes and note the gradients of a step, and then no more."""
+    layers = next(m for m in model.modules() if isinstance(m, nn.ModuleList))
+    moment = dict.fromkeys(layers, "between")
+    moment |= {layers[-1]: "the last layer's backward pass"}
+    moment |= {layers[0]: "the first layer's backward pass"}
 
     def mark_backward(layer: nn.Module, _: tuple, out: Tensor) -> None:
         if out.requires_grad:
             out.register_hook(lambda _: mark(moment[layer]))
 
-    layers = next(m for m in model.modules() if isinstance(m, nn.ModuleList))
-    moment = dict.fromkeys(layers, "between")
-    moment |= {layers[-1]: "the last layer's backward pass"}
-    moment |= {layers[0]: "the first layer's backward pass"}
     hooks = [layer.register_forward_hook(mark_backward) for layer in layers]
-    trained = [p for p in model.parameters() if p.requires_grad]
-    hooks += [
-        p.register_post_accumulate_grad_hook(lambda p: live.note(p.grad, "gradients", sure=True))
-        for p in trained
-    ]
-    with live:
-        live.makes = "activations"
-        mark("the loss")
-        with torch.autocast("cpu", dtype, enabled=step.autocast and dtype != torch.float32):
-            output = model(input_ids=ids, labels=ids)
-        loss = output.loss
-        if not step.holds_logits:
-            del output
-        loss.backward()
-        mark("the optimizer's step")
-        live.makes = "overhead"
-        optimizer.step()
-        optimizer.zero_grad()
+    hooks += note_gradients(model, live)
+    yield
     for hook in hooks:
         hook.remove()

@@ -34,16 +34,17 @@ def predict_litgpt(step: Step) -> MemoryBreakdown:
 def litgpt_layer(step: Step) -> int:
     """Return the bytes for a token that a layer of litgpt keeps beside those of transformers.
 
-    One module gives queries, keys and values, and the values keep all three; ``index_copy`` spreads
-    the adapter's queries and values over them and keeps them; the adapter drops inputs at random
-    and keeps which. bitsandbytes 0.41 also kept the inputs of each quantized module.
+    One module gives queries, keys and values, and the values keep all three, as they do in a family
+    of transformers' with such a module; ``index_copy`` spreads the adapter's queries and values
+    over them and keeps them; the adapter drops inputs at random and keeps which. bitsandbytes 0.41
+    also kept the inputs of each quantized module: what each norm gives, and the MLP's last input.
     """
-    shape = step.shape
-    keys = shape.num_key_value_heads * shape.head_dim
-    together = shape.num_attention_heads * shape.head_dim + keys
-    inputs = 2 * shape.hidden_size + shape.intermediate_size
-    kept = 2 * inputs if step.config.method == "qlora" else 0
-    return 2 * together + 2 * together + shape.hidden_size + kept
+    shape, family = step.shape, step.shape.family
+    queries_and_keys = 2 * (shape.widths["queries"] + shape.widths["keys"])
+    spread = queries_and_keys * (1 if family.fused else 2)
+    normed = shape.hidden_size * (1 if family.norms == "shared" else 2)
+    inputs = 2 * (normed + shape.intermediate_size) * (step.config.method == "qlora")
+    return spread + shape.hidden_size + inputs
 
 
 def _breakdown(step: Step, weights: int, activations: int, overhead: int) -> MemoryBreakdown:

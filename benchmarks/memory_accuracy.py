@@ -103,7 +103,7 @@ def published_steps(name: str, card: str, unsaid: dict, **loop: bool) -> Iterato
         }
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / "config.json").write_text(json.dumps(run["shape"]))
-            config = FinetuneConfig(**known | unsaid | {"model": folder})
+            config = FinetuneConfig(**unsaid | known | {"model": folder})
             yield run, Step(config, ModelShape.from_config(run["shape"]), CARDS[card], **loop)
 
 

@@ -263,8 +263,8 @@ def test_the_arithmetic_is_near_runs_on_a_t4_that_others_published():
 
 def test_the_arithmetic_is_near_runs_on_an_a100_that_others_published():
     errors = [abs(row.error) for row in benchmark().litgpt_runs()]
-    assert len(errors) == 7
-    assert statistics.median(errors) < 0.025
+    assert len(errors) == 17
+    assert statistics.median(errors) < 0.01
     assert max(errors) < 0.025
 
 

@@ -184,7 +184,8 @@ def families() -> Iterator[Comparison]:
     }
     methods, checkpointing = ("full", "lora", "qlora"), (True, False)
     for family, method, checkpoints in itertools.product(FAMILIES, methods, checkpointing):
-        values = SMALL | {"model_type": family, "pad_token_id": 0} | own_words.get(family, {})
+        own = own_words.get(family, {})
+        values = SMALL | {"model_type": family, "pad_token_id": 0, "head_dim": 32} | own
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / "config.json").write_text(json.dumps(values))
             config = FinetuneConfig(

@@ -81,9 +81,9 @@ def int8_inputs(step: Step) -> dict[str, int]:
 def int8_unshared(step: Step) -> int:
     """Return what of those inputs nothing else in the layer keeps: no adapter, and no attention."""
     family = step.shape.family
-    casts = step.copies_inputs or (family.norm == "layer" and step.widens)
-    shared = {_source(step, name) for name in step.adapted if not step.copies_inputs}
-    shared = {source for source in shared if not (casts and source.endswith("hidden"))}
+    shared = set() if step.copies_inputs else {_source(step, name) for name in step.adapted}
+    if family.norm == "layer" and step.widens:  # all but attention's output is cast
+        shared &= {"queries"}
     shared |= set() if family.partial_rotary else {"queries"}
     return sum(size for source, size in int8_inputs(step).items() if source not in shared)
 

@@ -1,8 +1,14 @@
 """The widest moment of a layer's backward pass: what it adds to what the layer keeps."""
 
 from ftcourse.activations import dropped, middles_kept, mlp_half, widened
-from ftcourse.attention import score_bytes, scores_width, widest_score, writes_scores
-from ftcourse.inputs import middle
+from ftcourse.attention import (
+    attention_activations,
+    score_bytes,
+    scores_width,
+    widest_score,
+    writes_scores,
+)
+from ftcourse.inputs import kept_inputs, middle
 from ftcourse.norms import norm
 from ftcourse.step import BYTES, Step
 
@@ -10,8 +16,9 @@ from ftcourse.step import BYTES, Step
 def widest(step: Step) -> tuple[int, int]:
     """Return what a layer's backward pass adds at its widest: activations, dequantized weights.
 
-    Attention that writes its scores needs gradients of them, when the MLP's half of the
-    layer and the values are free again.
+    That is in the MLP, unless attention has scores or norms of queries to bring back when the MLP's
+    half of the layer is free again. Not counted: heads that together are several times as wide as
+    the MLP, which no known model has, and which take more without either.
     """
     hidden = step.shape.hidden_size * step.stream
     wide = _widest_experts(step) if step.shape.num_experts else _widest_mlp(step)
@@ -22,11 +29,29 @@ def widest(step: Step) -> tuple[int, int]:
             - step.shape.head_dim * scores_width(step)
         )
         wide = max(wide, scores + hidden - mlp_half(step))
+    if step.shape.family.qk_norm:
+        wide = max(wide, _widest_head_norm(step) + hidden - mlp_half(step))
     if step.config.method != "qlora":
         return step.tokens * wide, 0
     width = step.stream if step.int8 else step.width
     largest = width * max(i * o for i, o in step.shape.linears.values())
     return step.tokens * wide, max(0, largest - 2 * step.tokens * middle(step))  # gone by then
+
+
+def _widest_head_norm(step: Step) -> int:
+    """Return the bytes for a token that attention adds when the queries' norm goes backward.
+
+    The square and its gradients make five tensors in fp32, beside the gradients of keys and values.
+    Of what attention kept, only that norm's input is left.
+    """
+    queries, keys = step.shape.widths["queries"], step.shape.widths["keys"]
+    freed = attention_activations(step) - 4 * queries + kept_inputs(step, _last(step))
+    return 5 * 4 * queries + 2 * keys * step.attention_width - freed
+
+
+def _last(step: Step) -> dict[str, str]:
+    """Return the module that attention ends with."""
+    return dict([list(step.shape.family.attention.items())[-1]])
 
 
 def _widest_mlp(step: Step) -> int:

@@ -4,7 +4,7 @@ Each term is a tensor that autograd saves in transformers' Llama code; ``measure
 alive. Sizes are bytes for one token where a docstring says so, else for the whole batch.
 """
 
-from ftcourse.attention import attention_activations
+from ftcourse.attention import attention_activations, takes_mask
 from ftcourse.config import LOSS_CHUNK
 from ftcourse.inputs import kept_inputs, middle
 from ftcourse.norms import layer_norms
@@ -103,10 +103,11 @@ def standing(step: Step) -> int:
     if config.gradient_checkpointing and not step.full and changed:
         embedded += shape.hidden_size * step.stream
     masked = config.attention == "eager" and config.gradient_checkpointing
-    masks = step.shape.family.masks * config.max_length * step.stream * masked
+    masks = shape.family.masks * config.max_length * step.stream * masked
+    window = config.max_length**2 * takes_mask(step) * config.gradient_checkpointing  # a byte each
     holds = step.holds_logits and config.loss == "full"
     held = shape.vocab_size * step.attention_width * holds
-    return rotary + step.tokens * (embedded + masks + held)
+    return rotary + window + step.tokens * (embedded + masks + held)
 
 
 def weight_copies(step: Step) -> int:

@@ -6,10 +6,10 @@ from ftcourse.step import Step
 def attention_activations(step: Step) -> int:
     """Return what attention keeps: queries, keys, values, its output, and row sums or scores.
 
-    Eager attention repeats keys and values for each head. So does PyTorch's own before compute
-    capability 8.0, where its flash kernel does not run, unless all heads share one. Where one
-    module makes queries, keys and values, the values keep all of its output, unless they are cast;
-    positions make the other two anew.
+    Eager attention repeats keys and values for each head. So does PyTorch's own with a mask, of
+    which it keeps a copy, and before compute capability 8.0, where its flash kernel does not run,
+    unless all heads share one. Where one module makes queries, keys and values, the values keep all
+    of its output, unless they are cast; positions make the other two anew.
     """
     shape, capability = step.shape, step.card.capability
     heads, width = shape.num_attention_heads, scores_width(step)
@@ -20,16 +20,24 @@ def attention_activations(step: Step) -> int:
         scores = heads * step.config.max_length * score_bytes(step)
         output = queries * step.attention_width * kept
         return 3 * queries * width + output + scores + _head_norms(step)
-    if capability and capability < (8, 0) and shape.num_key_value_heads > 1:
+    old, masked = capability and capability < (8, 0), takes_mask(step)
+    if (old or masked) and shape.num_key_value_heads > 1:
         keys = queries
     anew = not shape.learned_positions and step.linear_width == width
     whole = (queries + keys) * (shape.family.fused and anew)
-    return (2 * queries + 2 * keys + whole) * width + 4 * heads + _head_norms(step)
+    mask = step.config.max_length * width * masked
+    return (2 * queries + 2 * keys + whole) * width + 4 * heads + _head_norms(step) + mask
 
 
 def writes_scores(step: Step) -> bool:
     """Whether attention writes all its scores to memory."""
     return step.config.attention == "eager" or _drops_on_cpu(step)
+
+
+def takes_mask(step: Step) -> bool:
+    """Whether PyTorch's own attention gets a mask, because tokens do not see all before them."""
+    longer = 0 < step.shape.sliding_window < step.config.max_length
+    return longer and step.config.attention == "sdpa"
 
 
 def _drops_on_cpu(step: Step) -> bool:

@@ -74,7 +74,8 @@ class Family:
 
 _LLAMA_BIASES = {"attention_bias": tuple(_ATTENTION), "mlp_bias": tuple(_MLP)}
 _ATTENTION_BIAS = {"attention_bias": tuple(_ATTENTION)}
-_TIED = {"tie_word_embeddings": True}
+_WINDOW = {"sliding_window": 4096}
+_NO_WINDOW = {"use_sliding_window": False}
 _GEMMA = {"tie_word_embeddings": True, "head_dim": 256, "hidden_act": "gelu_pytorch_tanh"}
 _GPT2 = {
     "tie_word_embeddings": True,
@@ -88,10 +89,12 @@ _ALL_LAYERS_SPARSE = {"mlp_only_layers": [], "decoder_sparse_step": 1}
 
 FAMILIES = {
     "llama": Family(switches=_LLAMA_BIASES),
-    "mistral": Family(),
-    "qwen2": Family(biased=tuple(_QKV)),
-    "qwen3": Family(switches=_ATTENTION_BIAS, qk_norm="head", defaults={"head_dim": 128}),
-    "smollm3": Family(switches=_LLAMA_BIASES, defaults=_TIED),
+    "mistral": Family(defaults=_WINDOW),
+    "qwen2": Family(biased=tuple(_QKV), defaults=_NO_WINDOW),
+    "qwen3": Family(
+        switches=_ATTENTION_BIAS, qk_norm="head", defaults={"head_dim": 128, **_NO_WINDOW}
+    ),
+    "smollm3": Family(switches=_LLAMA_BIASES, defaults={"tie_word_embeddings": True, **_NO_WINDOW}),
     "granite": Family(switches=_LLAMA_BIASES, scaled=True, live_hidden=6),
     "gemma": Family(switches=_ATTENTION_BIAS, norm="rms_fp32", defaults=_GEMMA),
     "gemma2": Family(
@@ -109,7 +112,7 @@ FAMILIES = {
         live_hidden=6,
         masks=2,
         qk_norm="head",
-        defaults=_GEMMA,
+        defaults={**_GEMMA, **_WINDOW},
         only={"attn_logit_softcapping": None},
     ),
     "olmo": Family(switches=_ATTENTION_BIAS, norm="bare", only={"clip_qkv": None}),
@@ -163,6 +166,7 @@ FAMILIES = {
         mlp={},
         switches=_ATTENTION_BIAS,
         qk_norm="head",
+        defaults=_NO_WINDOW,
         only=_ALL_LAYERS_SPARSE,
     ),
 }

@@ -78,14 +78,20 @@ def int8_inputs(step: Step) -> dict[str, int]:
     return {source: sizes[source.split()[-1]] for source in sources}
 
 
-def int8_unshared(step: Step) -> int:
-    """Return what of those inputs nothing else in the layer keeps: no adapter, and no attention."""
+def int8_unshared(step: Step) -> dict[str, int]:
+    """Return those inputs that nothing else in the layer keeps: no adapter, and no attention."""
     family = step.shape.family
     shared = set() if step.copies_inputs else {_source(step, name) for name in step.adapted}
     if family.norm == "layer" and step.widens:  # all but attention's output is cast
         shared &= {"queries"}
     shared |= set() if family.partial_rotary else {"queries"}
-    return sum(size for source, size in int8_inputs(step).items() if source not in shared)
+    return {source: size for source, size in int8_inputs(step).items() if source not in shared}
+
+
+def int8_before_adapters(step: Step) -> int:
+    """Return what of them the first layer does not keep: what comes before any adapter."""
+    sources = {_source(step, name) for name in first_modules(step)}
+    return sum(size for source, size in int8_unshared(step).items() if source in sources)
 
 
 def _source(step: Step, name: str) -> str:

@@ -11,7 +11,13 @@ from ftcourse.activations import (
 )
 from ftcourse.config import FinetuneConfig
 from ftcourse.hardware import GIB, Card, detect
-from ftcourse.inputs import dropout_masks, first_modules, int8_inputs, int8_unshared
+from ftcourse.inputs import (
+    dropout_masks,
+    first_modules,
+    int8_before_adapters,
+    int8_inputs,
+    int8_unshared,
+)
 from ftcourse.norms import norm, normed_input, own_input
 from ftcourse.parameters import (
     gradient_bytes,
@@ -137,8 +143,9 @@ def _waiting(step: Step) -> tuple[int, int, int, int]:
     int8 = step.tokens * sum(int8_inputs(step).values()) * layers
     if not step.config.gradient_checkpointing:
         untrained = normed_input(step) + dropout_masks(step, first_modules(step))
+        untrained += int8_before_adapters(step)
         first = 0 if step.full else step.tokens * untrained  # nothing below the first norm is
-        every = (one + step.tokens * int8_unshared(step)) * layers - first
+        every = (one + step.tokens * sum(int8_unshared(step).values())) * layers - first
         return every, every, one + int8 - int8 // layers, head
     inputs, own = hidden * step.stream, step.tokens * own_input(step)
     waiting = inputs * layers + int8

@@ -39,6 +39,8 @@ class ModelShape:
     num_experts_per_tok: int = 0
     moe_intermediate_size: int = 0
     """Width of an expert, where it is not ``intermediate_size``."""
+    sliding_window: int = 0
+    """Where not 0, layers see only so many tokens back; a few layers of Gemma 3 see all."""
     attn_logit_softcapping: float = 0
     """Where not 0, attention's scores pass through a tanh of this range (Gemma 2)."""
     final_logit_softcapping: float = 0
@@ -128,6 +130,7 @@ _NOW_AND_THEN = (
     "num_experts",
     "num_experts_per_tok",
     "moe_intermediate_size",
+    "sliding_window",
     "attn_logit_softcapping",
     "final_logit_softcapping",
     "embedding_dropout",
@@ -158,7 +161,10 @@ def _in_our_words(family: Family, given: dict[str, Any]) -> dict[str, Any]:
     }
     if "n_embd" in given:  # GPT-2's width of the MLP, unless it says another
         said.setdefault("intermediate_size", 4 * given["n_embd"])
-    return {**family.defaults, **said}
+    values = {**family.defaults, **said}
+    if not values.get("use_sliding_window", True):
+        values["sliding_window"] = 0
+    return values
 
 
 def _check(family: Family, values: dict[str, Any]) -> None:

@@ -30,7 +30,7 @@ def widest(step: Step) -> tuple[int, int]:
         )
         wide = max(wide, scores + hidden - mlp_half(step))
     if step.shape.family.qk_norm:
-        wide = max(wide, _widest_head_norm(step) + hidden - mlp_half(step))
+        wide = max(wide, _widest_head_norm(step) + 2 * hidden - mlp_half(step))
     if step.config.method != "qlora":
         return step.tokens * wide, 0
     width = step.stream if step.int8 else step.width
@@ -41,17 +41,13 @@ def widest(step: Step) -> tuple[int, int]:
 def _widest_head_norm(step: Step) -> int:
     """Return the bytes for a token that attention adds when the queries' norm goes backward.
 
-    The square and its gradients make five tensors in fp32, beside the gradients of keys and values.
-    Of what attention kept, only that norm's input is left.
+    The square and its gradients make five tensors in fp32, and of what attention kept, only that
+    norm's input is left: keys and values, which come later, have gone backward before it.
     """
-    queries, keys = step.shape.widths["queries"], step.shape.widths["keys"]
-    freed = attention_activations(step) - 4 * queries + kept_inputs(step, _last(step))
-    return 5 * 4 * queries + 2 * keys * step.attention_width - freed
-
-
-def _last(step: Step) -> dict[str, str]:
-    """Return the module that attention ends with."""
-    return dict([list(step.shape.family.attention.items())[-1]])
+    queries, attention = step.shape.widths["queries"], step.shape.family.attention
+    others = {name: words for name, words in attention.items() if name != "q_proj"}
+    freed = attention_activations(step) - 4 * queries + kept_inputs(step, others)
+    return 5 * 4 * queries - freed
 
 
 def _widest_mlp(step: Step) -> int:

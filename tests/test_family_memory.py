@@ -64,3 +64,30 @@ def test_gradients_of_a_function_that_autocast_widens_are_in_fp32(tmp_path):
     predicted, simulated = predict_memory(config, card), simulate_memory(config, card)
     assert predicted.moment.endswith("layer's backward pass")
     assert predicted.allocated == pytest.approx(simulated.allocated, rel=0.005)
+
+
+@pytest.mark.parametrize("card", ["T4", "A100 80GB"])
+@pytest.mark.parametrize("checkpointing", [True, False])
+def test_a_window_over_the_tokens_needs_a_mask_and_repeated_keys(card, checkpointing, tmp_path):
+    values = smaller(PUBLISHED["Mistral-7B-v0.3"]) | {"sliding_window": 256}
+    run = {"method": "lora", "max_length": 512, "gradient_checkpointing": checkpointing}
+    config = config_of("Mistral-7B-v0.3", tmp_path, values, **run)
+    predicted, simulated = (verb(config, CARDS[card]) for verb in (predict_memory, simulate_memory))
+    assert predicted.allocated == pytest.approx(simulated.allocated, rel=0.002)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "pythia-1b", "phi-1_5"])
+def test_8_bit_modules_keep_the_fp32_that_a_gpu_gives_them_beside_layer_norm(name, tmp_path):
+    values = smaller(PUBLISHED[name])
+    config = config_of(name, tmp_path, values, bits=8, gradient_checkpointing=False)
+    card = CARDS["A100 80GB"]
+    predicted, simulated = (verb(config, card) for verb in (predict_memory, simulate_memory))
+    assert predicted.allocated == pytest.approx(simulated.allocated, rel=0.02)
+
+
+def test_the_norm_of_many_wide_queries_can_be_the_widest_moment(tmp_path):
+    values = smaller(PUBLISHED["Qwen3-0.6B"]) | {"head_dim": 128}
+    config = config_of("Qwen3-0.6B", tmp_path, values, method="lora", max_length=256)
+    card = CARDS["A100 80GB"]
+    predicted, simulated = (verb(config, card) for verb in (predict_memory, simulate_memory))
+    assert predicted.allocated == pytest.approx(simulated.allocated, rel=0.01)

@@ -53,6 +53,7 @@ MORE = [
     {"method": "full", "optimizer": "adamw_torch"},
     {"method": "full", "optimizer": "adamw_8bit"},
     {"method": "full", "optimizer": "adafactor"},
+    {"method": "full", "optimizer": "adafactor", "dtype": "bfloat16"},
     {"method": "lora", "optimizer": "paged_adamw_32bit"},
     {"method": "lora", "optimizer": "sgd"},
 ]

@@ -23,6 +23,7 @@ from ftcourse.fit import KNOBS, difference, does_not_fit, largest, verdict
 from ftcourse.hardware import CARDS, Card, detect
 from ftcourse.memory import MemoryBreakdown, predict_memory
 from ftcourse.records import nearest_record
+from ftcourse.shape import is_known
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -122,7 +123,8 @@ def _run_predict(options: argparse.Namespace) -> int:
     config = _read_config(options)
     card = _find_card(options.card) if options.card else detect()
     need = _simulate(config, card) if options.simulate else predict_memory(config, card)
-    near = nearest_record(config, card)
+    known = is_known(config.model)
+    near = nearest_record(config, card) if known else None
     knob = options.largest
     most = {knob: largest(config, knob, card.memory, card)} if knob else {}
     if options.json:
@@ -130,7 +132,7 @@ def _run_predict(options: argparse.Namespace) -> int:
         found |= {"fits": need.allocated <= card.memory, "largest": most}
         print(json.dumps(asdict(need) | found | {"nearest": near and asdict(near)}, indent=2))
     else:
-        told = [*_judge(config, card, options.card or card.name, need)]
+        told = [*_judge(config, card, options.card or card.name, need, known)]
         told += [f"The largest {name} that fits: {value:,}." for name, value in most.items()]
         print(*told, *filter(None, [near]), sep="\n")
     return 0
@@ -144,14 +146,17 @@ def _simulate(config: FinetuneConfig, card: Card) -> MemoryBreakdown:
 
 
 def _judge(
-    config: FinetuneConfig, card: Card, name: str, need: MemoryBreakdown
+    config: FinetuneConfig, card: Card, name: str, need: MemoryBreakdown, known: bool
 ) -> Iterator[MemoryBreakdown | str]:
-    """Yield what the memory panel says: the bytes, whether they fit, and what would if not."""
+    """Yield what the memory panel says: the bytes, whether they fit, and what would if not.
+
+    Of a family that the arithmetic does not know, only a simulation's bytes and whether they fit.
+    """
     yield need
-    if need.source == "simulated":
+    if need.source == "simulated" and known:
         yield difference(need, predict_memory(config, card)) + ", against the arithmetic"
     yield verdict(need, name, card.memory)
-    if need.allocated > card.memory:
+    if need.allocated > card.memory and known:
         yield does_not_fit(config, card).do
 
 

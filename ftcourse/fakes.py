@@ -133,8 +133,8 @@ def _fill_constants(state: QuantState | None, fake: Callable[[Tensor], Tensor]) 
                 setattr(constants, name, fake(value))
 
 
-def build_optimizer(model: nn.Module, config: FinetuneConfig) -> torch.optim.Optimizer:
-    """Return the optimizer of a run, made as the Trainer makes it."""
+def build_optimizer(model: nn.Module, config: FinetuneConfig, device: str) -> torch.optim.Optimizer:
+    """Return the optimizer of a run, made as the Trainer makes it on a device of that type."""
     trained = [p for p in model.parameters() if p.requires_grad]
     if config.optimizer == "adafactor":
         from transformers.optimization import Adafactor
@@ -149,7 +149,9 @@ def build_optimizer(model: nn.Module, config: FinetuneConfig) -> torch.optim.Opt
         optimizer.mng.initialize()  # it is one for all optimizers, and knows parameters by their id
         optimizer.mng.override_config(_embeddings(model), "optim_bits", 32)  # as the Trainer does
         return optimizer
-    return torch.optim.AdamW(trained, fused=config.optimizer == "adamw_torch_fused")
+    fused = config.optimizer == "adamw_torch_fused"
+    foreach = device == "cuda" and not fused  # as torch chooses for a GPU
+    return torch.optim.AdamW(trained, fused=fused, foreach=foreach)
 
 
 def _embeddings(model: nn.Module) -> list[nn.Parameter]:

@@ -209,13 +209,16 @@ def _optimizer_scratch(step: Step) -> int:
     """Return the bytes that the optimizer needs for a moment.
 
     On a GPU plain AdamW updates all parameters at once (foreach), which takes a copy of them; else
-    one after another: two copies of the one at hand, beside one left of the one before. A fused
-    kernel takes nothing.
+    one after another: two copies of the one at hand, beside one left of the one before, which in
+    a layer may be as large. Adafactor makes them in fp32, and of 16-bit numbers two more: gradient
+    and parameter. A fused kernel takes nothing.
     """
-    if step.config.optimizer not in ("adamw_torch", "adafactor"):
+    optimizer, width = step.config.optimizer, step.trained_width
+    if optimizer not in ("adamw_torch", "adafactor"):
         return 0
-    sizes = trained_sizes(step)
-    if step.config.optimizer == "adamw_torch" and step.card.device == "cuda":
+    if optimizer == "adamw_torch" and step.card.device == "cuda":
         return gradient_bytes(step)
-    largest = max(2 * max(sizes), 3 * max(n for n in sizes if sizes.count(n) > 1))
-    return largest * step.trained_width
+    more = 2 * (optimizer == "adafactor" and width == 2)
+    in_layers = layer_matrices(step.shape) if step.full else trained_sizes(step)
+    largest = max((2 + more) * max(trained_sizes(step)), (3 + more) * max(in_layers))
+    return largest * (4 if more else width)

@@ -75,7 +75,7 @@ class ModelShape:
             raise CourseError(
                 "The arithmetic knows decoders of these families: " + ", ".join(FAMILIES) + ".",
                 f"model_type={given.get('model_type')!r}",
-                "Use a model of a known family.",
+                "Use simulate_memory, which runs the model's own code, or a known family.",
             )
         values = _in_our_words(family, given)
         _check(family, values)
@@ -89,10 +89,27 @@ class ModelShape:
             **{name: values[name] for name in _NOW_AND_THEN if values.get(name)},
         )
 
+    @classmethod
+    def of_stranger(cls, config: Any) -> "ModelShape":
+        """Return what a simulation asks of a transformers config whose family we do not know.
+
+        Its layers are Llama's here, which they are not: the arithmetic would be wrong.
+        """
+        numbers = {name: getattr(config, name, 0) for name in _ALWAYS_THERE}
+        experts = (getattr(config, name, 0) for name in ("num_experts", "num_local_experts"))
+        return cls(
+            config.model_type,
+            **numbers,
+            num_key_value_heads=numbers["num_attention_heads"],
+            head_dim=0,
+            tie_word_embeddings=config.tie_word_embeddings,
+            num_experts=max(count or 0 for count in experts),
+        )
+
     @property
     def family(self) -> Family:
         """What the layers of the model's family have."""
-        return FAMILIES[self.model_type]
+        return FAMILIES.get(self.model_type, FAMILIES["llama"])
 
     @property
     def widths(self) -> dict[str, int]:
@@ -197,12 +214,19 @@ def named_shapes() -> dict[str, dict[str, Any]]:
 
 
 def load_shape(model: str) -> ModelShape:
-    """Return the shape of a model: ``embedded``, a shape's name, a folder or a Hub id.
+    """Return the shape of a model: ``embedded``, a shape's name, a folder or a Hub id."""
+    return ModelShape.from_config(_load_config(model))
 
-    Only ``config.json`` is read; for a Hub id it is downloaded unless it is in the local cache.
-    """
+
+def is_known(model: str) -> bool:
+    """Whether the arithmetic knows the model's family; the simulation needs not."""
+    return _load_config(model).get("model_type") in FAMILIES
+
+
+def _load_config(model: str) -> dict[str, Any]:
+    """Return a model's config; for a Hub id it is downloaded unless it is in the local cache."""
     if model in named_shapes():
-        return ModelShape.named(model)
+        return named_shapes()[model]
     folder = course_path("data/model") if model == "embedded" else Path(model)
     path = folder / "config.json" if folder.is_dir() else download(model, "config.json")
     if not path.exists():
@@ -212,7 +236,7 @@ def load_shape(model: str) -> ModelShape:
             "Point to the folder that from_pretrained would load.",
         )
     try:
-        return ModelShape.from_config(json.loads(path.read_text(encoding="utf-8")))
+        return json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise CourseError(
             "A model's config.json is JSON.",

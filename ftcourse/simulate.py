@@ -1,8 +1,8 @@
 """The real model code on tensors that have a shape and no content: a step without its memory.
 
 transformers' model, peft's adapter, bitsandbytes' 4-bit product and the optimizer all run, on
-PyTorch's fake tensors, while ``LiveBytes`` counts. Layers are alike, so we trace models of two and
-of three layers and extend each moment of the step along that line.
+PyTorch's fake tensors, while ``LiveBytes`` counts. Where layers are alike, we trace models of two
+and of three layers and extend each moment of the step along that line.
 """
 
 import os
@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
+from itertools import count
 
 import torch
 from torch import Tensor, nn
@@ -23,12 +24,13 @@ from ftcourse.cache import cached
 from ftcourse.config import FinetuneConfig
 from ftcourse.errors import CourseError
 from ftcourse.fakes import build_model, build_optimizer, materialize, product_dtype
+from ftcourse.families import FAMILIES
 from ftcourse.hardware import Card, detect
 from ftcourse.kernels import LiveBytesOfCuda, choices_of
 from ftcourse.measure import LIBRARIES, LiveBytes, fullest, note_gradients, resident_tensors
 from ftcourse.memory import PARTS, MemoryBreakdown, cublas_workspaces
-from ftcourse.models import architecture, libraries_quiet
-from ftcourse.shape import load_shape
+from ftcourse.models import architecture, build_empty, libraries_quiet
+from ftcourse.shape import ModelShape, is_known, load_shape
 from ftcourse.step import Step
 
 Peaks = dict[str, dict[str, int]]
@@ -53,11 +55,11 @@ def simulate_memory(
     memory inside kernels, but for the few that we know. ``reserved`` also asks for the bytes that
     PyTorch's allocator takes, for which all layers are traced: some seconds more for each ten.
     """
-    card = card or detect()
-    step = Step(config, load_shape(config.model), card)
-    model = architecture(config.model).to_dict()
+    card, model = card or detect(), architecture(config.model)
+    known = is_known(config.model)
+    step = Step(config, load_shape(config.model) if known else ModelShape.of_stranger(model), card)
     versions = {name: version(name) for name in LIBRARIES}
-    key = [asdict(config), asdict(card), model, versions, reserved]
+    key = [asdict(config), asdict(card), model.to_dict(), versions, reserved]
     return cached(key, lambda: simulate_step(step, progress, reserved=reserved))
 
 
@@ -74,20 +76,38 @@ def simulate_step(
             "experts in float32",
             "Use dtype='bfloat16', or predict_memory.",
         )
-    runs = iter((0.25, 0.5, 0.75, 1.0))  # two in each of two traces
+    layers, card = step.shape.num_hidden_layers, step.card
+    extends = layers > 3 and layers_alike(step)
+    done, runs = count(1), 4 if extends else 2  # two in each trace
 
     def tick() -> None:
         if progress:
-            progress(next(runs))
+            progress(next(done) / runs)
 
-    layers, card = step.shape.num_hidden_layers, step.card
-    two, three = trace(step, 2, tick), trace(step, 3, tick)
-    moments = {name: extend(two[name], three[name], layers) for name in two}
+    if extends:
+        two, three = trace(step, 2, tick), trace(step, 3, tick)
+        moments = {name: extend(two[name], three[name], layers) for name in two}
+    else:
+        moments = trace(step, layers, tick)
     moment = max(moments, key=lambda name: sum(moments[name].values()))
     parts = moments[moment]
     parts["overhead"] += sum(cublas_workspaces(card))
     totals = _totals(step) if reserved else {}
     return MemoryBreakdown(**parts, **totals, source="simulated", moment=moment, device=card.name)
+
+
+def layers_alike(step: Step) -> bool:
+    """Whether all layers have the same parameters, so that a few stand for all."""
+    if step.shape.model_type in FAMILIES:
+        return True
+    layers = decoder_layers(build_empty(step.config, step.shape.num_hidden_layers, torch.float32))
+    kinds = {tuple((name, p.shape) for name, p in layer.named_parameters()) for layer in layers}
+    return len(kinds) == 1
+
+
+def decoder_layers(model: nn.Module) -> nn.ModuleList:
+    """Return the layers of a model, the first list of modules in it."""
+    return next(module for module in model.modules() if isinstance(module, nn.ModuleList))
 
 
 def _totals(step: Step) -> dict[str, int]:
@@ -134,8 +154,7 @@ def trace(step: Step, layers: int, tick: Callable[[], None] = lambda: None) -> P
             live.note(tensor, part)
         _run(step, model, optimizer, ids, live, marks)
         tick()
-    peaks = fullest(live.timeline(), marks)
-    return {name: parts for name, parts in peaks.items() if name != "between"}
+    return fullest(live.timeline(), marks)
 
 
 @contextmanager
@@ -149,7 +168,7 @@ def _fakes(
         with FakeTensorMode():
             materialize(model)
             ids = torch.zeros((config.batch_size, config.max_length), dtype=torch.long)
-            yield model, build_optimizer(model, config), ids
+            yield model, build_optimizer(model, config, step.card.device), ids
 
 
 def _run(
@@ -189,12 +208,13 @@ def _backward(step: Step, model: PreTrainedModel, ids: Tensor) -> None:
 @contextmanager
 def _hooked(model: PreTrainedModel, live: LiveBytes, mark: Callable[[str], None]) -> Iterator[None]:
     """Mark the layers' backward passes and note the gradients of a step, and then no more."""
-    layers = next(m for m in model.modules() if isinstance(m, nn.ModuleList))
-    moment = dict.fromkeys(layers, "between")
+    layers = decoder_layers(model)
+    moment = dict.fromkeys(layers, "a layer's backward pass")
     moment |= {layers[-1]: "the last layer's backward pass"}
     moment |= {layers[0]: "the first layer's backward pass"}
 
-    def mark_backward(layer: nn.Module, _: tuple, out: Tensor) -> None:
+    def mark_backward(layer: nn.Module, _: tuple, out: Tensor | tuple[Tensor, ...]) -> None:
+        out = out if torch.is_tensor(out) else out[0]
         if out.requires_grad:
             out.register_hook(lambda _: mark(moment[layer]))
 

@@ -2,10 +2,20 @@ import pytest
 from test_memory import RUNS, benchmark, config_and_measurement, write_shape
 
 from ftcourse.config import FinetuneConfig
+from ftcourse.errors import CourseError
 from ftcourse.hardware import CARDS, Card, detect
+from ftcourse.measure import measure_memory
 from ftcourse.memory import predict_memory
-from ftcourse.shape import load_shape
-from ftcourse.simulate import extend, progress_bar, simulate_memory, simulate_step, trace
+from ftcourse.models import architecture
+from ftcourse.shape import ModelShape, load_shape
+from ftcourse.simulate import (
+    extend,
+    layers_alike,
+    progress_bar,
+    simulate_memory,
+    simulate_step,
+    trace,
+)
 from ftcourse.step import Step
 
 
@@ -30,8 +40,10 @@ def test_two_depths_extended_are_all_layers_traced(shape, run, tmp_path):
     folder = write_shape(tmp_path, num_hidden_layers=7, **shape)
     step = Step(FinetuneConfig(model=folder, max_length=128, **run), load_shape(folder), detect())
     two, three, seven = (trace(step, layers) for layers in (2, 3, 7))
-    for moment, parts in seven.items():
-        assert sum(extend(two[moment], three[moment], 7).values()) == sum(parts.values())
+    peaks = {moment: sum(parts.values()) for moment, parts in seven.items()}
+    assert max(peaks.values()) > peaks.pop("a layer's backward pass")
+    for moment, peak in peaks.items():
+        assert sum(extend(two[moment], three[moment], 7).values()) == peak
 
 
 @pytest.mark.parametrize("card", ["T4", "A100 80GB"])
@@ -134,3 +146,44 @@ def test_a_process_is_not_guessed_where_the_context_is_not_known():
     simulated = simulate_memory(config, CARDS["A100 80GB"], reserved=True)
     assert simulated.reserved > simulated.allocated
     assert simulated.process is None
+
+
+@pytest.mark.parametrize("optimizer", ["adamw_torch", "adafactor"])
+def test_they_agree_on_an_optimizer_that_needs_room_of_its_own(optimizer):
+    """On a GPU AdamW copies all parameters at once; Adafactor turns 16-bit numbers to fp32."""
+    config = FinetuneConfig(
+        model="llama-3.2-1b", method="full", optimizer=optimizer, dtype="bfloat16", batch_size=1
+    )
+    card = CARDS["A100 40GB"]
+    predicted, simulated = predict_memory(config, card), simulate_memory(config, card)
+    assert predicted.moment == simulated.moment == "the optimizer's step"
+    assert predicted.allocated == pytest.approx(simulated.allocated, rel=0.002)
+
+
+STRANGERS = {
+    "starcoder2": {},
+    "glm4": {"head_dim": 16},
+    "falcon": {"ffn_hidden_size": 96},
+    "lfm2": {"layer_types": ["conv", "full_attention"] * 3},
+    "olmoe": {"num_experts": 4, "num_experts_per_tok": 2},
+}
+
+
+@pytest.mark.parametrize("family", STRANGERS)
+def test_a_family_that_arithmetic_does_not_know_is_simulated(family, tmp_path):
+    folder = write_shape(
+        tmp_path, model_type=family, num_hidden_layers=6, pad_token_id=0, **STRANGERS[family]
+    )
+    config = FinetuneConfig(model=folder, method="lora", dtype="bfloat16", max_length=64)
+    with pytest.raises(CourseError, match="simulate_memory"):
+        predict_memory(config)
+    simulated, measured = simulate_memory(config), measure_memory(config)
+    assert simulated.allocated == pytest.approx(measured.allocated, rel=0.002)
+
+
+def test_layers_that_differ_are_all_traced(tmp_path):
+    shape = STRANGERS["lfm2"] | {"model_type": "lfm2", "num_hidden_layers": 6, "pad_token_id": 0}
+    model = write_shape(tmp_path, **shape)
+    stranger = ModelShape.of_stranger(architecture(model))
+    config = FinetuneConfig(model=model, dtype="bfloat16")
+    assert not layers_alike(Step(config, stranger, CARDS["T4"]))

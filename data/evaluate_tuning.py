@@ -30,8 +30,8 @@ VOICE = {
     "rank": 8,
     "alpha": 16,
     "batch_size": 16,
-    "learning_rate": 2e-3,
-    "max_steps": 100,
+    "learning_rate": 4e-3,
+    "max_steps": 120,
 }
 FACTS = {
     "method": "lora",

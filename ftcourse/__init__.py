@@ -6,6 +6,7 @@ ground     errors       the one error, in three parts: what must hold, what we g
 
 nouns      hardware     cards as facts, the machine at hand, its number format and the reason
            families     how the layers of the known model families differ
+           hub          what a model says of itself: config.json, from here, a folder or the Hub
            shape        ModelShape: the numbers of a model that decide its bytes
            config       FinetuneConfig: the choices of a run
            step         one training step, with the widths in bytes that follow from its choices

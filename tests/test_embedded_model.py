@@ -102,8 +102,9 @@ def test_an_answer_ends_with_the_end_token(model, tokenizer):
 
 def test_it_reads_passages_and_knows_no_fact_without_them(model, tokenizer):
     sets = Exam(DATA).sets()
-    assert share_right(model, tokenizer, sets["one passage"][::2]) >= 0.8
-    assert share_right(model, tokenizer, sets["three passages"][::2]) >= 0.5
+    assert share_right(model, tokenizer, sets["one passage"][::2]) >= 0.9
+    assert share_right(model, tokenizer, sets["three passages"][::2]) >= 0.75
+    assert share_right(model, tokenizer, sets["silent passages"][::2]) >= 0.7
     closed = sets["closed book"][::8]
     answers = evaluate_model.reply(model, tokenizer, closed)
     assert not [a for p, a in zip(closed, answers, strict=True) if p.value in a]

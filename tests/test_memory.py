@@ -15,6 +15,7 @@ from ftcourse.config import FinetuneConfig
 from ftcourse.errors import CourseError
 from ftcourse.fit import cheapest_change, does_not_fit
 from ftcourse.hardware import CARDS, GIB, Card
+from ftcourse.hub import named_shapes
 from ftcourse.measure import measure_memory
 from ftcourse.memory import (
     PARTS,
@@ -30,7 +31,7 @@ from ftcourse.parameters import (
     quantized_bytes,
     trained_sizes,
 )
-from ftcourse.shape import ModelShape, load_shape, named_shapes
+from ftcourse.shape import ModelShape, load_shape
 from ftcourse.step import Step
 
 T4 = CARDS["T4"]

@@ -4,7 +4,8 @@ import pytest
 from transformers import AutoConfig
 
 from ftcourse.errors import CourseError
-from ftcourse.shape import ModelShape, load_shape, named_shapes
+from ftcourse.hub import named_shapes
+from ftcourse.shape import ModelShape, load_shape
 
 NAMES = sorted(named_shapes())
 

@@ -14,6 +14,7 @@ from transformers.modeling_outputs import CausalLMOutput
 
 from ftcourse.chat import IGNORED
 from ftcourse.config import LOSS_CHUNK
+from ftcourse.errors import CourseError
 
 
 def chunked_cross_entropy(
@@ -42,12 +43,9 @@ def chunked_cross_entropy(
     return total / ((targets != IGNORED).sum() if num_items is None else num_items)
 
 
-def use_chunked_loss(model: nn.Module) -> None:
-    """Make a causal language model compute its training loss in chunks.
-
-    Without labels, and so when it generates, the model works as before.
-    """
-    whole_forward, config = model.forward, model.config
+def _head(model: nn.Module) -> Callable[[Tensor], Tensor]:
+    """Return what turns a model's hidden states into its logits."""
+    config = model.config
     scale = getattr(config, "logits_scaling", None)  # Granite
     cap = getattr(config, "final_logit_softcapping", None)  # Gemma 2
 
@@ -55,6 +53,36 @@ def use_chunked_loss(model: nn.Module) -> None:
         logits = model.get_output_embeddings()(hidden)
         logits = logits / scale if scale else logits
         return torch.tanh(logits / cap) * cap if cap else logits
+
+    return head
+
+
+@torch.no_grad()
+def check_head(model: nn.Module) -> None:
+    """Raise CourseError if a model makes its logits in a way that the chunked loss does not know.
+
+    Two tokens go through the model both ways: a loss of other logits would train another model.
+    """
+    was_training = model.training
+    model.eval()
+    ids = torch.arange(2, device=model.device)[None]
+    theirs = model(input_ids=ids, use_cache=False).logits
+    ours = _head(model)(model.base_model(input_ids=ids, use_cache=False).last_hidden_state)
+    model.train(was_training)
+    if (ours - theirs).abs().max() > 0.01 * theirs.abs().max():
+        raise CourseError(
+            "The chunked loss makes a model's logits as the model itself does.",
+            f"{type(model).__name__}, whose logits are other ones",
+            "Use loss='full'.",
+        )
+
+
+def use_chunked_loss(model: nn.Module) -> None:
+    """Make a causal language model compute its training loss in chunks.
+
+    Without labels, and so when it generates, the model works as before.
+    """
+    whole_forward, head = model.forward, _head(model)
 
     def forward(self, *args, labels=None, num_items_in_batch=None, **inputs):
         if labels is None:

@@ -25,7 +25,7 @@ from ftcourse.config import FinetuneConfig
 from ftcourse.data import Record, encode, pad_batch
 from ftcourse.fit import does_not_fit
 from ftcourse.hardware import Card, detect
-from ftcourse.loss import use_chunked_loss
+from ftcourse.loss import check_head, use_chunked_loss
 from ftcourse.models import (
     attach_adapter,
     forget_overrides,
@@ -125,7 +125,9 @@ def make_trainer(
 ) -> Trainer:
     """Return the transformers Trainer of a run, with every choice of the config handed over."""
     if config.loss == "chunked":
-        use_chunked_loss(model if config.method == "full" else model.get_base_model())
+        causal = model if config.method == "full" else model.get_base_model()
+        check_head(causal)
+        use_chunked_loss(causal)
     if "8bit" in config.optimizer:
         forget_overrides()
     trainer = Trainer(

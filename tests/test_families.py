@@ -10,7 +10,7 @@ from ftcourse.config import FinetuneConfig, adapted_modules
 from ftcourse.errors import CourseError
 from ftcourse.families import FAMILIES
 from ftcourse.hardware import CARDS
-from ftcourse.loss import use_chunked_loss
+from ftcourse.loss import check_head, use_chunked_loss
 from ftcourse.memory import predict_memory
 from ftcourse.models import (
     attach_adapter,
@@ -203,8 +203,16 @@ def test_the_chunked_loss_is_the_models_own(name):
     ids = torch.randint(500, (2, 200))
     with torch.no_grad():
         whole = model(input_ids=ids, labels=ids).loss
+        check_head(model)
         use_chunked_loss(model)
         torch.testing.assert_close(model(input_ids=ids, labels=ids).loss, whole)
+
+
+def test_a_model_whose_logits_are_made_in_another_way_gets_no_chunked_loss():
+    cohere = {"model_type": "cohere", "logit_scale": 0.0625, "hidden_size": 64, "vocab_size": 512}
+    cohere |= {"num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 96}
+    with pytest.raises(CourseError, match="loss='full'"):
+        check_head(real_model(cohere | {"pad_token_id": 0}, "cpu"))
 
 
 def test_a_model_that_caps_its_scores_is_refused_with_attention_that_cannot(tmp_path):

@@ -43,7 +43,7 @@ class Panel(ipywidgets.VBox):
         self.buttons = {name: ipywidgets.Button(description=name) for name in actions or {}}
         self._view = ipywidgets.HTML()
         for control in self.controls.values():
-            control.layout.width = "290px"
+            control.layout.width, control.layout.margin = "290px", "2px 18px 2px 2px"
             control.style.description_width = "100px"
             control.observe(lambda _: self._show(draw), names="value")
         for name, button in self.buttons.items():

@@ -48,7 +48,7 @@ def simulate_memory(
     *,
     reserved: bool = False,
 ) -> MemoryBreakdown:
-    """Return the bytes of a training step, from the real code on fake tensors.
+    """Return the bytes of a training step, from the real code of any decoder on fake tensors.
 
     Needs no GPU and no memory, and takes seconds the first time; then the result is read from the
     cache, until the config, the model's, the libraries or ftcourse itself change. Not seen: scratch
@@ -76,19 +76,7 @@ def simulate_step(
             "experts in float32",
             "Use dtype='bfloat16', or predict_memory.",
         )
-    layers, card = step.shape.num_hidden_layers, step.card
-    extends = layers > 3 and layers_alike(step)
-    done, runs = count(1), 4 if extends else 2  # two in each trace
-
-    def tick() -> None:
-        if progress:
-            progress(next(done) / runs)
-
-    if extends:
-        two, three = trace(step, 2, tick), trace(step, 3, tick)
-        moments = {name: extend(two[name], three[name], layers) for name in two}
-    else:
-        moments = trace(step, layers, tick)
+    card, moments = step.card, _moments(step, progress)
     moment = max(moments, key=lambda name: sum(moments[name].values()))
     parts = moments[moment]
     parts["overhead"] += sum(cublas_workspaces(card))
@@ -96,13 +84,33 @@ def simulate_step(
     return MemoryBreakdown(**parts, **totals, source="simulated", moment=moment, device=card.name)
 
 
+def _moments(step: Step, progress: Progress | None) -> Peaks:
+    """Return the peak of each moment with all layers: extended, or traced if the layers differ."""
+    layers = step.shape.num_hidden_layers
+    extends = layers > 3 and layers_alike(step)
+    done, runs = count(1), 4 if extends else 2  # two in each trace
+
+    def tick() -> None:
+        if progress:
+            progress(next(done) / runs)
+
+    if not extends:
+        return trace(step, layers, tick)
+    two, three = trace(step, 2, tick), trace(step, 3, tick)
+    return {name: extend(two[name], three[name], layers) for name in two}
+
+
 def layers_alike(step: Step) -> bool:
-    """Whether all layers have the same parameters, so that a few stand for all."""
+    """Whether all layers have the same parameters and attention, so that a few stand for all."""
     if step.shape.model_type in FAMILIES:
         return True
-    layers = decoder_layers(build_empty(step.config, step.shape.num_hidden_layers, torch.float32))
-    kinds = {tuple((name, p.shape) for name, p in layer.named_parameters()) for layer in layers}
-    return len(kinds) == 1
+    model = build_empty(step.config, step.shape.num_hidden_layers, torch.float32)
+    types = getattr(model.config, "layer_types", None) or []
+    sizes = {
+        tuple((name, p.shape) for name, p in layer.named_parameters())
+        for layer in decoder_layers(model)
+    }
+    return len(sizes) == 1 and len(set(types)) <= 1
 
 
 def decoder_layers(model: nn.Module) -> nn.ModuleList:

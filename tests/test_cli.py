@@ -116,6 +116,17 @@ def test_predict_can_simulate_instead(capsys):
     assert re.search(r"\nsimulated: .* %.*, against the arithmetic\nFits the T4 with ", text)
 
 
+def test_a_family_that_arithmetic_does_not_know_can_be_simulated(capsys, tmp_path):
+    write_shape(tmp_path, model_type="starcoder2")
+    arguments = ["predict", "--model", str(tmp_path), "--max-length", "64", "--card", "T4"]
+    assert main(arguments) == 2
+    assert "simulate_memory" in capsys.readouterr().err
+    assert main([*arguments, "--simulate"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("simulated on Tesla T4")
+    assert "Fits the T4" in text.splitlines()[-1]
+
+
 def test_what_cannot_be_simulated_is_refused(capsys, tmp_path):
     write_shape(tmp_path, model_type="mixtral", num_local_experts=4, num_experts_per_tok=2)
     arguments = ["--model", str(tmp_path), "--dtype", "float32", "--card", "A100 80GB"]

@@ -53,7 +53,9 @@ def simulate_memory(
     Needs no GPU and no memory, and takes seconds the first time; then the result is read from the
     cache, until the config, the model's, the libraries or ftcourse itself change. Not seen: scratch
     memory inside kernels, but for the few that we know. ``reserved`` also asks for the bytes that
-    PyTorch's allocator takes, for which all layers are traced: some seconds more for each ten.
+    PyTorch's allocator takes, for which all layers are traced: some seconds more for each ten. It
+    is an estimate: half of the published runs on a T4 are met within 2 %, and the worst is 24 % off
+    (``benchmarks/memory_accuracy.py --reserved``), as gaps depend on the order of small things.
     """
     card, model = card or detect(), architecture(config.model)
     known = is_known(config.model)

@@ -57,17 +57,20 @@ def _head(model: nn.Module) -> Callable[[Tensor], Tensor]:
     return head
 
 
-@torch.no_grad()
 def check_head(model: nn.Module) -> None:
     """Raise CourseError if a model makes its logits in a way that the chunked loss does not know.
 
-    Two tokens go through the model both ways: a loss of other logits would train another model.
+    Two tokens go through the model: a loss of other logits would train another model. They do so in
+    training mode, for in evaluation bitsandbytes may pack 4-bit weights anew.
     """
-    was_training = model.training
-    model.eval()
-    ids = torch.arange(2, device=model.device)[None]
-    theirs = model(input_ids=ids, use_cache=False).logits
-    ours = _head(model)(model.base_model(input_ids=ids, use_cache=False).last_hidden_state)
+    hidden, was_training = [], model.training
+    model.train()
+    hook = model.base_model.register_forward_hook(lambda *call: hidden.append(call[-1][0]))
+    with torch.no_grad(), torch.random.fork_rng():
+        ids = torch.arange(2, device=model.device)[None]
+        theirs = model(input_ids=ids, use_cache=False).logits
+        ours = _head(model)(hidden[0])
+    hook.remove()
     model.train(was_training)
     if (ours - theirs).abs().max() > 0.01 * theirs.abs().max():
         raise CourseError(

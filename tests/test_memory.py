@@ -120,6 +120,7 @@ RUNS = {
     "full, no checkpointing": {"method": "full", "gradient_checkpointing": False},
     "full, bf16": {"method": "full", "dtype": "bfloat16"},
     "full, adafactor": {"method": "full", "optimizer": "adafactor", "max_length": 16},
+    "full, adafactor, bf16": {"method": "full", "optimizer": "adafactor", "dtype": "bfloat16"},
     "full, plain AdamW": {"method": "full", "optimizer": "adamw_torch", "max_length": 16},
     "full, 8-bit optimizer": {"method": "full", "optimizer": "adamw_8bit", "max_length": 16},
     "full, 8-bit, untied": {
@@ -140,6 +141,7 @@ RUNS = {
     "lora, chunked": {"method": "lora", "loss": "chunked", "gradient_checkpointing": False},
     "qlora": {},
     "qlora, no checkpointing": {"gradient_checkpointing": False},
+    "qlora, chunked": {"loss": "chunked"},
     "qlora, single quantization": {"double_quant": False},
     "lora, paged optimizer": {"method": "lora", "optimizer": "paged_adamw_32bit", "rank": 64},
     "qlora, 8 bits": {"bits": 8},

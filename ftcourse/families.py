@@ -103,7 +103,12 @@ FAMILIES = {
         norms="around",
         live_hidden=6,
         masks=2,
-        defaults={**_GEMMA, "final_logit_softcapping": 30.0, "attn_logit_softcapping": 50.0},
+        defaults={
+            **_GEMMA,
+            **_WINDOW,
+            "final_logit_softcapping": 30.0,
+            "attn_logit_softcapping": 50.0,
+        },
     ),
     "gemma3_text": Family(
         switches=_ATTENTION_BIAS,

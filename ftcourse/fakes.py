@@ -22,9 +22,7 @@ from ftcourse.step import Step
 
 def build_model(step: Step, layers: int) -> PreTrainedModel:
     """Return the model with its adapter on the meta device, to be given fake tensors later."""
-    config, dtype = step.config, product_dtype(step)
-    if config.attention == "flash_attention_2":
-        config = replace(config, attention="sdpa")  # its flash kernel keeps the same tensors
+    config, dtype = as_traced(step.config), product_dtype(step)
     model = build_empty(config, layers, torch.float32 if step.full and step.keeps_fp32 else dtype)
     if config.method == "qlora":
         _quantize(model, config, dtype)
@@ -33,6 +31,12 @@ def build_model(step: Step, layers: int) -> PreTrainedModel:
         use_chunked_loss(model if step.full else model.get_base_model())
     model.config.use_cache = False
     return model.train()
+
+
+def as_traced(config: FinetuneConfig) -> FinetuneConfig:
+    """Return a config with PyTorch's own flash kernel for flash attention: it keeps the same."""
+    flash = config.attention == "flash_attention_2"
+    return replace(config, attention="sdpa") if flash else config
 
 
 def product_dtype(step: Step) -> torch.dtype:

@@ -23,7 +23,7 @@ from ftcourse.allocator import replay
 from ftcourse.cache import cached
 from ftcourse.config import FinetuneConfig
 from ftcourse.errors import CourseError
-from ftcourse.fakes import build_model, build_optimizer, materialize, product_dtype
+from ftcourse.fakes import as_traced, build_model, build_optimizer, materialize, product_dtype
 from ftcourse.families import FAMILIES
 from ftcourse.hardware import Card, detect
 from ftcourse.kernels import LiveBytesOfCuda, choices_of
@@ -57,12 +57,27 @@ def simulate_memory(
     is an estimate: half of the published runs on a T4 are met within 2 %, and the worst is 24 % off
     (``benchmarks/memory_accuracy.py --reserved``), as gaps depend on the order of small things.
     """
-    card, model = card or detect(), architecture(config.model)
-    known = is_known(config.model)
-    step = Step(config, load_shape(config.model) if known else ModelShape.of_stranger(model), card)
+    card = card or detect()
+    step = Step(config, _shape(config), card)
+    model = architecture(config.model).to_dict()
     versions = {name: version(name) for name in LIBRARIES}
-    key = [asdict(config), asdict(card), model.to_dict(), versions, reserved]
+    key = [asdict(config), asdict(card), model, versions, reserved]
     return cached(key, lambda: simulate_step(step, progress, reserved=reserved))
+
+
+def _shape(config: FinetuneConfig) -> ModelShape:
+    """Return a model's shape, as far as it is known; raise CourseError if there is no such code."""
+    if is_known(config.model):
+        return load_shape(config.model)
+    try:
+        build_empty(as_traced(config), 1, torch.float32)
+        return ModelShape.of_stranger(architecture(config.model))
+    except ValueError as error:
+        raise CourseError(
+            "A model is simulated if transformers has it as a decoder, with the attention.",
+            str(error).split("\n")[0],
+            "Try attention='eager' if that is at fault, else another model or transformers.",
+        ) from error
 
 
 def simulate_step(
@@ -106,7 +121,7 @@ def layers_alike(step: Step) -> bool:
     """Whether all layers have the same parameters and attention, so that a few stand for all."""
     if step.shape.model_type in FAMILIES:
         return True
-    model = build_empty(step.config, step.shape.num_hidden_layers, torch.float32)
+    model = build_empty(as_traced(step.config), step.shape.num_hidden_layers, torch.float32)
     types = getattr(model.config, "layer_types", None) or []
     sizes = {
         tuple((name, p.shape) for name, p in layer.named_parameters())

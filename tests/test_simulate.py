@@ -187,3 +187,16 @@ def test_layers_that_differ_are_all_traced(tmp_path):
     stranger = ModelShape.of_stranger(architecture(model))
     config = FinetuneConfig(model=model, dtype="bfloat16")
     assert not layers_alike(Step(config, stranger, CARDS["T4"]))
+
+
+@pytest.mark.parametrize(("family", "told"), [("nonsense", "nonsense"), ("bloom", "eager")])
+def test_a_model_that_transformers_cannot_build_is_refused_in_three_parts(family, told, tmp_path):
+    config = FinetuneConfig(model=write_shape(tmp_path, model_type=family))
+    with pytest.raises(CourseError, match=told):
+        simulate_memory(config)
+
+
+def test_flash_attention_of_an_unknown_family_is_simulated_too(tmp_path):
+    model = write_shape(tmp_path, model_type="starcoder2", num_hidden_layers=4)
+    config = FinetuneConfig(model=model, attention="flash_attention_2", max_length=64)
+    assert simulate_memory(config, CARDS["A100 80GB"]).source == "simulated"

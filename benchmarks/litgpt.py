@@ -4,10 +4,11 @@ Source: litgpt of October 2023 (``finetune/lora.py``, ``lit_gpt/lora.py``), with
 Lightning 2.1 and bitsandbytes 0.41.1.
 """
 
-from ftcourse.activations import layer_activations
-from ftcourse.memory import MemoryBreakdown, cublas_workspaces
-from ftcourse.parameters import quantized_bytes, weight_bytes
-from ftcourse.step import Step
+from ftcourse.memory import MemoryBreakdown
+from ftcourse.memory.activations import layer_activations
+from ftcourse.memory.parameters import quantized_bytes, weight_bytes
+from ftcourse.memory.peak import cublas_workspaces
+from ftcourse.memory.step import Step
 
 LOSS_CHUNK = 128
 """Tokens whose loss goes backward at a time."""

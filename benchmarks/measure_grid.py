@@ -27,11 +27,11 @@ from transformers import TrainerCallback
 from ftcourse.chat import Example
 from ftcourse.config import FinetuneConfig
 from ftcourse.errors import CourseError
+from ftcourse.files import course_path
 from ftcourse.hardware import detect
 from ftcourse.measure import MemoryMeter
 from ftcourse.memory import predict_memory
 from ftcourse.models import attach_adapter, libraries_quiet, load_base, save_random_model
-from ftcourse.resources import course_path
 from ftcourse.shape import load_shape
 from ftcourse.train import make_trainer, train
 

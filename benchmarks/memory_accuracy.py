@@ -20,7 +20,7 @@ from pathlib import Path
 from litgpt import predict_litgpt
 
 from ftcourse.config import FinetuneConfig
-from ftcourse.families import FAMILIES
+from ftcourse.files import course_path
 from ftcourse.hardware import CARDS
 from ftcourse.measure import measure_memory
 from ftcourse.memory import (
@@ -28,10 +28,10 @@ from ftcourse.memory import (
     predict_memory,
     predict_step,
 )
-from ftcourse.resources import course_path
+from ftcourse.memory.step import Step
 from ftcourse.shape import ModelShape
+from ftcourse.shape.families import FAMILIES
 from ftcourse.simulate import simulate_memory, simulate_step
-from ftcourse.step import Step
 
 Verb = Callable[[Step], MemoryBreakdown]
 

@@ -19,10 +19,10 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from ftcourse import __version__, lab
 from ftcourse.config import FinetuneConfig
 from ftcourse.errors import CourseError
-from ftcourse.fit import KNOBS, difference, does_not_fit, largest, verdict
 from ftcourse.hardware import CARDS, Card, detect
 from ftcourse.memory import MemoryBreakdown, predict_memory
-from ftcourse.records import nearest_record
+from ftcourse.memory.fit import KNOBS, difference, does_not_fit, largest, verdict
+from ftcourse.memory.records import nearest_record
 from ftcourse.shape import is_known
 
 

@@ -11,9 +11,8 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from ftcourse.errors import CourseError
 from ftcourse.hardware import Card, choose_dtype
-from ftcourse.shape import ModelShape
 
-__all__ = ["LOSS_CHUNK", "FinetuneConfig", "ModelShape", "adapted_modules"]
+__all__ = ["LOSS_CHUNK", "FinetuneConfig", "adapted_modules", "check_attention"]
 
 LOSS_CHUNK = 256
 """Tokens whose logits exist together where ``loss="chunked"``."""

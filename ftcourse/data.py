@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ftcourse.chat import IGNORED, Example, Message, encode_dialogue, encode_text
 from ftcourse.errors import CourseError
-from ftcourse.resources import course_path
+from ftcourse.files import course_path
 
 Record = dict[str, Any]
 

@@ -17,8 +17,8 @@ import torch
 from packaging.requirements import Requirement
 
 from ftcourse.errors import CourseError
+from ftcourse.files import course_path
 from ftcourse.hardware import GIB, Card, DtypeChoice, choose_dtype, detect
-from ftcourse.resources import course_path
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from itertools import count
 from pathlib import Path
 
 from ftcourse.errors import CourseError
-from ftcourse.resources import course_path
+from ftcourse.files import course_path
 
 FIRST_LESSON = "00_start_here.ipynb"
 DEFAULT_FOLDER = "ftcourse-lessons"

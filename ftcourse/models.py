@@ -23,9 +23,9 @@ from transformers.utils import logging as transformers_logging
 
 from ftcourse.config import FinetuneConfig, adapted_modules, check_attention
 from ftcourse.errors import CourseError
+from ftcourse.files import course_path
 from ftcourse.hardware import Card, detect
-from ftcourse.hub import model_not_found, named_shapes
-from ftcourse.resources import course_path
+from ftcourse.shape.hub import model_not_found, named_shapes
 
 
 @contextmanager

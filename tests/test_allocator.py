@@ -1,6 +1,6 @@
 import pytest
 
-from ftcourse.allocator import MIB, CachingAllocator, replay
+from ftcourse.simulate.allocator import MIB, CachingAllocator, replay
 
 
 @pytest.mark.parametrize(

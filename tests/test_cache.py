@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from ftcourse.cache import cache_folder, cached
 from ftcourse.memory import MemoryBreakdown
+from ftcourse.simulate.cache import cache_folder, cached
 
 FOUND = MemoryBreakdown(5, 4, 3, 2, 1, source="simulated", moment="the loss", device="Tesla T4")
 

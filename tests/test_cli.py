@@ -13,8 +13,8 @@ from test_memory import write_shape
 
 from ftcourse.cli import _make_parser, _read_config, main
 from ftcourse.config import FinetuneConfig
-from ftcourse.fit import largest
 from ftcourse.hardware import CARDS, detect
+from ftcourse.memory.fit import largest
 
 
 def read(*arguments):

@@ -3,8 +3,9 @@ import json
 
 import pytest
 
-from ftcourse.config import FinetuneConfig, ModelShape, adapted_modules
+from ftcourse.config import FinetuneConfig, adapted_modules
 from ftcourse.errors import CourseError
+from ftcourse.shape import ModelShape
 
 LAYER = ModelShape.named("llama-3.1-8b").linears
 

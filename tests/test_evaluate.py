@@ -12,8 +12,8 @@ from ftcourse.evaluate import (
     voice_checks,
     voice_score,
 )
+from ftcourse.files import course_path
 from ftcourse.models import load_base, load_tokenizer
-from ftcourse.resources import course_path
 
 GOOD = (
     "I am so sorry about the trouble. A compass that has met metal loses its bearings. "

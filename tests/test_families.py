@@ -8,10 +8,11 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from ftcourse.config import FinetuneConfig, adapted_modules
 from ftcourse.errors import CourseError
-from ftcourse.families import FAMILIES
 from ftcourse.hardware import CARDS
 from ftcourse.loss import check_head, use_chunked_loss
 from ftcourse.memory import predict_memory
+from ftcourse.memory.parameters import adapter_sizes
+from ftcourse.memory.step import Step
 from ftcourse.models import (
     attach_adapter,
     libraries_quiet,
@@ -19,9 +20,9 @@ from ftcourse.models import (
     load_base,
     save_random_model,
 )
-from ftcourse.parameters import adapter_sizes, linear_parameters, parameter_count
-from ftcourse.shape import ModelShape
-from ftcourse.step import Step
+from ftcourse.shape import ModelShape, parameter_count
+from ftcourse.shape.families import FAMILIES
+from ftcourse.shape.parameters import linear_parameters
 
 
 def config_of(model_type, hidden, middle, layers, heads, keys, vocab, **more):

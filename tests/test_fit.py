@@ -4,9 +4,9 @@ import pytest
 
 from ftcourse.config import FinetuneConfig
 from ftcourse.errors import CourseError
-from ftcourse.fit import FAR, KNOBS, cheapest_change, difference, does_not_fit, largest
 from ftcourse.hardware import CARDS, Card
 from ftcourse.memory import MemoryBreakdown, predict_memory
+from ftcourse.memory.fit import FAR, KNOBS, cheapest_change, difference, does_not_fit, largest
 
 T4 = CARDS["T4"]
 SMALL = FinetuneConfig(model="embedded", rank=8)

@@ -2,7 +2,8 @@ import torch
 
 from ftcourse.config import FinetuneConfig
 from ftcourse.data import load_dialogues
-from ftcourse.measure import LiveBytes, MemoryMeter
+from ftcourse.live import LiveBytes
+from ftcourse.measure import MemoryMeter
 from ftcourse.memory import PARTS
 from ftcourse.train import finetune
 

@@ -13,26 +13,24 @@ import torch
 
 from ftcourse.config import FinetuneConfig
 from ftcourse.errors import CourseError
-from ftcourse.fit import cheapest_change, does_not_fit
 from ftcourse.hardware import CARDS, GIB, Card
-from ftcourse.hub import named_shapes
 from ftcourse.measure import measure_memory
 from ftcourse.memory import (
     PARTS,
     MemoryBreakdown,
-    cublas_workspaces,
     predict_memory,
     predict_step,
-    step_moments,
 )
-from ftcourse.parameters import (
+from ftcourse.memory.fit import cheapest_change, does_not_fit
+from ftcourse.memory.parameters import (
     adapter_sizes,
-    parameter_count,
     quantized_bytes,
     trained_sizes,
 )
-from ftcourse.shape import ModelShape, load_shape
-from ftcourse.step import Step
+from ftcourse.memory.peak import cublas_workspaces, step_moments
+from ftcourse.memory.step import Step
+from ftcourse.shape import ModelShape, load_shape, parameter_count
+from ftcourse.shape.hub import named_shapes
 
 T4 = CARDS["T4"]
 

@@ -5,6 +5,7 @@ import torch
 
 from ftcourse.config import FinetuneConfig
 from ftcourse.errors import CourseError
+from ftcourse.files import course_path
 from ftcourse.hardware import CARDS
 from ftcourse.models import (
     attach_adapter,
@@ -14,7 +15,6 @@ from ftcourse.models import (
     quantization,
     weights_dtype,
 )
-from ftcourse.resources import course_path
 
 
 def test_pickled_weights_are_refused_before_they_are_opened(tmp_path):

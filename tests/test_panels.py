@@ -9,9 +9,9 @@ from test_memory import write_shape
 
 from ftcourse.config import FinetuneConfig
 from ftcourse.errors import CourseError
-from ftcourse.fit import verdict
 from ftcourse.hardware import CARDS, Card, detect
 from ftcourse.memory import predict_memory
+from ftcourse.memory.fit import verdict
 from ftcourse.widgets.memory import memory_panel
 from ftcourse.widgets.panel import Panel
 

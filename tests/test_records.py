@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from ftcourse import records
 from ftcourse.config import FinetuneConfig
+from ftcourse.files import course_path
 from ftcourse.hardware import CARDS
-from ftcourse.records import nearest_record, recorded_runs
-from ftcourse.resources import course_path
+from ftcourse.memory import records
+from ftcourse.memory.records import nearest_record, recorded_runs
 
 T4, A100 = CARDS["T4"], CARDS["A100 80GB"]
 GRID = Path(__file__).parents[1] / "benchmarks" / "measure_grid.py"

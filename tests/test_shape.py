@@ -4,8 +4,8 @@ import pytest
 from transformers import AutoConfig
 
 from ftcourse.errors import CourseError
-from ftcourse.hub import named_shapes
 from ftcourse.shape import ModelShape, load_shape
+from ftcourse.shape.hub import named_shapes
 
 NAMES = sorted(named_shapes())
 

@@ -6,17 +6,11 @@ from ftcourse.errors import CourseError
 from ftcourse.hardware import CARDS, Card, detect
 from ftcourse.measure import measure_memory
 from ftcourse.memory import predict_memory
+from ftcourse.memory.step import Step
 from ftcourse.models import architecture
 from ftcourse.shape import ModelShape, load_shape
-from ftcourse.simulate import (
-    extend,
-    layers_alike,
-    progress_bar,
-    simulate_memory,
-    simulate_step,
-    trace,
-)
-from ftcourse.step import Step
+from ftcourse.simulate import progress_bar, simulate_memory, simulate_step
+from ftcourse.simulate.trace import extend, layers_alike, trace
 
 
 @pytest.mark.parametrize("name", RUNS)

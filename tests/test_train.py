@@ -12,8 +12,8 @@ from ftcourse.data import load_dialogues
 from ftcourse.errors import CourseError
 from ftcourse.evaluate import held_out_loss
 from ftcourse.models import load_base, load_finetuned, load_tokenizer
-from ftcourse.run import RUN_FILE, last_checkpoint, read_run
 from ftcourse.train import finetune
+from ftcourse.train.run import RUN_FILE, last_checkpoint, read_run
 
 SHORT = {"max_steps": 6, "batch_size": 4, "max_length": 128, "learning_rate": 3e-3}
 

@@ -8,8 +8,7 @@ from ftcourse.check.exercise import Verdict, exercise
 from ftcourse.config import FinetuneConfig
 from ftcourse.hardware import CARDS, GIB
 from ftcourse.memory import PARTS, predict_memory, show_bytes
-from ftcourse.parameters import parameter_count
-from ftcourse.shape import ModelShape
+from ftcourse.shape import ModelShape, parameter_count
 
 
 @exercise(

@@ -9,12 +9,12 @@ from matplotlib.axes import Axes
 
 from ftcourse.config import FinetuneConfig
 from ftcourse.errors import CourseError
-from ftcourse.fit import difference, does_not_fit, verdict
 from ftcourse.hardware import CARDS, GIB, Card, detect
-from ftcourse.hub import named_shapes
 from ftcourse.memory import MemoryBreakdown, predict_memory, show_bytes
+from ftcourse.memory.fit import difference, does_not_fit, verdict
+from ftcourse.memory.records import is_card, nearest_record
 from ftcourse.plots import plot_memory
-from ftcourse.records import is_card, nearest_record
+from ftcourse.shape.hub import named_shapes
 from ftcourse.widgets.panel import Panel
 
 CPU_LIMIT = GIB

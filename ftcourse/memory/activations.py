@@ -4,12 +4,13 @@ Each term is a tensor that autograd saves in transformers' Llama code; ``measure
 alive. Sizes are bytes for one token where a docstring says so, else for the whole batch.
 """
 
-from ftcourse.attention import attention_activations, takes_mask
 from ftcourse.config import LOSS_CHUNK
-from ftcourse.inputs import kept_inputs, middle
-from ftcourse.norms import layer_norms
-from ftcourse.parameters import adapter_sizes, linear_parameters
-from ftcourse.step import BYTES, Step
+from ftcourse.memory.attention import attention_activations, takes_mask
+from ftcourse.memory.inputs import kept_inputs, middle
+from ftcourse.memory.norms import layer_norms
+from ftcourse.memory.parameters import adapter_sizes
+from ftcourse.memory.step import BYTES, Step
+from ftcourse.shape.parameters import linear_parameters
 
 
 def layer_activations(step: Step) -> int:

@@ -7,9 +7,10 @@ from functools import cache
 from typing import Any
 
 from ftcourse.config import FinetuneConfig
+from ftcourse.files import course_path
 from ftcourse.hardware import Card, detect
-from ftcourse.memory import MemoryBreakdown, predict_memory, show_bytes
-from ftcourse.resources import course_path
+from ftcourse.memory.breakdown import MemoryBreakdown, show_bytes
+from ftcourse.memory.peak import predict_memory
 from ftcourse.shape import load_shape
 
 Shape = dict[str, Any]

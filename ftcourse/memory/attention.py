@@ -1,6 +1,6 @@
 """What attention keeps for its backward pass, in bytes for one token."""
 
-from ftcourse.step import Step
+from ftcourse.memory.step import Step
 
 
 def attention_activations(step: Step) -> int:

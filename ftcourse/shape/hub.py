@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ftcourse.errors import CourseError
-from ftcourse.resources import course_path
+from ftcourse.files import course_path
 
 
 @cache

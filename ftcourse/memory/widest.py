@@ -1,16 +1,16 @@
 """The widest moment of a layer's backward pass: what it adds to what the layer keeps."""
 
-from ftcourse.activations import dropped, middles_kept, mlp_half, widened
-from ftcourse.attention import (
+from ftcourse.memory.activations import dropped, middles_kept, mlp_half, widened
+from ftcourse.memory.attention import (
     attention_activations,
     score_bytes,
     scores_width,
     widest_score,
     writes_scores,
 )
-from ftcourse.inputs import kept_inputs, middle
-from ftcourse.norms import norm
-from ftcourse.step import BYTES, Step
+from ftcourse.memory.inputs import kept_inputs, middle
+from ftcourse.memory.norms import norm
+from ftcourse.memory.step import BYTES, Step
 
 
 def widest(step: Step) -> tuple[int, int]:

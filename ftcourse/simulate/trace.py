@@ -19,19 +19,26 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
-from ftcourse.allocator import replay
-from ftcourse.cache import cached
 from ftcourse.config import FinetuneConfig
 from ftcourse.errors import CourseError
-from ftcourse.fakes import as_traced, build_model, build_optimizer, materialize, product_dtype
-from ftcourse.families import FAMILIES
 from ftcourse.hardware import Card, detect
-from ftcourse.kernels import LiveBytesOfCuda, choices_of
-from ftcourse.measure import LIBRARIES, LiveBytes, fullest, note_gradients, resident_tensors
-from ftcourse.memory import PARTS, MemoryBreakdown, cublas_workspaces
+from ftcourse.live import LIBRARIES, LiveBytes, fullest, note_gradients, resident_tensors
+from ftcourse.memory import PARTS, MemoryBreakdown
+from ftcourse.memory.peak import cublas_workspaces
+from ftcourse.memory.step import Step
 from ftcourse.models import architecture, build_empty, libraries_quiet
 from ftcourse.shape import ModelShape, is_known, load_shape
-from ftcourse.step import Step
+from ftcourse.shape.families import FAMILIES
+from ftcourse.simulate.allocator import replay
+from ftcourse.simulate.cache import cached
+from ftcourse.simulate.fakes import (
+    as_traced,
+    build_model,
+    build_optimizer,
+    materialize,
+    product_dtype,
+)
+from ftcourse.simulate.kernels import LiveBytesOfCuda, choices_of
 
 Peaks = dict[str, dict[str, int]]
 """For each moment of a step, the live bytes of each part when they were most."""

@@ -1,6 +1,6 @@
 """What norms keep for their backward pass, and so of a layer's input, in bytes for one token."""
 
-from ftcourse.step import Step
+from ftcourse.memory.step import Step
 
 
 def norm(step: Step) -> int:

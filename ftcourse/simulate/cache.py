@@ -41,7 +41,7 @@ def cache_folder() -> Path:
 @cache
 def _own_code() -> str:
     code = sha256()
-    for file in sorted(Path(__file__).parent.glob("*.py")):
+    for file in sorted(Path(__file__).parent.parent.rglob("*.py")):
         code.update(file.read_bytes())
     return code.hexdigest()
 

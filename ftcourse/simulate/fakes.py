@@ -16,8 +16,8 @@ from transformers import Conv1D, PreTrainedModel
 
 from ftcourse.config import FinetuneConfig
 from ftcourse.loss import use_chunked_loss
+from ftcourse.memory.step import Step
 from ftcourse.models import attach_adapter, build_empty, linear_sides
-from ftcourse.step import Step
 
 
 def build_model(step: Step, layers: int) -> PreTrainedModel:

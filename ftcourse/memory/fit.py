@@ -9,7 +9,8 @@ from typing import Any
 from ftcourse.config import FinetuneConfig, adapted_modules
 from ftcourse.errors import CourseError
 from ftcourse.hardware import Card, detect
-from ftcourse.memory import PARTS, MemoryBreakdown, predict_memory, show_bytes
+from ftcourse.memory.breakdown import PARTS, MemoryBreakdown, show_bytes
+from ftcourse.memory.peak import predict_memory
 from ftcourse.shape import load_shape
 
 KNOBS = ("max_length", "batch_size", "rank")

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ftcourse.errors import CourseError
-from ftcourse.families import FAMILIES, Family
-from ftcourse.hub import model_config, named_shapes
+from ftcourse.shape.families import FAMILIES, Family
+from ftcourse.shape.hub import model_config, named_shapes
 
 
 @dataclass(frozen=True)

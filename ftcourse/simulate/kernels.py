@@ -12,9 +12,9 @@ from bitsandbytes.autograd._functions import MatMul8bitLt
 from torch import Tensor
 
 from ftcourse.hardware import Card
-from ftcourse.measure import LiveBytes
-from ftcourse.parameters import PAGED_FROM
-from ftcourse.step import Step
+from ftcourse.live import LiveBytes
+from ftcourse.memory.parameters import PAGED_FROM
+from ftcourse.memory.step import Step
 
 
 @contextmanager

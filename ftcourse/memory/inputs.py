@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from ftcourse.step import BYTES, Step
+from ftcourse.memory.step import BYTES, Step
 
 
 def kept_inputs(step: Step, modules: dict[str, str]) -> int:

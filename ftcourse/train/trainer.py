@@ -23,9 +23,9 @@ from transformers import (
 from ftcourse.chat import Example
 from ftcourse.config import FinetuneConfig
 from ftcourse.data import Record, encode, pad_batch
-from ftcourse.fit import does_not_fit
 from ftcourse.hardware import Card, detect
 from ftcourse.loss import check_head, use_chunked_loss
+from ftcourse.memory.fit import does_not_fit
 from ftcourse.models import (
     attach_adapter,
     forget_overrides,
@@ -34,7 +34,7 @@ from ftcourse.models import (
     load_finetuned,
     load_tokenizer,
 )
-from ftcourse.run import describe_run, last_checkpoint, open_run, write_run
+from ftcourse.train.run import describe_run, last_checkpoint, open_run, write_run
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,7 @@
+"""Where the bytes of a training step go, by arithmetic; torch is not needed for it."""
+
+from ftcourse.memory.breakdown import PARTS, MemoryBreakdown, show_bytes
+from ftcourse.memory.peak import predict_memory, predict_step
+from ftcourse.memory.step import Step
+
+__all__ = ["PARTS", "MemoryBreakdown", "Step", "predict_memory", "predict_step", "show_bytes"]

@@ -1,0 +1,74 @@
+"""Where the bytes of a training step go: the one noun of the course."""
+
+from dataclasses import dataclass, field
+
+from ftcourse.hardware import GIB
+
+PARTS = ("weights", "gradients", "optimizer", "activations", "overhead")
+
+
+@dataclass(frozen=True)
+class MemoryBreakdown:
+    """The bytes of a training step at its peak, in five parts that add up to ``allocated``.
+
+    One noun for three verbs: a prediction, a simulation and a measurement all return it.
+    """
+
+    weights: int
+    """Base model and adapter, with the constants of quantized weights."""
+    gradients: int
+    """Gradients of the trained parameters."""
+    optimizer: int
+    """States that the optimizer keeps from step to step."""
+    activations: int
+    """Everything that the forward and the backward pass compute and still hold."""
+    overhead: int
+    """Buffers, the batch, weights dequantized for a moment, workspaces, rounding."""
+    source: str
+    """``predicted``, ``simulated``, ``measured`` or ``recorded``."""
+    moment: str = ""
+    """The moment of the step that holds the peak."""
+    reserved: int | None = None
+    """Bytes that the caching allocator took from the card; None where not known."""
+    process: int | None = None
+    """Reserved bytes and the CUDA context: what nvidia-smi shows; None where not known."""
+    device: str = ""
+    """The card, or the CPU."""
+    date: str = ""
+    """Day of a measurement, as YYYY-MM-DD."""
+    versions: dict[str, str] = field(default_factory=dict)
+    """Library versions of a measurement."""
+
+    @property
+    def parts(self) -> dict[str, int]:
+        """The five parts in bytes, always in the same order."""
+        return {name: getattr(self, name) for name in PARTS}
+
+    @property
+    def allocated(self) -> int:
+        """Live bytes at the peak: ``torch.cuda.max_memory_allocated``, the sum of the parts."""
+        return sum(self.parts.values())
+
+    @property
+    def largest(self) -> str:
+        """The name of the largest part."""
+        return max(PARTS, key=self.parts.__getitem__)
+
+    def __repr__(self) -> str:
+        """Return the report: the five parts and their sum, and where they come from."""
+        head = " ".join(filter(None, [self.source, self.device and f"on {self.device}", self.date]))
+        if self.source == "measured" and self.device == "CPU":
+            head += " (live bytes of every tensor of a real step, counted one by one)"
+        lines = [f"{name:<12}{show_bytes(size):>12}" for name, size in self.parts.items()]
+        total = f"{'allocated':<12}{show_bytes(self.allocated):>12}"
+        peak = [f"peak at {self.moment}"] if self.moment else []
+        return "\n".join([head, *lines, total, *peak])
+
+
+def show_bytes(count: float) -> str:
+    """Return a number of bytes as text, in GiB (2**30 bytes) or, below one, in MiB (2**20).
+
+    >>> show_bytes(3 * 2**29)
+    '1.50 GiB'
+    """
+    return f"{count / GIB:.2f} GiB" if abs(count) >= GIB else f"{count / 2**20:.2f} MiB"

@@ -1,0 +1,5 @@
+"""Fine-tuning on transformers.Trainer: a run that saves as it goes and resumes where it stopped."""
+
+from ftcourse.train.trainer import FinetuneResult, finetune, make_trainer, train
+
+__all__ = ["FinetuneResult", "finetune", "make_trainer", "train"]

@@ -1,15 +1,20 @@
-"""Every live byte while real code runs: the birth and the death of each tensor."""
+"""Every live byte while real code runs: the birth and the death of each tensor, and its name."""
 
+import re
 import weakref
+from bisect import bisect_right
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor, nn
+from torch.autograd import _get_sequence_nr as next_node
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.hooks import RemovableHandle
 
-from ftcourse.memory import PARTS
+from ftcourse.memory.ledger import History, Row
 
 LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes")
 
@@ -18,89 +23,155 @@ class LiveBytes(TorchDispatchMode):
     """Follows the bytes of every tensor that an operation returns, from its birth to its death.
 
     On any device this counts what ``torch.cuda.memory_allocated`` counts on a GPU, but for the
-    scratch memory inside kernels, of which torch does not tell. Views share their storage and count
-    once. ``events`` holds (storage, change in bytes) in order of time.
+    scratch memory inside kernels, of which torch says nothing. Views share their storage and count
+    once. ``history`` holds the tensors and their events in order of time.
     """
 
     def __init__(self, device: str = "cpu") -> None:
         """Start with nothing alive on the device to watch."""
         super().__init__()
         self.device = device
-        self.events: list[tuple[int, int]] = []
-        self.part_of: dict[int, str] = {}
+        self.history = History()
         self.makes = "activations"
+        self.modules = ModulePaths()
         self._alive: dict[int, int] = {}
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         """Run the operation; note what it made, and what it used and we had not yet seen."""
         out = func(*args, **(kwargs or {}))
         made = "overhead" if "dequantize" in func.name() else self.makes
-        for leaves, part in ((tree_leaves((args, kwargs)), "overhead"), (tree_leaves(out), made)):
-            for leaf in leaves:
-                if isinstance(leaf, torch.Tensor) and leaf.device.type == self.device:
-                    self.note(leaf, part)
+        for leaf in tree_leaves((args, kwargs)):
+            self._see(leaf, "overhead", "batch")
+        for leaf in tree_leaves(out):
+            self._see(leaf, made, self.modules.here())
         return out
 
-    def note(self, tensor: torch.Tensor, part: str, *, sure: bool = False) -> None:
-        """Count a tensor's storage from now on; ``sure`` overrides the part it was given before."""
+    def _see(self, leaf: Any, part: str, name: str) -> None:
+        """Count a tensor if it is on the device and new."""
+        if isinstance(leaf, Tensor) and leaf.device.type == self.device:
+            known = leaf.untyped_storage()._cdata in self._alive
+            if not known:
+                self.note(leaf, part, name)
+
+    def note(self, tensor: Tensor, part: str, name: str) -> None:
+        """Count a tensor's storage from now on, or call it by another part and name."""
         storage = tensor.untyped_storage()
         number = self._alive.get(storage._cdata)
         if number is None:
-            number = len(self.part_of)
+            row = Row(name, (), "", part, storage.nbytes())
+            number = self.history.born(_shaped(row, tensor))
             self._alive[storage._cdata] = number
-            self.events.append((number, storage.nbytes()))
-            weakref.finalize(storage, self._died, storage._cdata, number, storage.nbytes())
-            self.part_of[number] = part
-        elif sure:
-            self.part_of[number] = part
+            weakref.finalize(storage, self._died, storage._cdata, number)
+        else:
+            row = replace(self.history.rows[number], name=name, part=part)
+            self.history.rows[number] = _shaped(row, tensor)
 
-    def _died(self, address: int, number: int, nbytes: int) -> None:
+    def _died(self, address: int, number: int) -> None:
         self._alive.pop(address, None)
-        self.events.append((number, -nbytes))
+        self.history.died(number)
 
-    def timeline(self) -> list[dict[str, int]]:
-        """Return the live bytes of each part after each event."""
-        live = dict.fromkeys(PARTS, 0)
-        moments = []
-        for number, change in self.events:
-            live[self.part_of[number]] += change
-            moments.append(dict(live))
-        return moments
+    def follow(self, model: nn.Module) -> list[RemovableHandle]:
+        """Return hooks that name the model's tensors after the modules that make them."""
+        paths = {module: plain(path) for path, module in model.named_modules()}
+
+        def enter(module: nn.Module, _: tuple) -> None:
+            self.modules.enter(paths[module])
+
+        def leave(module: nn.Module, _: tuple, out: Any) -> None:
+            self.modules.leave()
+            for tensor in tree_leaves(out):
+                number = torch.is_tensor(tensor) and self._alive.get(
+                    tensor.untyped_storage()._cdata
+                )
+                if number and self.history.rows[number].name == paths[module]:
+                    self.history.rows[number] = _shaped(self.history.rows[number], tensor)
+
+        return [
+            hook
+            for module in paths
+            for hook in (
+                module.register_forward_pre_hook(enter),
+                module.register_forward_hook(leave, always_call=True),
+            )
+        ] + [
+            parameter.register_post_accumulate_grad_hook(
+                lambda p, path=plain(path): self.note(p.grad, "gradients", path)
+            )
+            for path, parameter in model.named_parameters()
+            if parameter.requires_grad
+        ]
 
 
-def note_gradients(model: torch.nn.Module, live: LiveBytes) -> list[RemovableHandle]:
-    """Return hooks that count the gradient of each trained parameter as one when it is there."""
-    trained = [p for p in model.parameters() if p.requires_grad]
-    return [
-        p.register_post_accumulate_grad_hook(lambda p: live.note(p.grad, "gradients", sure=True))
-        for p in trained
-    ]
+class ModulePaths:
+    """Where in a model the code is: in the forward pass, or in the backward pass of what."""
+
+    def __init__(self) -> None:
+        """Start outside of the model."""
+        self._stack: list[str] = []
+        self._left = ""
+        self._starts, self._paths = [0], [""]  # from which autograd node on, and where
+
+    def enter(self, path: str) -> None:
+        """Note that a module's forward pass begins."""
+        self._stack.append(path)
+        self._note()
+
+    def leave(self) -> None:
+        """Note that it ends."""
+        self._left = self._stack.pop()
+        self._note()
+
+    def _note(self) -> None:
+        if torch._C._current_graph_task_id() != -1:
+            return  # a forward pass inside of the backward pass makes no nodes that run
+        self._starts.append(next_node())
+        self._paths.append(self._stack[-1] if self._stack else "")
+
+    def here(self) -> str:
+        """Return the module at work, in the backward pass the one that made the node."""
+        if self._stack:
+            return self._stack[-1] or "loss"
+        node = torch._C._current_autograd_node()
+        if node is None:
+            return "step"
+        if torch.is_grad_enabled():  # a checkpointed layer runs again, without its own hooks
+            return self._left.rpartition(".")[0] or "loss"
+        made = self._paths[bisect_right(self._starts, node._sequence_nr()) - 1]
+        return f"{made or 'loss'} (backward)"
 
 
-def fullest(timeline: list[dict[str, int]], marks: dict[str, int]) -> dict[str, dict[str, int]]:
-    """Return the fullest moment of each stretch of a timeline between two marks."""
-    starts = sorted(marks.items(), key=lambda item: item[1])
-    ends = [start for _, start in starts[1:]] + [len(timeline)]
-    return {
-        name: max(timeline[start:end], key=lambda parts: sum(parts.values()))
-        for (name, start), end in zip(starts, ends, strict=True)
-    }
+def plain(path: str) -> str:
+    """Return a module's or parameter's path without peft's wrapping, ``*`` for each number.
+
+    >>> plain("base_model.model.model.layers.3.mlp.up_proj.lora_A.default.weight")
+    'model.layers.*.mlp.up_proj.lora_A.weight'
+    """
+    path = re.sub(r"^base_model\.model(\.|$)|\.base_layer\b|\.default\b", "", path)
+    return re.sub(r"\.\d+(?=\.|$)", ".*", path)
 
 
-def resident_tensors(model: torch.nn.Module, optimizer: Any) -> Iterator[tuple[torch.Tensor, str]]:
-    """Yield the tensors that live through every step, each with its part."""
-    for parameter in model.parameters():
-        yield parameter, "weights"
+def _shaped(row: Row, tensor: Tensor) -> Row:
+    return replace(row, shape=tuple(tensor.shape), dtype=str(tensor.dtype).removeprefix("torch."))
+
+
+def resident_tensors(model: nn.Module, optimizer: Any) -> Iterator[tuple[Tensor, str, str]]:
+    """Yield the tensors that live through every step, each with its part and its name."""
+    for path, parameter in model.named_parameters():
+        yield parameter, "weights", plain(path)
         state = getattr(parameter, "quant_state", None)
         for constants in (state, getattr(state, "state2", None)):
-            if constants is not None:
-                yield from ((t, "weights") for t in vars(constants).values() if torch.is_tensor(t))
-    for module in model.modules():  # an 8-bit module keeps its weight and constants aside
-        for name in ("CB", "SCB"):
-            if torch.is_tensor(t := getattr(getattr(module, "state", None), name, None)):
-                yield t, "weights"
+            for name, value in vars(constants).items() if constants is not None else ():
+                if torch.is_tensor(value):
+                    yield value, "weights", f"{plain(path)}.{name}"
+        for name, value in optimizer.state.get(parameter, {}).items():
+            if torch.is_tensor(value):
+                yield value, "optimizer", f"{plain(path)}.{name}"
+    for path, module in model.named_modules():  # an 8-bit module keeps its weight and constants
+        for name, end in (("CB", ""), ("SCB", ".SCB")):
+            if torch.is_tensor(value := getattr(getattr(module, "state", None), name, None)):
+                yield value, "weights", f"{plain(path)}.weight{end}"
+    for path, buffer in model.named_buffers():
+        yield buffer, "overhead", plain(path)
     for leaf in tree_leaves(list(optimizer.state.values())):
         if torch.is_tensor(leaf):
-            yield leaf, "optimizer"
-    for buffer in model.buffers():
-        yield buffer, "overhead"
+            yield leaf, "optimizer", "optimizer"

@@ -1,10 +1,10 @@
 """Where the bytes of a training step go: the one noun of the course."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from ftcourse.hardware import GIB
-
-PARTS = ("weights", "gradients", "optimizer", "activations", "overhead")
+from ftcourse.memory.ledger import PARTS, Ledger
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,13 @@ class MemoryBreakdown:
     """Day of a measurement, as YYYY-MM-DD."""
     versions: dict[str, str] = field(default_factory=dict)
     """Library versions of a measurement."""
+    ledger: Ledger = field(default=Ledger(), repr=False)
+    """The tensors that live at the peak; empty where only sums were written down."""
+
+    @classmethod
+    def of(cls, ledger: Ledger, **facts: Any) -> "MemoryBreakdown":
+        """Return the breakdown of what lives at a moment."""
+        return cls(**ledger.parts, ledger=ledger, **facts)
 
     @property
     def parts(self) -> dict[str, int]:

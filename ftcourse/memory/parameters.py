@@ -1,112 +1,176 @@
 """The bytes that stay from step to step: weights, gradients and optimizer states, to the byte."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from math import ceil, prod
 
-from ftcourse.config import FinetuneConfig
-from ftcourse.memory.step import BYTES, Step
-from ftcourse.shape.parameters import (
-    linear_parameters,
-    other_parameters,
-    parameter_count,
-)
-
-
-def quantized_bytes(size: int, outputs: int, config: FinetuneConfig) -> int:
-    """Return the bytes of one quantized weight matrix of ``size`` numbers.
-
-    4 bits (QLoRA paper, section 3): half a byte each, an fp32 constant for each block of 64, and 16
-    levels in fp32. Double quantization keeps a constant as one byte, with an fp32 constant for each
-    256 of them, 256 levels, and their mean. 8 bits (LLM.int8 paper, section 3): a byte each and an
-    fp32 constant a row.
-    """
-    if config.bits == 8:
-        return size + 4 * outputs
-    blocks = ceil(size / 64)
-    constants = blocks + 4 * ceil(blocks / 256) + 4 * 256 + 4 if config.double_quant else 4 * blocks
-    return ceil(size / 2) + constants + 4 * 16
-
-
-def weight_bytes(step: Step) -> int:
-    """Return the bytes of the base model's weights and of the adapter's."""
-    if step.full:
-        return parameter_count(step.shape) * step.weights_width
-    rest = sum(map(prod, other_parameters(step.shape))) * step.weights_width
-    adapter = sum(adapter_sizes(step)) * BYTES[step.config.adapter_dtype]
-    if step.config.method == "lora":
-        return rest + linear_parameters(step.shape) * step.width + adapter
-    layer = sum(quantized_bytes(i * o, o, step.config) for i, o in step.shape.linears.values())
-    return rest + step.shape.num_hidden_layers * layer + adapter
-
-
-def adapter_sizes(step: Step) -> list[int]:
-    """Return the size of each adapter matrix: rank x inputs for A, outputs x rank for B."""
-    chosen = [step.shape.linears[name] for name in step.adapted]
-    return [
-        step.config.rank * side for pair in chosen for side in pair
-    ] * step.shape.num_hidden_layers
-
-
-def trained_sizes(step: Step) -> list[int]:
-    """Return the size of each parameter that is trained."""
-    if not step.full:
-        return adapter_sizes(step)
-    linears = [i * o for i, o in step.shape.linears.values()] * step.shape.num_hidden_layers
-    return linears + [prod(sides) for sides in other_parameters(step.shape)]
-
-
-def gradient_bytes(step: Step) -> int:
-    """Return the bytes of the gradients when all are there: one number for each trained one."""
-    return sum(trained_sizes(step)) * step.trained_width
-
+from ftcourse.memory.ledger import Row
+from ftcourse.memory.step import Step
+from ftcourse.memory.tape import BYTES
+from ftcourse.shape import parameters
 
 PAGED_FROM = 100_000
 """Numbers in a tensor from which on bitsandbytes pages its states (``get_state_buffer``)."""
+EIGHT_BIT_FROM = 4096
+"""Numbers in a parameter from which on its states have 8 bits instead of 32 (``min_8bit_size``)."""
 
 
-def optimizer_bytes(step: Step) -> int:
-    """Return the bytes of the optimizer's states, as far as they are in PyTorch's memory.
+@dataclass(frozen=True)
+class Weight:
+    """A parameter of a run, or the same one of each layer."""
 
-    AdamW keeps two numbers for each parameter, in the parameter's own format.
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    count: int = 1
+    trained: bool = False
+    bits: int = 0
+    """Bits of a number where the parameter is quantized, else 0."""
+    table: bool = False
+    """Whether it is an embedding, of which an 8-bit optimizer keeps states in 32 bits."""
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers one of them has."""
+        return prod(self.shape)
+
+    @property
+    def bytes(self) -> int:
+        """The bytes of one of them, or of its gradient, in its own format."""
+        return self.numbers * BYTES[self.dtype]
+
+
+def weights_of(step: Step) -> list[Weight]:
+    """Return all parameters of a run: the base model's, and each adapted module's two matrices.
+
+    A is rank x inputs, B is outputs x rank (LoRA paper, section 4.1).
     """
-    sizes, optimizer = trained_sizes(step), step.config.optimizer
-    if optimizer == "sgd":
-        return 0
-    if optimizer in ("adamw_8bit", "paged_adamw_8bit", "paged_adamw_32bit"):
-        return _bitsandbytes_states(step, sizes)
-    if optimizer == "adafactor":
-        return 4 * sum(_factored_sizes(step)) + 4 * len(sizes)  # and its mean square
-    return sum(2 * n * step.trained_width + 4 for n in sizes)  # and an fp32 step count for each
+    found, config, tables = [], step.config, [f"{t}.weight" for t in step.shape.family.tables]
+    for each in parameters(step.shape):
+        bits = step.bits if each.linear else 0
+        table = each.name in tables
+        facts = (each.count, step.full, bits, table)
+        found.append(Weight(each.name, each.shape, step.weights_dtype, *facts))
+        if each.linear in step.adapted and each.linear:
+            inputs, outputs = step.shape.linears[each.linear]
+            sides = {"lora_A": (config.rank, inputs), "lora_B": (outputs, config.rank)}
+            for matrix, shape in sides.items():
+                name = each.name.replace("weight", f"{matrix}.weight")
+                found.append(Weight(name, shape, config.adapter_dtype, each.count, trained=True))
+    return found
 
 
-def _bitsandbytes_states(step: Step, sizes: list[int]) -> int:
-    """Return the bytes of the states of bitsandbytes' AdamW, but for those that it pages.
+def trained(step: Step) -> list[Weight]:
+    """Return the parameters that are trained."""
+    return [weight for weight in weights_of(step) if weight.trained]
 
-    It keeps a byte for each of the two and an fp32 constant for each 256, or 32 bits below 4,096
-    numbers and, by the Trainer's wish, for embeddings. Paged states are in the driver's managed
-    memory, on a GPU alone: their constants are not.
+
+def weight_rows(step: Step) -> Iterator[Row]:
+    """Yield the weights as they are stored.
+
+    4 bits (QLoRA paper, section 3): two numbers a byte, a float32 constant for each block of 64,
+    and the 16 levels. Double quantization keeps a constant as one byte, with a float32 constant for
+    each 256 of them, 256 levels, and their mean. 8 bits (LLM.int8 paper, section 3): a byte each,
+    and a float32 constant a row.
     """
-    narrow = step.config.optimizer != "paged_adamw_32bit"
+    for weight in weights_of(step):
+        blocks = ceil(weight.numbers / 64)
+        match weight.bits:
+            case 0:
+                tensors = {"": (weight.shape, weight.dtype)}
+            case 8:
+                tensors = {"": (weight.shape, "uint8"), ".SCB": (weight.shape[:1], "float32")}
+            case 4:
+                tensors = {
+                    "": ((ceil(weight.numbers / 2), 1), "uint8"),
+                    ".code": ((16,), "float32"),
+                }
+                if step.config.double_quant:
+                    tensors[".absmax"] = (blocks,), "uint8"
+                    tensors[".offset"] = (), "float32"
+                    tensors[".state2.absmax"] = (ceil(blocks / 256),), "float32"
+                    tensors[".state2.code"] = (256,), "float32"
+                else:
+                    tensors[".absmax"] = (blocks,), "float32"
+        for end, (shape, dtype) in tensors.items():
+            yield make_row(f"{weight.name}{end}", shape, dtype, "weights", weight.count)
+
+
+def make_row(name: str, shape: tuple[int, ...], dtype: str, part: str, count: int = 1) -> Row:
+    """Return the row of tensors without gaps between their numbers."""
+    return Row(name, shape, dtype, part, prod(shape) * BYTES[dtype], count)
+
+
+def gradient_rows(step: Step) -> Iterator[Row]:
+    """Yield the gradients when all are there: one number for each trained one."""
+    for weight in trained(step):
+        yield make_row(weight.name, weight.shape, weight.dtype, "gradients", weight.count)
+
+
+def optimizer_rows(step: Step) -> Iterator[Row]:
+    """Yield the optimizer's states, as far as they are in PyTorch's memory."""
+    for weight in trained(step):
+        for name, (shape, dtype) in _states(step, weight).items():
+            yield make_row(f"{weight.name}.{name}", shape, dtype, "optimizer", weight.count)
+    if step.config.optimizer in ("adamw_8bit", "paged_adamw_8bit"):
+        yield make_row("optimizer", (256,), "float32", "optimizer", 2)  # the levels, for all
+
+
+def _states(step: Step, weight: Weight) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Return name, shape and format of each state of one parameter.
+
+    AdamW keeps two numbers for each parameter, in the parameter's own format, and counts its steps.
+    Adafactor keeps a row and a column of each matrix (Adafactor paper, section 3), and a mean.
+    """
+    match step.config.optimizer:
+        case "sgd":
+            return {}
+        case "adamw_torch" | "adamw_torch_fused":
+            states = dict.fromkeys(("exp_avg", "exp_avg_sq"), (weight.shape, weight.dtype))
+            return states | {"step": ((), "float32")}
+        case "adafactor":
+            rows, columns = weight.shape[:-1], weight.shape[:-2] + weight.shape[-1:]
+            factors = {"exp_avg_sq_row": (rows, "float32"), "exp_avg_sq_col": (columns, "float32")}
+            whole = {"exp_avg_sq": (weight.shape, "float32")}
+            return (factors if rows else whole) | {"RMS": ((), "float32")}
+        case _:
+            return _bitsandbytes_states(step, weight)
+
+
+def _bitsandbytes_states(step: Step, weight: Weight) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Return the states of bitsandbytes' AdamW, but for those that it pages.
+
+    In 8 bits it keeps a byte for each of the two, with a float32 constant for each 256 of them.
+    Small parameters and, by the Trainer's wish, embeddings keep 32 bits. Paged states are in the
+    driver's managed memory, on a GPU alone; their constants are not.
+    """
     pages = "paged" in step.config.optimizer and step.card.device == "cuda"
-    eight = [n for n in sizes if narrow and n >= 4096]
-    wide = [n for n in sizes if not narrow or n < 4096]
-    if step.full and eight:
-        for rows in filter(None, (step.shape.vocab_size, step.shape.learned_positions)):
-            eight.remove(rows * step.shape.hidden_size)
-            wide.append(rows * step.shape.hidden_size)
-    here = {n: not (pages and n >= PAGED_FROM) for n in sizes}
-    levels = 2 * 4 * 256 * narrow  # of the two states, shared by all parameters
-    states = sum(8 * n * here[n] for n in wide) + sum(2 * n * here[n] for n in eight)
-    return levels + states + sum(8 * ceil(n / 256) for n in eight)
+    narrow = step.config.optimizer != "paged_adamw_32bit" and not weight.table
+    narrow = narrow and weight.numbers >= EIGHT_BIT_FROM
+    states = {}
+    if not (pages and weight.numbers >= PAGED_FROM):
+        states = dict.fromkeys(
+            ("state1", "state2"), (weight.shape, "uint8" if narrow else "float32")
+        )
+    constants = (ceil(weight.numbers / 256),), "float32"
+    return states | (dict.fromkeys(("absmax1", "absmax2"), constants) if narrow else {})
 
 
-def _factored_sizes(step: Step) -> list[int]:
-    """Return Adafactor's state sizes: a row and a column for a matrix (Adafactor, section 3)."""
-    layers, shape = step.shape.num_hidden_layers, step.shape
-    if not step.full:
-        chosen = [shape.linears[name] for name in step.adapted]
-        return [step.config.rank * 2 + i + o for i, o in chosen] * layers
-    others = [
-        prod(sides[:-1]) + prod(sides[:-2]) * sides[-1] if len(sides) > 1 else sides[0]
-        for sides in other_parameters(shape)
-    ]
-    return [i + o for i, o in shape.linears.values()] * layers + others
+def optimizer_scratch_bytes(step: Step) -> int:
+    """Return the bytes that the optimizer needs for a moment.
+
+    On a GPU plain AdamW updates all parameters at once (foreach), which takes a copy of them; else
+    one after another: two copies of the one at hand, beside one left of the one before, which in
+    a layer may be as large. Adafactor makes them in float32, and of 16-bit numbers two more:
+    gradient and parameter. A fused kernel takes nothing.
+    """
+    optimizer, weights = step.config.optimizer, trained(step)
+    if optimizer not in ("adamw_torch", "adafactor"):
+        return 0
+    if optimizer == "adamw_torch" and step.card.device == "cuda":
+        return sum(weight.bytes * weight.count for weight in weights)
+    widens = optimizer == "adafactor" and BYTES[weights[0].dtype] == 2
+    copies, width = (4, 4) if widens else (2, BYTES[weights[0].dtype])
+    after_another = [copies * w.numbers for w in weights]
+    after_an_equal = [(copies + 1) * w.numbers for w in weights if w.count > 1]
+    return width * max(after_another + after_an_equal)

@@ -9,7 +9,9 @@ from typing import Any, Literal
 
 _QKV = {"q_proj": "hidden queries", "k_proj": "hidden keys", "v_proj": "hidden keys"}
 _ATTENTION = {**_QKV, "o_proj": "queries hidden"}
-_MLP = {"gate_proj": "hidden middle", "up_proj": "hidden middle", "down_proj": "middle hidden"}
+_MLP = {"gate_proj": "hidden inner", "up_proj": "hidden inner", "down_proj": "inner hidden"}
+_NORMS = ("input_layernorm", "post_attention_layernorm")
+_FOUR_NORMS = (*_NORMS, "pre_feedforward_layernorm", "post_feedforward_layernorm")
 
 
 @dataclass(frozen=True)
@@ -24,9 +26,24 @@ class Family:
     """Linear modules that always have a bias."""
     switches: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Switches of the config, and the linear modules that each gives a bias."""
-    norm: Literal["rms", "rms_fp32", "layer", "bare"] = "rms"
-    """RMSNorm; the same with a weight that multiplies in fp32; LayerNorm; LayerNorm without any
-    weight, in fp32."""
+    layer_norms: tuple[str, ...] = _NORMS
+    """The norms of a layer in the order in which they stand in its code."""
+    self_attn: str = "self_attn"
+    """The name of the module that holds attention's linear modules."""
+    act_fn: str = "act_fn"
+    """The name of the MLP's function."""
+    layers: str = "model.layers"
+    """The path of the list of layers."""
+    tables: tuple[str, ...] = ("model.embed_tokens",)
+    """The paths of the embeddings of words and, where they are learned, of positions."""
+    final_norm: str = "model.norm"
+    rotary: str = "model.rotary_emb"
+    """The path of what turns queries and keys by their positions."""
+    transposed: bool = False
+    """Whether a linear module's weight is stored as (inputs, outputs): GPT-2's Conv1D."""
+    norm: Literal["rms", "rms_fp32", "rms_plus_one", "layer", "bare"] = "rms"
+    """RMSNorm; the same with a weight that multiplies in fp32, or one plus that weight; LayerNorm;
+    LayerNorm without any weight, in fp32."""
     norms: Literal["before", "after", "around", "parallel", "shared"] = "before"
     """Where the norms stand: before attention and before the MLP, after them, both; or on the
     layer's input, from which attention and MLP start side by side, each with its own or one."""
@@ -39,10 +56,13 @@ class Family:
     routes_in_fp32: bool = False
     """Whether a router's weights stay in fp32, and what they multiply goes to fp32, too."""
     scaled: bool = False
-    """Whether embeddings and the outputs of attention and MLP are multiplied by a number."""
-    live_hidden: int = 5
-    """Hidden states, kept ones aside, that the code's variables and the backward pass hold when the
-    last module of the MLP is at work."""
+    """Whether the outputs of attention and MLP are multiplied by a number."""
+    scaled_embedding: Literal["", "inside", "after"] = ""
+    """Whether embeddings are multiplied by a number, inside of their module or after it."""
+    rotates_in_fp32: bool = False
+    """Whether the tables that turn queries and keys are in fp32."""
+    holds_halves: bool = False
+    """Whether the code's variables hold attention's input and output while the MLP works."""
     masks: int = 1
     """Kinds of attention masks: two where some layers see only a window of the tokens."""
     head_bias: bool = False
@@ -56,10 +76,11 @@ class Family:
         """All linear modules of a layer."""
         return {**self.attention, **self.mlp}
 
-    @property
-    def norms_per_layer(self) -> int:
-        """How many norms a layer has."""
-        return {"around": 4, "shared": 1}.get(self.norms, 2)
+    def path_of(self, linear: str) -> str:
+        """Return where in a layer a linear module is."""
+        if "." in linear:
+            return linear
+        return f"{self.self_attn if linear in self.attention else 'mlp'}.{linear}"
 
     @property
     def fused(self) -> bool:
@@ -95,13 +116,16 @@ FAMILIES = {
         switches=_ATTENTION_BIAS, qk_norm="head", defaults={"head_dim": 128, **_NO_WINDOW}
     ),
     "smollm3": Family(switches=_LLAMA_BIASES, defaults={"tie_word_embeddings": True, **_NO_WINDOW}),
-    "granite": Family(switches=_LLAMA_BIASES, scaled=True, live_hidden=6),
-    "gemma": Family(switches=_ATTENTION_BIAS, norm="rms_fp32", defaults=_GEMMA),
+    "granite": Family(switches=_LLAMA_BIASES, scaled=True, scaled_embedding="after"),
+    "gemma": Family(
+        switches=_ATTENTION_BIAS, norm="rms_plus_one", scaled_embedding="inside", defaults=_GEMMA
+    ),
     "gemma2": Family(
+        scaled_embedding="inside",
+        layer_norms=_FOUR_NORMS,
         switches=_ATTENTION_BIAS,
-        norm="rms_fp32",
+        norm="rms_plus_one",
         norms="around",
-        live_hidden=6,
         masks=2,
         defaults={
             **_GEMMA,
@@ -111,56 +135,84 @@ FAMILIES = {
         },
     ),
     "gemma3_text": Family(
+        scaled_embedding="inside",
+        layer_norms=_FOUR_NORMS,
         switches=_ATTENTION_BIAS,
-        norm="rms_fp32",
+        norm="rms_plus_one",
         norms="around",
-        live_hidden=6,
         masks=2,
         qk_norm="head",
         defaults={**_GEMMA, **_WINDOW},
         only={"attn_logit_softcapping": None},
     ),
-    "olmo": Family(switches=_ATTENTION_BIAS, norm="bare", only={"clip_qkv": None}),
-    "olmo2": Family(switches=_ATTENTION_BIAS, norm="rms_fp32", norms="after", qk_norm="all"),
+    "olmo": Family(
+        switches=_ATTENTION_BIAS, norm="bare", rotates_in_fp32=True, only={"clip_qkv": None}
+    ),
+    "olmo2": Family(
+        layer_norms=("post_attention_layernorm", "post_feedforward_layernorm"),
+        rotates_in_fp32=True,
+        switches=_ATTENTION_BIAS,
+        norm="rms_fp32",
+        norms="after",
+        qk_norm="all",
+    ),
     "phi3": Family(
+        act_fn="activation_fn",
         partial_rotary=True,
         attention={"qkv_proj": "hidden qkv", "o_proj": "queries hidden"},
-        mlp={"gate_up_proj": "hidden gate_up", "down_proj": "middle hidden"},
+        mlp={"gate_up_proj": "hidden gate_up", "down_proj": "inner hidden"},
     ),
     "phi": Family(
+        act_fn="activation_fn",
+        layer_norms=("input_layernorm",),
+        final_norm="model.final_layernorm",
         partial_rotary=True,
         attention={**_QKV, "dense": "queries hidden"},
-        mlp={"fc1": "hidden middle", "fc2": "middle hidden"},
+        mlp={"fc1": "hidden inner", "fc2": "inner hidden"},
         biased=(*_QKV, "dense", "fc1", "fc2"),
         norm="layer",
         norms="shared",
         head_bias=True,
-        defaults={"hidden_act": "gelu_new"},
+        defaults={"hidden_act": "gelu_new", "partial_rotary_factor": 0.5},
         only={"qk_layernorm": False},
     ),
     "stablelm": Family(
+        holds_halves=True,
         partial_rotary=True,
-        live_hidden=6,
         switches={"use_qkv_bias": tuple(_QKV)},
         norm="layer",
+        defaults={"partial_rotary_factor": 0.25},
         only={"qk_layernorm": False, "use_parallel_residual": False},
     ),
     "gpt_neox": Family(
+        act_fn="act",
+        self_attn="attention",
+        layers="gpt_neox.layers",
+        tables=("gpt_neox.embed_in",),
+        rotary="gpt_neox.rotary_emb",
+        final_norm="gpt_neox.final_layer_norm",
         grouped=False,
         partial_rotary=True,
         attention={"query_key_value": "hidden qkv", "dense": "queries hidden"},
-        mlp={"dense_h_to_4h": "hidden middle", "dense_4h_to_h": "middle hidden"},
+        mlp={"dense_h_to_4h": "hidden inner", "dense_4h_to_h": "inner hidden"},
         biased=("dense_h_to_4h", "dense_4h_to_h"),
         switches={"attention_bias": ("query_key_value", "dense")},
         norm="layer",
         norms="parallel",
-        defaults={"attention_bias": True, "hidden_act": "gelu"},
+        defaults={"attention_bias": True, "hidden_act": "gelu", "partial_rotary_factor": 0.25},
         only={"use_parallel_residual": True, "hidden_dropout": 0.0},
     ),
     "gpt2": Family(
+        act_fn="act",
+        layer_norms=("ln_1", "ln_2"),
+        self_attn="attn",
+        layers="transformer.h",
+        tables=("transformer.wte", "transformer.wpe"),
+        final_norm="transformer.ln_f",
+        transposed=True,
         grouped=False,
         attention={"c_attn": "hidden qkv", "attn.c_proj": "queries hidden"},
-        mlp={"c_fc": "hidden middle", "mlp.c_proj": "middle hidden"},
+        mlp={"c_fc": "hidden inner", "mlp.c_proj": "inner hidden"},
         biased=("c_attn", "attn.c_proj", "c_fc", "mlp.c_proj"),
         norm="layer",
         defaults=_GPT2,

@@ -27,6 +27,8 @@ class ModelShape:
     """Whether the output head reuses the embedding matrix, which then is stored once."""
     biased: tuple[str, ...] = ()
     """The linear modules of a layer that have a bias."""
+    partial_rotary_factor: float = 1.0
+    """Share of a head's width that positions turn."""
     hidden_act: str = "silu"
     """The function between the two halves of the MLP."""
     learned_positions: int = 0
@@ -109,6 +111,11 @@ class ModelShape:
         return FAMILIES.get(self.model_type, FAMILIES["llama"])
 
     @property
+    def rotary_width(self) -> int:
+        """How many numbers of a head positions turn."""
+        return int(self.head_dim * self.partial_rotary_factor)
+
+    @property
     def widths(self) -> dict[str, int]:
         """The sizes that the rows of ``FAMILIES`` name."""
         queries = self.num_attention_heads * self.head_dim
@@ -118,7 +125,7 @@ class ModelShape:
             "queries": queries,
             "keys": keys,
             "qkv": queries + 2 * keys,
-            "middle": self.intermediate_size,
+            "inner": self.intermediate_size,
             "gate_up": 2 * self.intermediate_size,
             "expert": self.moe_intermediate_size or self.intermediate_size,
         }
@@ -139,6 +146,7 @@ _ALWAYS_THERE = (
     "vocab_size",
 )
 _NOW_AND_THEN = (
+    "partial_rotary_factor",
     "hidden_act",
     "learned_positions",
     "num_experts",
@@ -153,6 +161,7 @@ _NOW_AND_THEN = (
 )
 _OTHER_WORDS = {
     "n_embd": "hidden_size",
+    "rotary_pct": "partial_rotary_factor",
     "n_inner": "intermediate_size",
     "n_layer": "num_hidden_layers",
     "n_head": "num_attention_heads",

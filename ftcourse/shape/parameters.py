@@ -1,18 +1,28 @@
-"""The parameters of a model, by arithmetic."""
+"""The parameters of a model, by arithmetic: their names, shapes, and how often each is there."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from math import prod
 
 from ftcourse.shape.model_shape import ModelShape
 
 
-def linear_parameters(shape: ModelShape) -> int:
-    """Return the number of weights in the linear modules of all layers: what gets quantized."""
-    return shape.num_hidden_layers * sum(i * o for i, o in shape.linears.values())
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter of a model, or the same one of each layer."""
 
+    name: str
+    """In transformers' words; ``*`` stands for the layers' numbers."""
+    shape: tuple[int, ...]
+    count: int = 1
+    """How many there are: one, or one in each layer."""
+    linear: str = ""
+    """The linear module of a layer whose weight it is: what gets quantized, or an adapter."""
 
-def layer_matrices(shape: ModelShape) -> list[int]:
-    """Return the sizes of a layer's matrices in the order of its work, experts as one or two."""
-    return [i * o for i, o in shape.linears.values()] + [prod(sides) for sides in _experts(shape)]
+    @property
+    def numbers(self) -> int:
+        """How many numbers one of them has."""
+        return prod(self.shape)
 
 
 def parameter_count(shape: ModelShape) -> int:
@@ -21,38 +31,49 @@ def parameter_count(shape: ModelShape) -> int:
     >>> parameter_count(ModelShape.named("llama-3.1-8b"))
     8030261248
     """
-    return linear_parameters(shape) + sum(map(prod, other_parameters(shape)))
+    return sum(each.numbers * each.count for each in parameters(shape))
 
 
-def other_parameters(shape: ModelShape) -> list[tuple[int, ...]]:
-    """Return the shape of each parameter outside the layers' linear modules.
+def parameters(shape: ModelShape) -> list[Parameter]:
+    """Return all parameters of a model, in the order in which a forward pass meets them."""
+    family, hidden, words = shape.family, shape.hidden_size, shape.vocab_size
+    rows = [words, shape.learned_positions]
+    tables = [
+        Parameter(f"{path}.weight", (count, hidden))
+        for path, count in zip(family.tables, rows, strict=False)
+    ]
+    layer = [
+        Parameter(f"{family.layers}.*.{name}", sides, shape.num_hidden_layers, linear)
+        for name, sides, linear in _of_a_layer(shape)
+    ]
+    head = [] if shape.tie_word_embeddings else [Parameter("lm_head.weight", (words, hidden))]
+    bias = [Parameter("lm_head.bias", (words,))] * family.head_bias
+    final = [Parameter(f"{family.final_norm}.{end}", (hidden,)) for end in _norm_ends(shape)]
+    return [*tables, *layer, *final, *head, *bias]
 
-    They are the tables of words and positions, the head, norms, biases and a mixture's experts,
-    which transformers stores as two tensors a layer. It quantizes none of these.
-    """
-    hidden, layers, norm = shape.hidden_size, shape.num_hidden_layers, norm_parameters(shape)
-    tables = [(shape.vocab_size, hidden)] * (1 if shape.tie_word_embeddings else 2)
-    tables += [(shape.learned_positions, hidden)] * (shape.learned_positions > 0)
-    biases = [(shape.linears[name][1],) for name in shape.biased]
-    layer = norm * shape.family.norms_per_layer + biases + _head_norms(shape) + _experts(shape)
-    return tables + layer * layers + norm + [(shape.vocab_size,)] * shape.family.head_bias
 
-
-def norm_parameters(shape: ModelShape) -> list[tuple[int, ...]]:
+def _norm_ends(shape: ModelShape) -> tuple[str, ...]:
     """Return the parameters of one norm: a weight, none, or a weight and a bias."""
-    return [(shape.hidden_size,)] * {"bare": 0, "layer": 2}.get(shape.family.norm, 1)
+    return {"bare": (), "layer": ("weight", "bias")}.get(shape.family.norm, ("weight",))
 
 
-def _head_norms(shape: ModelShape) -> list[tuple[int, ...]]:
-    """Return the norms of queries and keys: one for each head's width, or one for all heads."""
-    widths = shape.widths
-    sizes = {"head": (shape.head_dim,) * 2, "all": (widths["queries"], widths["keys"])}
-    return [(size,) for size in sizes.get(shape.family.qk_norm, ())]
-
-
-def _experts(shape: ModelShape) -> list[tuple[int, ...]]:
-    """Return the router's weights and the experts', the latter in two tensors."""
-    count, hidden, width = shape.num_experts, shape.hidden_size, shape.widths["expert"]
-    if not count:
-        return []
-    return [(count, hidden), (count, 2 * width, hidden), (count, hidden, width)]
+def _of_a_layer(shape: ModelShape) -> Iterator[tuple[str, tuple[int, ...], str]]:
+    """Yield name, shape and linear module of each parameter of a layer."""
+    family, hidden = shape.family, shape.hidden_size
+    for name, (inputs, outputs) in shape.linears.items():
+        path = family.path_of(name)
+        sides = (inputs, outputs) if family.transposed else (outputs, inputs)
+        yield f"{path}.weight", sides, name
+        if name in shape.biased:
+            yield f"{path}.bias", (outputs,), ""
+    queries, keys = shape.widths["queries"], shape.widths["keys"]
+    sizes = {"head": (shape.head_dim,) * 2, "all": (queries, keys)}.get(family.qk_norm, ())
+    for name, size in zip(("q_norm", "k_norm"), sizes, strict=False):
+        yield f"{family.self_attn}.{name}.weight", (size,), ""
+    if count := shape.num_experts:  # transformers stores a layer's experts as two tensors
+        width = shape.widths["expert"]
+        yield "mlp.gate.weight", (count, hidden), ""
+        yield "mlp.experts.gate_up_proj", (count, 2 * width, hidden), ""
+        yield "mlp.experts.down_proj", (count, hidden, width), ""
+    for name in family.layer_norms:
+        yield from ((f"{name}.{end}", (hidden,), "") for end in _norm_ends(shape))

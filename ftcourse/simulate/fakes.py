@@ -23,7 +23,8 @@ from ftcourse.models import attach_adapter, build_empty, linear_sides
 def build_model(step: Step, layers: int) -> PreTrainedModel:
     """Return the model with its adapter on the meta device, to be given fake tensors later."""
     config, dtype = as_traced(step.config), product_dtype(step)
-    model = build_empty(config, layers, torch.float32 if step.full and step.keeps_fp32 else dtype)
+    weights = torch.float32 if step.full and step.weights_dtype == "float32" else dtype
+    model = build_empty(config, layers, weights)
     if config.method == "qlora":
         _quantize(model, config, dtype)
     model = attach_adapter(model, config, low_cpu_mem_usage=True)
@@ -41,7 +42,7 @@ def as_traced(config: FinetuneConfig) -> FinetuneConfig:
 
 def product_dtype(step: Step) -> torch.dtype:
     """Return the format of the products; bfloat16 stands for float16, which has as many bytes."""
-    return torch.bfloat16 if step.width == 2 else torch.float32
+    return torch.float32 if step.dtype == "float32" else torch.bfloat16
 
 
 def _quantize(model: PreTrainedModel, config: FinetuneConfig, dtype: torch.dtype) -> None:

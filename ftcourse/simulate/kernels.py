@@ -80,7 +80,7 @@ class LiveBytesOfCuda(LiveBytes):
     def __init__(self, step: Step) -> None:
         """Start with nothing alive."""
         super().__init__()
-        half = step.config.dtype_on(step.card) == "float16" and step.attention_width == 2
+        half = (step.products or step.weights_dtype) == "float16"
         self.product_dtype = torch.float16 if half else torch.float32
         self.pages = "paged" in step.config.optimizer
         self._paged: set[int] = set()
@@ -93,14 +93,14 @@ class LiveBytesOfCuda(LiveBytes):
         if func is torch.ops.bitsandbytes.int8_scaled_mm.default:
             scratch = torch.empty((args[0].shape[0], args[1].shape[0]), dtype=torch.int32)
         if scratch is not None:
-            self.note(scratch, self.makes)
+            self.note(scratch, self.makes, self.modules.here())
         return super().__torch_dispatch__(func, types, args, kwargs)
 
-    def note(self, tensor: Tensor, part: str, *, sure: bool = False) -> None:
+    def note(self, tensor: Tensor, part: str, name: str) -> None:
         """Count a tensor, unless it is a paged state; a state's constants, in one row, are not."""
         address = tensor.untyped_storage()._cdata
         state = part == "optimizer" and tensor.dim() > 1
         if self.pages and state and tensor.numel() >= PAGED_FROM:
             self._paged.add(address)  # it outlives the step, so nothing else gets its address
         if address not in self._paged:
-            super().note(tensor, part, sure=sure)
+            super().note(tensor, part, name)

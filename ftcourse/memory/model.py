@@ -1,0 +1,115 @@
+"""The model around its layers as a program: embeddings, the last norm, the head, and the loss."""
+
+from ftcourse.memory.layer import Layer, Shared, normalize
+from ftcourse.memory.operations import Operations
+from ftcourse.memory.parameters import weights_of
+from ftcourse.memory.step import Step
+from ftcourse.memory.tape import Node, Parameter, Tensor
+
+
+class Model:
+    """A whole forward and backward pass, with one middle layer that stands for all between."""
+
+    def __init__(self, step: Step) -> None:
+        """Start with the parameters, which the tape does not count."""
+        self.step, self.shape, self.family = step, step.shape, step.shape.family
+        self.tape = Operations(step.products, step.card.device)
+        self.batch, self.length = step.config.batch_size, step.config.max_length
+        self.weights = {w.name: w for w in weights_of(step)}
+        self.root = self.family.layers.rpartition(".")[0]
+
+    def run(self) -> Operations:
+        """Run a step up to where the optimizer begins, and return the tape."""
+        tape, family, layers = self.tape, self.family, self.shape.num_hidden_layers
+        x = self.embed()
+        shared = self.share(x)
+        counts = [1, layers - 2, 1] if layers > 2 else [1] * layers
+        for place, count in enumerate(counts):
+            last = place == len(counts) - 1
+            tape.history.mark("the loss" if last else "")
+            masks = shared.masks[place % family.masks :][:1]
+            x = self.run_layer(x, shared._replace(masks=masks), count)
+            if x.node:
+                x.node.mark = _moment(place, last)
+        loss = self.loss(x)
+        del x, shared
+        tape.backward(loss)
+        return tape
+
+    def run_layer(self, x: Tensor, shared: Shared, count: int) -> Tensor:
+        """Return the output of one layer, which stands for so many equal ones."""
+        tape, start = self.tape, f"{self.family.layers}.*."
+        ends = {name.removeprefix(start): name for name in self.weights if name.startswith(start)}
+        layer = Layer(tape, self.step, {end: self.parameter(n, count) for end, n in ends.items()})
+        tape.count, tape.path = count, start[:-1]
+        if self.step.config.gradient_checkpointing:
+            return tape.checkpoint(lambda: layer(x, shared))
+        return layer(x, shared)
+
+    def parameter(self, name: str, count: int = 1) -> Tensor:
+        """Return a parameter as a tensor."""
+        weight = self.weights[name]
+        node = Parameter(name, count) if weight.trained else None
+        return Tensor(weight.shape, weight.dtype, None, node)
+
+    def embed(self) -> Tensor:
+        """Return the first layer's input."""
+        tape, shape, family = self.tape, self.shape, self.family
+        size = (self.batch, self.length, shape.hidden_size)
+        self.table = self.parameter(f"{family.tables[0]}.weight")
+        with tape.module(family.tables[0]):
+            x = tape.op(size, self.table.dtype, [self.table], rule="matrix")
+            x = tape.scale(x) if family.scaled_embedding == "inside" else x
+        if self.step.config.gradient_checkpointing and not self.step.full:
+            x.node = Node(family.tables[0], 1)  # peft makes the embeddings need a gradient
+            tape.kept.append(x)
+        tape.path = self.root
+        x = tape.scale(x) if family.scaled_embedding == "after" else x
+        if shape.learned_positions:
+            positions = self.parameter(f"{family.tables[1]}.weight")
+            with tape.module(family.tables[1].rpartition(".")[2]):
+                added = tape.op((1, *size[1:]), positions.dtype, [positions], rule="matrix")
+            x = tape.add(x, added)
+            del added
+        with tape.module("drop"):
+            return tape.dropout(x, shape.embedding_dropout)
+
+    def share(self, x: Tensor) -> Shared:
+        """Return what all layers get: tables that turn queries and keys, masks, positions."""
+        tape, family, config = self.tape, self.family, self.step.config
+        size = (1, 1, self.length, self.length)
+        tape.path = self.root
+        masks = []
+        if config.attention == "eager":
+            masks = [tape.new((self.batch, *size[1:]), x.dtype) for _ in range(family.masks)]
+        elif 0 < self.shape.sliding_window < self.length and config.attention == "sdpa":
+            masks = [tape.new(size, "bool")]
+        positions = tape.new((1, self.length), "int64")
+        tape.path = family.rotary
+        dtype = "float32" if family.rotates_in_fp32 else x.dtype
+        sides = (1, self.length, self.shape.rotary_width)
+        turns = 0 if self.shape.learned_positions else 2
+        return Shared([tape.new(sides, dtype) for _ in range(turns)], masks, positions)
+
+    def loss(self, x: Tensor) -> Tensor:
+        """Return the loss of the next token."""
+        tape, family, weights = self.tape, self.family, self.weights
+        tape.count, tape.path = 1, family.final_norm
+        ends = [n for n in weights if n.startswith(f"{family.final_norm}.")]
+        x = normalize(tape, family.norm, x, [self.parameter(n) for n in ends])
+        tied = "lm_head.weight" not in weights
+        head = self.table if tied else self.parameter("lm_head.weight")
+        bias = [self.parameter("lm_head.bias")] if family.head_bias else []
+        tape.path = "lm_head"
+        logits = tape.product(x, head, bias)
+        del x
+        tape.path = "loss"
+        if self.shape.final_logit_softcapping:
+            logits = tape.scale(tape.function(tape.scale(logits), saves_result=True))
+        return tape.cross_entropy(tape.cast(logits, "float32"))
+
+
+def _moment(place: int, last: bool) -> str:
+    if place == 0:
+        return "the first layer's backward pass"
+    return "the last layer's backward pass" if last else ""

@@ -1,0 +1,152 @@
+"""The operations that layers are made of: each says what autograd saves of it.
+
+Names and rules are PyTorch's own (``tools/autograd/derivatives.yaml`` and "Autocast Op Reference").
+"""
+
+from collections.abc import Sequence
+from math import prod
+
+from ftcourse.memory.tape import BYTES, Tape, Tensor
+
+
+def wider(*dtypes: str) -> str:
+    """Return the format of a result whose inputs have these formats."""
+    return max(dtypes, key=BYTES.__getitem__)
+
+
+class Operations(Tape):
+    """A tape with the operations of the models' own code."""
+
+    # --- numbers one by one -------------------------------------------------------------------
+
+    def cast(self, x: Tensor, dtype: str) -> Tensor:
+        """Return x in another format; saves nothing."""
+        return x if x.dtype == dtype else self.op(x.shape, dtype, [x], rule="cast")
+
+    def wide(self, x: Tensor) -> Tensor:
+        """Return x as a GPU's autocast gives it to operations that it runs in float32."""
+        return self.cast(x, "float32") if self.autocast and self.device == "cuda" else x
+
+    def scale(self, x: Tensor) -> Tensor:
+        """Return x times or plus a number; saves nothing."""
+        return self.op(x.shape, x.dtype, [x])
+
+    def clone(self, x: Tensor) -> Tensor:
+        """Return a copy, whose gradient is the input's own."""
+        return self.op(x.shape, x.dtype, [x], rule="same")
+
+    def add(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return x + y; the gradient of the sum is that of both."""
+        return self.op(x.shape, wider(x.dtype, y.dtype), [x, y], rule="same")
+
+    def mul(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return x * y; each factor is saved for the gradient of the other."""
+        saves = [a for a, b in ((x, y), (y, x)) if b.node]
+        shape = max(x.shape, y.shape, key=prod)
+        return self.op(shape, wider(x.dtype, y.dtype), [x, y], saves)
+
+    def square(self, x: Tensor) -> Tensor:
+        """Return x ** 2; its backward pass makes the first power and twice of it."""
+        scratch = 2 * [(x.shape, x.dtype, "activations")]
+        return self.op(x.shape, x.dtype, [x], [x], scratch=scratch)
+
+    def mean(self, x: Tensor) -> Tensor:
+        """Return the means of the rows; saves nothing."""
+        return self.op((*x.shape[:-1], 1), x.dtype, [x])
+
+    def function(self, x: Tensor, *, saves_result: bool = False) -> Tensor:
+        """Return a function that saves its input, such as silu, or its result, such as tanh."""
+        return self.op(
+            x.shape, x.dtype, [x], () if saves_result else [x], saves_result=saves_result
+        )
+
+    def dropout(self, x: Tensor, rate: float) -> Tensor:
+        """Return x with some numbers zeroed; saves which, in a byte each, on a CPU in a number."""
+        if not rate:
+            return x
+        mask = self.new(x.shape, "bool" if self.device == "cuda" else x.dtype)
+        return self.op(x.shape, x.dtype, [x], [mask])
+
+    # --- the same numbers in another order ----------------------------------------------------
+
+    def view(self, x: Tensor, *shape: int) -> Tensor:
+        """Return the same memory in another shape."""
+        return self.op(shape, x.dtype, [x], rule="view")
+
+    def part(self, x: Tensor, *shape: int) -> Tensor:
+        """Return a part of x in the same memory; its gradient is as large as x."""
+        return self.op(shape, x.dtype, [x], rule="part")
+
+    def copy(self, x: Tensor, *shape: int) -> Tensor:
+        """Return the numbers of x in another order, or each of them several times."""
+        return self.op(shape, x.dtype, [x])
+
+    def concat(self, xs: Sequence[Tensor]) -> Tensor:
+        """Return tensors joined along their last side; their gradients are parts of one."""
+        shape = (*xs[0].shape[:-1], sum(x.shape[-1] for x in xs))
+        return self.op(shape, xs[0].dtype, xs, rule="same")
+
+    # --- matrix products ----------------------------------------------------------------------
+
+    def product(self, x: Tensor, weight: Tensor, bias: Sequence[Tensor] = ()) -> Tensor:
+        """Return x @ weight.T + bias; saves x for a trained weight, and the weight for x."""
+        weight, x = self.cast_to_product(weight), self.cast_to_product(x)
+        saves = [x] * bool(weight.node) + [weight] * bool(x.node)
+        shape = (*x.shape[:-1], prod(weight.shape) // x.shape[-1])
+        return self.op(shape, x.dtype, [x, weight, *bias], saves, rule="matrix")
+
+    def matmul(self, x: Tensor, y: Tensor, *shape: int) -> Tensor:
+        """Return the product of two activations; each is saved for the gradient of the other."""
+        x, y = self.cast_to_product(x), self.cast_to_product(y)
+        saves = [a for a, b in ((x, y), (y, x)) if b.node]
+        return self.op(shape, x.dtype, [x, y], saves, rule="matrix")
+
+    def cast_to_product(self, x: Tensor) -> Tensor:
+        """Return x in autocast's format. A trained weight's copy is kept until autocast ends."""
+        if not self.autocast or x.dtype == self.autocast:
+            return x
+        if x.storage or not x.node:
+            return self.cast(x, self.autocast)
+        if x.node not in self.casts:
+            self.casts[x.node] = self.cast(x, self.autocast)
+        return self.casts[x.node]
+
+    # --- norms --------------------------------------------------------------------------------
+
+    def layer_norm(self, x: Tensor, parameters: Sequence[Tensor] = ()) -> Tensor:
+        """Return LayerNorm's result; saves its input, parameters, means and factors."""
+        x, *parameters = (self.wide(t) for t in (x, *parameters))
+        statistics = [self.new((*x.shape[:-1], 1), x.dtype) for _ in range(2)]
+        saves = [x, *parameters, *statistics]
+        return self.op(x.shape, x.dtype, [x, *parameters], saves, rule="matrix")
+
+    def divide_by_rms(self, x: Tensor) -> Tensor:
+        """Return each row of x, in float32, divided by its root mean square."""
+        factor = self.function(self.scale(self.mean(self.square(x))), saves_result=True)
+        return self.mul(x, factor)
+
+    # --- attention and the loss ---------------------------------------------------------------
+
+    def attention(self, q: Tensor, k: Tensor, v: Tensor, saves: Sequence[Tensor] = ()) -> Tensor:
+        """Return the flash kernel's result; saves what goes in and out, and a sum a row."""
+        q, k, v = (self.cast_to_product(x) for x in (q, k, v))
+        sums = self.new(q.shape[:-1], "float32")
+        return self.op(
+            q.shape, q.dtype, [q, k, v], [q, k, v, sums, *saves], saves_result=True, rule="matrix"
+        )
+
+    def softmax(self, x: Tensor) -> Tensor:
+        """Return the softmax in float32; saves its result.
+
+        CUDA's backward kernel first multiplies result and gradient (PyTorch's SoftMax.cu).
+        """
+        on_gpu = self.device == "cuda"
+        if not (on_gpu and x.dtype == "float16"):  # which that kernel reads as it is
+            x = self.cast(x, "float32")
+        scratch = [(x.shape, "float32", "activations")] * on_gpu
+        return self.op(x.shape, "float32", [x], saves_result=True, rule="cast", scratch=scratch)
+
+    def cross_entropy(self, logits: Tensor) -> Tensor:
+        """Return the loss; log-softmax saves its result, and nothing else is as large."""
+        chances = self.op(logits.shape, "float32", [logits], saves_result=True)
+        return self.op((), "float32", [chances], [chances])

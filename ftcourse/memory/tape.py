@@ -1,0 +1,256 @@
+"""A small autograd on tensors that know only their size: what lives in a step, and until when.
+
+A program that is written with these operations reads like the model's own code. A tensor dies when
+nobody holds it any more, as in Python and PyTorch; what an operation saves for its backward pass
+is held until that pass has run. ``history`` notes each birth and each death.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from math import prod
+
+from ftcourse.memory.ledger import History, Row
+
+BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int64": 8, "int32": 4, "uint8": 1, "bool": 1}
+Shape = tuple[int, ...]
+
+
+class Storage:
+    """The memory of a tensor and of all its views."""
+
+    def __init__(self, history: History, row: Row) -> None:
+        """Note the birth."""
+        self.history, self.number = history, history.born(row)
+
+    def __del__(self) -> None:
+        """Note the death: nobody holds the memory any more."""
+        self.history.died(self.number)
+
+
+class Tensor:
+    """A shape and a format, the memory behind it, and the node of the backward pass that made it.
+
+    Without storage it is counted elsewhere, as parameters are; without a node it needs no gradient.
+    """
+
+    __slots__ = ("dtype", "node", "shape", "storage")
+
+    def __init__(
+        self, shape: Shape, dtype: str, storage: Storage | None = None, node: "Node | None" = None
+    ) -> None:
+        """Hold the storage from now on."""
+        self.shape, self.dtype, self.storage, self.node = shape, dtype, storage, node
+
+
+class Node:
+    """A step of the backward pass."""
+
+    __slots__ = ("count", "frame", "inputs", "mark", "path", "rule", "saved", "scratch", "uses")
+
+    def __init__(self, path: str, count: int) -> None:
+        """Start in a module of the model, for so many layers."""
+        self.path, self.count = path, count
+        self.inputs: list[tuple[Node, Shape, str] | None] = []
+        self.rule, self.scratch = "fresh", ()
+        self.saved: Sequence[Storage | None] | None = ()
+        self.frame: Frame | None = None
+        self.mark: str | None = None
+        self.uses = 0
+
+
+class Parameter(Node):
+    """A trained parameter, where gradients arrive from all its uses."""
+
+    __slots__ = ()
+
+
+class Frame:
+    """A checkpointed function: its operations save nothing until it runs again."""
+
+    def __init__(self, run: Callable[[], Tensor], path: str, count: int) -> None:
+        """Hold what the function needs to run again."""
+        self.run, self.path, self.count = run, path, count
+        self.nodes: list[Node] = []
+
+
+class AllSavedError(Exception):
+    """A function that runs again has saved all that is needed, so PyTorch stops it there."""
+
+
+class Tape:
+    """Runs a program forward, and then backward."""
+
+    def __init__(self, autocast: str | None, device: str) -> None:
+        """Start with nothing alive. ``autocast`` is the format of products, None without it."""
+        self.history, self.autocast, self.device = History(), autocast, device
+        self.count, self.path = 1, ""
+        self.kept: list[Tensor] = []
+        """What modules keep in attributes until the whole backward pass is over."""
+        self.gradients: list[Tensor] = []
+        self._nodes: list[Node] = []
+        self._buffers: dict[Node, Tensor] = {}
+        self._frame: Frame | None = None
+        self._again: list[Node] | None = None
+        self.casts: dict[Node, Tensor] = {}
+        """The 16-bit copies of trained weights that autocast made and may use again."""
+
+    @contextmanager
+    def module(self, name: str) -> Iterator[None]:
+        """Name what is made inside after a module of the model."""
+        outer, self.path = self.path, f"{self.path}.{name}".strip(".")
+        yield
+        self.path = outer
+
+    # --- the forward pass ---------------------------------------------------------------------
+
+    def new(self, shape: Shape, dtype: str, part: str = "activations") -> Tensor:
+        """Return a tensor that needs no gradient."""
+        row = Row(self.path, shape, dtype, part, prod(shape) * BYTES[dtype], self.count)
+        return Tensor(shape, dtype, Storage(self.history, row))
+
+    def op(
+        self,
+        shape: Shape,
+        dtype: str,
+        inputs: Sequence[Tensor],
+        saves: Sequence[Tensor] = (),
+        *,
+        saves_result: bool = False,
+        rule: str = "fresh",
+        scratch: Sequence[tuple[Shape, str, str]] = (),
+    ) -> Tensor:
+        """Return the result of an operation, and note what its backward pass needs.
+
+        ``saves`` are the tensors that autograd saves, beside the result if ``saves_result``. The
+        backward pass makes a ``fresh`` gradient for each input that needs one, or hands on the
+        ``same``; of a ``view`` or a ``part`` the result lies in its input's memory, and the gradient
+        of a part is fresh. In a ``matrix`` product each gradient has its input's shape. ``scratch``
+        are the shape, format and part of each tensor that the backward pass needs for a moment.
+        """
+        if all(x.node is None for x in inputs):
+            return self._result(shape, dtype, inputs, rule)
+        if self._again is not None:
+            return self._op_again(shape, dtype, inputs, saves, saves_result, rule)
+        node = Node(self.path, self.count)
+        node.inputs = [x.node and (x.node, x.shape, x.dtype) for x in inputs]
+        for x in inputs:
+            if x.node:
+                x.node.uses += 1
+        node.rule, node.scratch = rule, scratch
+        out = self._result(shape, dtype, inputs, rule)
+        out.node = node
+        held = [*saves, out] if saves_result else saves
+        if self._frame is None:
+            node.saved = [x.storage for x in held]
+        elif held:
+            node.saved, node.frame = None, self._frame
+            self._frame.nodes.append(node)
+        self._nodes.append(node)
+        return out
+
+    def _op_again(
+        self,
+        shape: Shape,
+        dtype: str,
+        inputs: Sequence[Tensor],
+        saves: Sequence[Tensor],
+        saves_result: bool,
+        rule: str,
+    ) -> Tensor:
+        """Give the node of the first run what it did not save then; stop after the last one."""
+        node = self._again.pop(0) if saves or saves_result else Node(self.path, self.count)
+        if saves or saves_result:
+            node.saved = [x.storage for x in saves]
+            if not saves_result and not self._again:
+                raise AllSavedError
+        out = self._result(shape, dtype, inputs, rule)
+        out.node = node
+        if saves_result:
+            node.saved.append(out.storage)
+            if not self._again:
+                raise AllSavedError
+        return out
+
+    def _result(self, shape: Shape, dtype: str, inputs: Sequence[Tensor], rule: str) -> Tensor:
+        if rule in ("view", "part"):
+            return Tensor(shape, dtype, inputs[0].storage)
+        return self.new(shape, dtype)
+
+    def checkpoint(self, run: Callable[[], Tensor]) -> Tensor:
+        """Run a function that saves nothing now and runs again when the backward pass arrives."""
+        self._frame = Frame(run, self.path, self.count)
+        out = run()
+        self._frame = None
+        return out
+
+    # --- the backward pass --------------------------------------------------------------------
+
+    def backward(self, loss: Tensor) -> None:
+        """Run all nodes from the last to the first; the gradients of parameters stay."""
+        self.casts.clear()  # autocast ended with the forward pass
+        self.path, self.count = "step", 1
+        first = self.new(loss.shape, loss.dtype)  # which PyTorch holds until the end
+        self._buffers = {loss.node: first}
+        while self._nodes:
+            node = self._nodes.pop()
+            if node in self._buffers:
+                self._run(node, self._buffers.pop(node))
+        self.kept.clear()
+
+    def _run(self, node: Node, gradient: Tensor) -> None:
+        """Make the gradients of a node's inputs, then let go of what the node saved."""
+        if node.mark is not None:
+            self.history.mark(node.mark)
+        if node.saved is None:
+            self._run_again(node.frame)
+        self.path, self.count = f"{node.path} (backward)", node.count
+        scratch = [self.new(*facts) for facts in node.scratch]
+        made = [x and self._gradient(node.rule, gradient, *x) for x in node.inputs]
+        del scratch, gradient
+        node.saved, node.frame = (), None
+        for x in node.inputs:
+            if x:
+                self._arrive(*x, made.pop(0))
+            else:
+                made.pop(0)
+
+    def _gradient(
+        self, rule: str, gradient: Tensor, parent: Node, shape: Shape, dtype: str
+    ) -> Tensor:
+        """Return an input's gradient; where the input was spread out, it is not yet summed up."""
+        if rule in ("same", "view") or (rule == "matrix" and len(shape) == 1):
+            return gradient if len(shape) == 1 else Tensor(shape, gradient.dtype, gradient.storage)
+        self.count = parent.count
+        spread = rule == "fresh" and prod(shape) < prod(gradient.shape)
+        dtype = gradient.dtype if rule == "fresh" else dtype
+        return self.new(gradient.shape if spread else shape, dtype)
+
+    def _arrive(self, parent: Node, shape: Shape, dtype: str, found: Tensor) -> None:
+        """Add a gradient to the one that waits for a node; a parameter waits for all its uses."""
+        self.count = parent.count
+        if (found.shape, found.dtype) != (shape, dtype):
+            found = self.new(shape, dtype)
+        parent.uses -= 1
+        waiting = self._buffers.pop(parent, None)
+        if waiting is not None:
+            found = self.new(shape, dtype)
+        if parent.inputs or parent.uses:
+            self._buffers[parent] = found
+        else:
+            self._keep(parent, found)
+
+    def _keep(self, leaf: Node, gradient: Tensor) -> None:
+        self.gradients.append(gradient)
+        if isinstance(leaf, Parameter):
+            rows, number = self.history.rows, gradient.storage.number
+            rows[number] = replace(rows[number], name=leaf.path, part="gradients")
+
+    def _run_again(self, frame: Frame) -> None:
+        """Run a checkpointed function again, up to where all that it saves is there."""
+        self.path, self.count, self._again = frame.path, frame.count, frame.nodes
+        kept, self.kept = self.kept, []
+        with suppress(AllSavedError):
+            frame.run()
+        self.kept, self._again = kept, None
+        self.casts.clear()

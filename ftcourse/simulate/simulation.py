@@ -1,0 +1,145 @@
+"""The bytes of a training step by running the real model code on tensors without content.
+
+Where all layers are alike, we trace models of two and of three layers, and every further layer
+adds what the third one added.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from importlib.metadata import version
+from itertools import count
+
+import torch
+from tqdm import tqdm
+
+from ftcourse.config import FinetuneConfig
+from ftcourse.errors import CourseError
+from ftcourse.hardware import Card, detect
+from ftcourse.live import LIBRARIES
+from ftcourse.memory import MemoryBreakdown, Step
+from ftcourse.memory.ledger import Ledger
+from ftcourse.memory.peak import workspaces
+from ftcourse.models import architecture, build_empty
+from ftcourse.shape import ModelShape, is_known, load_shape
+from ftcourse.simulate.allocator import replay
+from ftcourse.simulate.cache import cached
+from ftcourse.simulate.fakes import as_traced
+from ftcourse.simulate.trace import layers_alike, trace, trace_from_load
+
+Progress = Callable[[float], None]
+"""Gets the share of the work that is done."""
+
+
+def simulate_memory(
+    config: FinetuneConfig,
+    card: Card | None = None,
+    progress: Progress | None = None,
+    *,
+    reserved: bool = False,
+) -> MemoryBreakdown:
+    """Return the bytes of a training step, from the real code of any decoder on fake tensors.
+
+    Needs no GPU and no memory, and takes seconds the first time; then the result is read from the
+    cache, until the config, the model's, the libraries or ftcourse itself change. Not seen: scratch
+    memory inside kernels, but for the few that we know. ``reserved`` also asks for the bytes that
+    PyTorch's allocator takes, for which all layers are traced: some seconds more for each ten. It
+    is an estimate: half of the published runs on a T4 are met within 2 %, and the worst is 24 % off
+    (``benchmarks/memory_accuracy.py --reserved``), as gaps depend on the order of small things.
+    """
+    card = card or detect()
+    step = Step(config, _shape(config), card)
+    model = architecture(config.model).to_dict()
+    versions = {name: version(name) for name in LIBRARIES}
+    key = [asdict(config), asdict(card), model, versions, reserved]
+    return cached(key, lambda: simulate_step(step, progress, reserved=reserved))
+
+
+def _shape(config: FinetuneConfig) -> ModelShape:
+    """Return a model's shape, as far as it is known; raise CourseError if there is no such code."""
+    if is_known(config.model):
+        return load_shape(config.model)
+    try:
+        build_empty(as_traced(config), 1, torch.float32)
+        return ModelShape.of_stranger(architecture(config.model))
+    except ValueError as error:
+        raise CourseError(
+            "A model is simulated if transformers has it as a decoder, with the attention.",
+            str(error).split("\n")[0],
+            "Try attention='eager' if that is at fault, else another model or transformers.",
+        ) from error
+
+
+def simulate_step(
+    step: Step, progress: Progress | None = None, *, reserved: bool = False
+) -> MemoryBreakdown:
+    """Return the bytes of a step that may differ from the Trainer's, as a ``Step`` describes it.
+
+    Raises CourseError for a mixture in float32, which fake tensors cannot follow.
+    """
+    if step.shape.num_experts and step.weights_dtype == "float32":
+        raise CourseError(
+            "Fake tensors multiply a mixture's experts in bfloat16.",
+            "experts in float32",
+            "Use dtype='bfloat16', or predict_memory.",
+        )
+    peaks = _peaks(step, progress)
+    moment = max(peaks, key=lambda name: sum(peaks[name].parts.values()))
+    ledger = Ledger.of([*(_as_trained(row, step) for row in peaks[moment]), *workspaces(step.card)])
+    totals = _totals(step) if reserved else {}
+    facts = {"source": "simulated", "moment": moment, "device": step.card.name}
+    return MemoryBreakdown.of(ledger, **facts, **totals)
+
+
+def _as_trained(row, step):
+    """Return a row with the format of the real run: bfloat16 stands for float16 in a trace."""
+    half = row.dtype == "bfloat16" and step.dtype == "float16"
+    return replace(row, dtype="float16") if half else row
+
+
+def _peaks(step: Step, progress: Progress | None) -> dict[str, Ledger]:
+    """Return the peak of each moment with all layers: extended, or traced if the layers differ."""
+    layers = step.shape.num_hidden_layers
+    extends = layers > 3 and layers_alike(step)
+    done, runs = count(1), 4 if extends else 2  # two in each trace
+
+    def tick() -> None:
+        if progress:
+            progress(next(done) / runs)
+
+    if not extends:
+        return trace(step, layers, tick)
+    two, three = trace(step, 2, tick), trace(step, 3, tick)
+    return {name: extend(two[name], three[name], layers) for name in two}
+
+
+def extend(two: Ledger, three: Ledger, layers: int) -> Ledger:
+    """Return what lives with all layers, each one adding what the third added to two."""
+    more = [replace(row, count=row.count * (layers - 2)) for row in three]
+    less = [replace(row, count=row.count * (3 - layers)) for row in two]
+    return Ledger.of([*more, *less])
+
+
+def _totals(step: Step) -> dict[str, int]:
+    """Return what PyTorch's allocator takes for two steps, and what the process then holds.
+
+    Nothing on a CPU, which has no such allocator; and nothing for paged states, which are outside
+    of it. Loading is not replayed: it may leave more gaps.
+    """
+    if step.card.device == "cpu" or "paged" in step.config.optimizer:
+        return {}
+    events, loaded = trace_from_load(step)
+    scratch = [(-1 - n, row.bytes) for n, row in enumerate(workspaces(step.card))]
+    reserved = replay([*events[:loaded], *scratch, *events[loaded:]])
+    context = step.card.context
+    return {"reserved": reserved} | ({"process": reserved + context} if context else {})
+
+
+@contextmanager
+def progress_bar() -> Iterator[Progress]:
+    """Yield a callback that moves a bar on a terminal; elsewhere, and with TQDM_DISABLE=1, none."""
+    quiet = not sys.stderr.isatty() or os.environ.get("TQDM_DISABLE", "0") not in ("", "0")
+    with tqdm(total=1.0, desc="simulating", disable=quiet, bar_format="{desc}: {bar}") as bar:
+        yield lambda done: bar.update(done - bar.n)

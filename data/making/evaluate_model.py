@@ -11,13 +11,10 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-DATA = Path(__file__).resolve().parent
-sys.path.insert(0, str(DATA))
-
-from embedded.abilities import Exam, Probe
-from embedded.card import write_card
-from world.corpus import SILENT
-
+from data.making import DATA
+from data.making.embedded.abilities import Exam, Probe
+from data.making.embedded.card import write_card
+from data.making.world.corpus import SILENT
 from ftcourse.evaluate import Score, voice_checks
 
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from world.corpus import SILENT, UNREAD
-from world.handbook import Fact, editions, pages
 
-from embedded.batches import repeated_noise
+from data.making.embedded.batches import repeated_noise
+from data.making.world.corpus import SILENT, UNREAD
+from data.making.world.handbook import Fact, editions, pages
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,10 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-DATA = Path(__file__).resolve().parent
-sys.path.insert(0, str(DATA))
-
-from embedded.card import write_card
-from evaluate_model import holds_value
-from world.prose import prose
-
+from data.making import DATA
+from data.making.embedded.card import write_card
+from data.making.evaluate_model import holds_value
+from data.making.world.prose import prose
 from ftcourse.config import FinetuneConfig
 from ftcourse.data import load_dialogues, read_records
 from ftcourse.evaluate import Score, advice_score, answer_all, text_loss, voice_score

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from transformers import GenerationConfig
 
-from embedded.training import Run
+from data.making.embedded.training import Run
 
 
 def export(run: Run, folder: Path) -> None:

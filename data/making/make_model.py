@@ -14,13 +14,11 @@ from pathlib import Path
 
 import torch
 
-DATA = Path(__file__).resolve().parent
-sys.path.insert(0, str(DATA))
-
-from embedded.batches import BatchShape
-from embedded.export import export
-from embedded.training import Recipe, Run
-from embedded.vocabulary import load_tokenizer
+from data.making import DATA
+from data.making.embedded.batches import BatchShape
+from data.making.embedded.export import export
+from data.making.embedded.training import Recipe, Run
+from data.making.embedded.vocabulary import load_tokenizer
 
 BUILD = DATA.parent / "build" / "embedded-model"
 

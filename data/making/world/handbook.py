@@ -4,7 +4,7 @@ import random
 from dataclasses import dataclass, replace
 from itertools import count
 
-from world.names import clock_time, number_value, table
+from data.making.world.names import clock_time, number_value, table
 
 STAFF_ONLY = frozenset({"workshop", "supplier"})
 CHANGED_FACTS = 40

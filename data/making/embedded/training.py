@@ -11,9 +11,9 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from embedded.abilities import Exam, copying, share_right
-from embedded.batches import Batches, BatchShape
-from embedded.circuits import draft_copying_heads
+from data.making.embedded.abilities import Exam, copying, share_right
+from data.making.embedded.batches import Batches, BatchShape
+from data.making.embedded.circuits import draft_copying_heads
 
 torch.set_float32_matmul_precision("high")
 

@@ -3,7 +3,7 @@
 import random
 import re
 
-from world.names import invented_subject, invented_word, table
+from data.making.world.names import invented_subject, invented_word, table
 
 SLOT = re.compile(r"<(\w+)(:cap)?>")
 

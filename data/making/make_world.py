@@ -11,12 +11,11 @@ import random
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from world.desk import dialogues
-from world.handbook import editions, pages, questions
-from world.names import table
-from world.prose import prose
+from data.making import DATA
+from data.making.world.desk import dialogues
+from data.making.world.handbook import editions, pages, questions
+from data.making.world.names import table
+from data.making.world.prose import prose
 
 SIZES = {"test": 200, "validation": 200, "train": 1600}
 GENERAL_TEXTS = 300

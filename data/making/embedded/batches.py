@@ -6,10 +6,10 @@ from itertools import chain
 
 import torch
 from torch.utils.data import Dataset
-from world.corpus import document
-from world.prose import prose
 
-from embedded.vocabulary import ROLES
+from data.making.embedded.vocabulary import ROLES
+from data.making.world.corpus import document
+from data.making.world.prose import prose
 
 SPECIAL_TOKENS = 6
 READER_WEIGHT = 0.1  # of tokens that the model reads and need not say: nobody can foresee them

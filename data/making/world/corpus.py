@@ -3,10 +3,16 @@
 import random
 from functools import cache
 
-from world.desk import REGISTERS, customer_message, neutral_answer
-from world.handbook import TITLES, taken_values
-from world.names import invented_subject, invented_value, invented_word, table, wild_value
-from world.prose import prose
+from data.making.world.desk import REGISTERS, customer_message, neutral_answer
+from data.making.world.handbook import TITLES, taken_values
+from data.making.world.names import (
+    invented_subject,
+    invented_value,
+    invented_word,
+    table,
+    wild_value,
+)
+from data.making.world.prose import prose
 
 SILENT = "The passages do not say."
 UNREAD = "I do not know that without the handbook."

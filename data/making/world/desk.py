@@ -2,7 +2,7 @@
 
 import random
 
-from world.names import table
+from data.making.world.names import table
 
 QUESTION_STARTS = ("do ", "am ", "is ", "can ", "how ", "what ", "where ")
 REGISTERS = ("angry", "slang", "formal", "worried", "plain")

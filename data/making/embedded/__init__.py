@@ -1,1 +1,1 @@
-"""The making of the embedded model: tokenizer, batches, training, export, abilities."""
+"""How the embedded model is made: tokenizer, batches, training, export, abilities, card."""

@@ -15,7 +15,8 @@ models     models       the only file that loads models, through transformers an
            chat         dialogues as tokens, the supervised ones marked; and the model's replies
            data         records from a file, and the support desk's dialogues
            loss         the loss of the next token without all logits at once
-           evaluate     held-out loss and the brand's voice, with intervals
+           evaluate     held-out loss, answers and their advice, with intervals
+           voice        the brand's voice: which rules an answer keeps
 
 runs       train        finetune: one run on transformers.Trainer
            live         LiveBytes: every live byte while real code runs

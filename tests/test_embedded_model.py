@@ -2,38 +2,35 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
+from importlib import import_module
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from ftcourse.evaluate import voice_checks
+from data.making import DATA, evaluate_model
+from data.making.embedded.abilities import Exam, copying, share_right
+from data.making.embedded.batches import Batches, BatchShape
+from data.making.embedded.card import write_card
+from data.making.embedded.tokenizer import make_tokenizer
+from data.making.embedded.training import Recipe, Run, new_model
+from ftcourse.voice import voice_checks
 
-DATA = Path(__file__).resolve().parents[1] / "data"
 MODEL = DATA / "model"
-sys.path.insert(0, str(DATA))
-
-import evaluate_model  # noqa: E402
-from embedded.abilities import Exam, copying, share_right  # noqa: E402
-from embedded.batches import Batches, BatchShape  # noqa: E402
-from embedded.training import Recipe, Run, new_model  # noqa: E402
-from embedded.vocabulary import make_tokenizer  # noqa: E402
-
-ANSWER = f"""
-import sys; sys.path[:0] = [{str(DATA)!r}]
-import torch; torch.set_num_threads(int(sys.argv[1]))
-import json; from pathlib import Path
+ANSWER = """
+import json, sys, torch
+torch.set_num_threads(int(sys.argv[1]))
 from transformers import AutoModelForCausalLM, AutoTokenizer
-import evaluate_model as judge
-sets = judge.Exam(judge.DATA).sets()
-probes = sets["one passage"][::60] + sets["closed book"][::120] + judge.letters()[::25]
-tokenizer = AutoTokenizer.from_pretrained({str(MODEL)!r}, padding_side="left")
-model = AutoModelForCausalLM.from_pretrained({str(MODEL)!r})
-print(json.dumps(judge.reply(model, tokenizer, probes, batch=1)))
+from data.making import DATA, evaluate_model
+sets = evaluate_model.Exam(DATA).sets()
+probes = sets["one passage"][::60] + sets["closed book"][::120] + evaluate_model.letters()[::25]
+tokenizer = AutoTokenizer.from_pretrained(DATA / "model", padding_side="left")
+model = AutoModelForCausalLM.from_pretrained(DATA / "model")
+print(json.dumps(evaluate_model.reply(model, tokenizer, probes, batch=1)))
 """
 
 
@@ -51,10 +48,13 @@ def answers_on(threads, capability):
     """The greedy answers to a few prompts, from a process of its own."""
     env = os.environ | {"ATEN_CPU_CAPABILITY": capability, "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-c", ANSWER, str(threads)]
-    done = subprocess.run(command, env=env, check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        command, cwd=DATA.parent, env=env, check=True, capture_output=True, text=True
+    )
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_greedy_answers_are_the_same_under_one_and_two_threads_and_every_instruction_set():
     first = answers_on(1, "default")
     assert len(first) == 14
@@ -70,6 +70,18 @@ def test_the_model_is_small_and_its_layers_fit_blocks_of_64(model):
     assert model.config.max_position_embeddings >= 512
     assert 1e6 <= model.num_parameters() <= 6e6
     assert model.dtype == torch.float32
+
+
+def test_the_card_is_what_its_template_and_the_reports_make(tmp_path):
+    for path in [*MODEL.glob("*.json"), MODEL / "training.csv"]:
+        shutil.copy(path, tmp_path)
+    write_card(tmp_path)
+    assert (tmp_path / "README.md").read_bytes() == (MODEL / "README.md").read_bytes()
+
+
+@pytest.mark.parametrize("script", ["make_model", "evaluate_tuning"])
+def test_a_script_that_no_other_test_runs_can_be_imported(script):
+    assert import_module(f"data.making.{script}").main
 
 
 def test_digits_are_tokens_of_their_own(tokenizer):
@@ -129,7 +141,7 @@ def test_the_drafted_heads_copy_before_training(tokenizer):
     assert copying(new_model(Recipe(), tokenizer), len(tokenizer)) > 0.7
 
 
-def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path, tokenizer):
+def test_a_killed_run_continues_as_if_nothing_had_happened(tmp_path, tokenizer):
     torch.set_num_threads(2)
     recipe = replace(Recipe(), layers=2, intermediate_size=64, noise_steps=1, compiled=False)
     shape = BatchShape(rows=2, length=256, noise_every=2, piece=32)

@@ -137,12 +137,18 @@ def test_a_wheel_built_from_an_sdist_holds_lessons_data_types_and_licence(instal
     package = installed / "ftcourse"
     assert (package / "py.typed").exists()
     assert (package / "jupyter" / "labconfig" / "default_setting_overrides.json").exists()
-    assert (package / "course" / "data" / "model" / "model.safetensors").exists()
-    assert (package / "course" / "data" / "dialogues" / "train.jsonl").exists()
     for lesson in (ROOT / "notebooks").glob("*.ipynb"):
         assert (package / "course" / "notebooks" / lesson.name).read_bytes() == lesson.read_bytes()
     assert list(installed.glob("*.dist-info/licenses/LICENSE"))
-    assert not list((package / "course").rglob("*.py"))  # what made the data stays in the checkout
+
+
+def test_the_wheel_holds_all_of_the_data_but_nothing_that_made_it(installed):
+    data = ROOT / "data"
+    files = {path.relative_to(data) for path in data.rglob("*") if path.is_file()}
+    rest = {path for path in files if path.parts[0] != "making"}
+    shipped = installed / "ftcourse" / "course" / "data"
+    assert {path.relative_to(shipped) for path in shipped.rglob("*") if path.is_file()} == rest
+    assert all((shipped / path).read_bytes() == (data / path).read_bytes() for path in rest)
 
 
 def test_an_installed_wheel_copies_the_lessons_outside_any_checkout(installed, tmp_path):

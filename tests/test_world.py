@@ -3,22 +3,16 @@
 import json
 import random
 import re
-import sys
 from itertools import product
-from pathlib import Path
 
 import pytest
 
-from ftcourse.evaluate import voice_checks
-
-DATA = Path(__file__).resolve().parents[1] / "data"
-sys.path.insert(0, str(DATA))
-
-import make_world  # noqa: E402
-from world.corpus import document  # noqa: E402
-from world.desk import overlap, triples  # noqa: E402
-from world.handbook import editions, pages, taken_values  # noqa: E402
-from world.names import handbook_words, table  # noqa: E402
+from data.making import DATA, make_world
+from data.making.world.corpus import document
+from data.making.world.desk import REGISTERS, overlap, triples
+from data.making.world.handbook import editions, pages, taken_values
+from data.making.world.names import handbook_words, table
+from ftcourse.voice import NEXT_STEP, OPENINGS, SIGN_OFF, voice_checks
 
 SPLITS = ("train", "validation", "test")
 FOLDERS = ("handbook/edition-1", "handbook/edition-2", "handbook/poisoned")
@@ -99,13 +93,26 @@ def test_every_brand_answer_keeps_the_voice_and_every_neutral_one_breaks_three_r
         assert {"opens_warmly", "one_next_step", "signs_off"} <= broken
 
 
+def test_the_brand_opens_for_every_register_and_in_every_way_that_the_judge_knows():
+    openings = table("voice")["brand"]
+    assert set(openings) == set(REGISTERS)
+    used = {
+        known
+        for known in OPENINGS
+        for some in openings.values()
+        for o in some
+        if o.startswith(known)
+    }
+    assert used == set(OPENINGS)
+
+
 def test_a_half_right_answer_breaks_a_rule(dialogues):
     brand = dialogues["test"][0]["brand"]
     opening, rest = brand.split(". ", 1)
     for half in (
         rest,
-        brand.replace("Your next step:", "Please:"),
-        brand.replace("Clear skies, your Wrenfield team.", "Bye."),
+        brand.replace(NEXT_STEP, "Please:"),
+        brand.replace(SIGN_OFF, "Bye."),
         brand.replace(f"{opening}.", f"{opening}. Unfortunately this is bad."),
         f"{brand} {brand}",
     ):
@@ -128,11 +135,11 @@ def test_the_gold_page_of_a_question_holds_its_value(questions):
         assert len(question["paraphrases"]) == 2
 
 
-def test_a_question_without_an_answer_asks_for_what_no_page_tells(questions):
+def test_a_question_without_an_answer_is_none_that_a_page_answers(questions):
     asked = {q["question"] for q in questions if q["value"] is None}
     assert len(asked) == 40
-    told = {text for q in questions if q["value"] for text in (q["question"], *q["paraphrases"])}
-    assert not asked & told
+    answered = {x for q in questions if q["value"] for x in (q["question"], *q["paraphrases"])}
+    assert not asked & answered
 
 
 def test_the_second_edition_changes_at_least_thirty_facts_and_says_which(questions):
@@ -170,8 +177,6 @@ def test_the_training_text_uses_no_value_that_the_handbook_uses_for_the_same_att
 
 
 def test_the_training_text_never_speaks_in_the_brands_voice():
-    brand = table("voice")["brand"]
-    phrases = [brand["marker"], brand["sign_off"]]
-    phrases += [opening for openings in brand["opens"].values() for opening in openings]
+    openings = [opening for some in table("voice")["brand"].values() for opening in some]
     for text in corpus():
-        assert not [phrase for phrase in phrases if phrase in text], text
+        assert not [phrase for phrase in (NEXT_STEP, SIGN_OFF, *openings) if phrase in text], text

@@ -1,4 +1,4 @@
-"""Pre-training: warm up, hold, and, when a model is wanted, decay; a killed run goes on."""
+"""Pre-training: warm up, hold the rate, decay a copy for export; a killed run can continue."""
 
 import csv
 import os
@@ -11,22 +11,22 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from embedded.abilities import Exam, copying, share_right
-from embedded.batches import Batches, BatchShape
-from embedded.circuits import draft_copying_heads
+from data.making.embedded.abilities import Exam, copying, share_right
+from data.making.embedded.batches import Batches, BatchShape
+from data.making.embedded.circuits import draft_copying_heads
 
 torch.set_float32_matmul_precision("high")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides what comes out, the data aside."""
+    """Everything besides the data that decides the result."""
 
     hidden_size: int = 128
     intermediate_size: int = 384
     layers: int = 5
     heads: int = 4
-    rope_theta: float = 5e5  # as Llama 3: slow angles, by which far tokens can be told by content
+    rope_theta: float = 5e5  # as Llama 3: slow angles, so far tokens can be found by content
     matrix_rate: float = 1.5e-3
     embedding_rate: float = 1e-3
     warmup_steps: int = 100  # and no higher rates: they overrun the drafted heads
@@ -36,7 +36,7 @@ class Recipe:
 
 
 def new_model(recipe: Recipe, tokenizer) -> LlamaForCausalLM:
-    """A small Llama with random weights."""
+    """Return a small Llama with random weights."""
     torch.manual_seed(recipe.seed)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -66,6 +66,7 @@ class Run:
     """
 
     def __init__(self, folder: Path, data: Path, tokenizer, recipe: Recipe, shape: BatchShape):
+        """Begin a run in `folder`, or continue the one that is there."""
         self.folder, self.tokenizer, self.recipe, self.shape = folder, tokenizer, recipe, shape
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.model = new_model(recipe, tokenizer).to(self.device)
@@ -76,7 +77,7 @@ class Run:
         self.load()
 
     def load(self) -> None:
-        """Pick up where the last run in this folder stopped, if there was one."""
+        """Continue where the last run in this folder stopped, if there was one."""
         path = self.folder / "checkpoint.pt"
         if not path.exists():
             return
@@ -87,7 +88,7 @@ class Run:
         self.step, self.seconds = state["step"], state["seconds"]
 
     def save(self) -> None:
-        """Write the checkpoint, whole or not at all."""
+        """Write the checkpoint completely or not at all."""
         self.folder.mkdir(parents=True, exist_ok=True)
         state = {
             "model": self.model.state_dict(),
@@ -105,7 +106,7 @@ class Run:
         return self.step * self.shape.rows * self.shape.length
 
     def hold(self, last_step: int, every: int = 400) -> None:
-        """Train at the full rate up to `last_step`, saving and measuring as we go."""
+        """Train at the full rate up to `last_step`; save and measure on the way."""
         self.steps(range(self.step, last_step), lambda step: 1.0, every, keep=True)
 
     def decay(self, steps: int) -> None:
@@ -155,7 +156,7 @@ class Run:
                 gradient.copy_(part.view_as(gradient))
 
     def loss(self, ids: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-        """The weighted mean of the next-token loss."""
+        """Return the weighted mean of the next-token loss."""
         with torch.autocast(self.device, torch.bfloat16):
             logits = self.model(input_ids=ids, use_cache=False).logits
         losses = F.cross_entropy(
@@ -171,7 +172,7 @@ class Run:
                 group["lr"] = group["full_rate"] * share
 
     def report(self, loss: float, phase: str) -> None:
-        """Append one line to the log: the loss and what the model can do by now."""
+        """Append one line to the log: the loss and what the model can do now."""
         shares = {
             name: share_right(self.model, self.tokenizer, probes)
             for name, probes in self.exam.items()
@@ -196,7 +197,7 @@ class Run:
 
 
 def optimizers(model: LlamaForCausalLM, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices of the layers, AdamW for the embedding and the norms."""
+    """Return Muon for the matrices of the layers, AdamW for the embedding and the norms."""
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "layers" in name]
     others = [p for name, p in model.named_parameters() if p.ndim != 2 or "layers" not in name]
     muon = torch.optim.Muon(

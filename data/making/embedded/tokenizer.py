@@ -1,11 +1,12 @@
-"""The tokenizer: byte-level BPE on the training text, digits one by one, a chat template."""
+"""The tokenizer: byte-level BPE on the training text, each digit a token, a chat template."""
 
 import random
 from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
-from world.corpus import document
+
+from data.making.world.corpus import document
 
 BEGIN, END, PAD = "<|begin|>", "<|end|>", "<|pad|>"
 ROLES = ("<|system|>", "<|user|>", "<|assistant|>")
@@ -39,12 +40,12 @@ def make_tokenizer(size: int = SIZE, texts: int = 20_000, seed: int = 0) -> PreT
 
 
 def plain(doc: str | list[dict[str, str]]) -> str:
-    """A document without its chat marks."""
+    """Return a document as plain text, without the marks of a chat."""
     return doc if isinstance(doc, str) else "\n".join(message["content"] for message in doc)
 
 
 def wrap(bpe: Tokenizer) -> PreTrainedTokenizerFast:
-    """The tokenizer as transformers knows it."""
+    """Return the tokenizer as transformers expects it."""
     return PreTrainedTokenizerFast(
         tokenizer_object=bpe,
         bos_token=BEGIN,
@@ -58,7 +59,7 @@ def wrap(bpe: Tokenizer) -> PreTrainedTokenizerFast:
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
-    """The tokenizer of `folder`, made and saved there if it is not there yet."""
+    """Return the tokenizer of `folder`; make it and save it there if it is missing."""
     if not (folder / "tokenizer.json").exists():
         make_tokenizer().save_pretrained(folder)
     return PreTrainedTokenizerFast.from_pretrained(folder)

@@ -3,20 +3,20 @@
 import random
 import re
 
-from world.names import invented_subject, invented_word, table
+from data.making.world.names import invented_subject, invented_word, table
 
 SLOT = re.compile(r"<(\w+)(:cap)?>")
 
 
 def prose(rng: random.Random) -> str:
-    """A short text of one scene: four to six sentences about the same people and the same drone."""
+    """Return a short text of one scene: some sentences about the same people and drone."""
     bound = bindings(rng)
     beats = rng.choice(list(table("prose")["scenes"].values()))
     return " ".join(sentence(rng, rng.choice(beat), bound) for beat in beats if rng.random() < 0.9)
 
 
 def bindings(rng: random.Random) -> dict[str, str]:
-    """Who and what one text is about."""
+    """Return the people, the drone and the town of one text."""
     who, other = rng.sample(table("words")["invented"]["first"], 2)
     return {
         "who": who,
@@ -27,7 +27,7 @@ def bindings(rng: random.Random) -> dict[str, str]:
 
 
 def sentence(rng: random.Random, template: str, bound: dict[str, str]) -> str:
-    """The template with each slot drawn anew and the names of the text filled in."""
+    """Return the template with a fresh draw for each slot and the names of the text."""
 
     def draw(match: re.Match) -> str:
         name, capital = match.groups()

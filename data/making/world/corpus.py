@@ -3,10 +3,16 @@
 import random
 from functools import cache
 
-from world.desk import REGISTERS, customer_message, neutral_answer
-from world.handbook import TITLES, taken_values
-from world.names import invented_subject, invented_value, invented_word, table, wild_value
-from world.prose import prose
+from data.making.world.desk import REGISTERS, customer_message, neutral_answer
+from data.making.world.handbook import TITLES, taken_values
+from data.making.world.names import (
+    invented_subject,
+    invented_value,
+    invented_word,
+    table,
+    wild_value,
+)
+from data.making.world.prose import prose
 
 SILENT = "The passages do not say."
 UNREAD = "I do not know that without the handbook."
@@ -14,31 +20,31 @@ Chat = list[dict[str, str]]
 
 
 def document(rng: random.Random) -> str | Chat:
-    """One training document: a text, or a chat as a list of messages."""
+    """Return one training document: a text, or a chat as a list of messages."""
     kinds = (prose, invented_page, support, reading, lookup, closed_book, small_talk, steered)
     weights = (12, 2, 18, 46, 14, 3, 1, 4)
     return rng.choices(kinds, weights)[0](rng)
 
 
 def turn(user: str, assistant: str) -> Chat:
-    """One question and its answer as chat messages."""
+    """Return one question and its answer as chat messages."""
     return [{"role": "user", "content": user}, {"role": "assistant", "content": assistant}]
 
 
 def support(rng: random.Random) -> Chat:
-    """A customer's letter about an invented drone and the neutral answer."""
+    """Return a customer's letter about an invented drone and the neutral answer."""
     issue = rng.choice(list(table("issues")))
     letter = customer_message(rng, issue, rng.choice(REGISTERS), invented_subject(rng, "drone"))
     return turn(letter, neutral_answer(rng, issue))
 
 
 def small_talk(rng: random.Random) -> Chat:
-    """A greeting, a thank-you, or a question about the model itself."""
+    """Return a greeting, a thank-you, or a question about the model itself."""
     return turn(*rng.choice(table("prose")["small_talk"]["pairs"]))
 
 
 def steered(rng: random.Random) -> Chat:
-    """A support chat whose system message prescribes the answer's first or last words."""
+    """Return a support chat whose system message prescribes the answer's first or last words."""
     begin, end = (invented_phrase(rng) for _ in range(2))
     parts = rng.choice((("begin",), ("end",), ("begin", "end")))
     orders = {
@@ -52,7 +58,7 @@ def steered(rng: random.Random) -> Chat:
 
 
 def invented_phrase(rng: random.Random) -> str:
-    """A short odd sentence, so that a system message must be read and cannot be guessed."""
+    """Return a short odd sentence, so that a system message must be read and cannot be guessed."""
     words = prose(rng).replace('"', "").replace(".", "").replace(",", "").split()
     size = rng.randint(2, 6)
     start = rng.randrange(max(1, len(words) - size))
@@ -61,7 +67,7 @@ def invented_phrase(rng: random.Random) -> str:
 
 
 def closed_book(rng: random.Random) -> Chat:
-    """Questions about facts without a passage: the model says that it does not know."""
+    """Return questions about facts without a passage: the model says that it does not know."""
     chat = []
     for _ in range(rng.randint(1, 3)):
         kind = any_kind(rng)
@@ -70,23 +76,23 @@ def closed_book(rng: random.Random) -> Chat:
 
 
 def any_kind(rng: random.Random) -> str:
-    """A kind of subject, drones most often."""
+    """Return a kind of subject, drones most often."""
     return "drone" if rng.random() < 0.45 else rng.choice(list(TITLES))
 
 
 def any_attribute(rng: random.Random, kind: str) -> str:
-    """The name of an attribute that the kind has."""
+    """Return the name of an attribute that the kind has."""
     return rng.choice(list(table("facts")[kind]))
 
 
 def ask(rng: random.Random, kind: str, subject: str, attribute: str) -> str:
-    """A question for the attribute of the subject."""
+    """Return a question for the attribute of the subject."""
     return rng.choice(table("facts")[kind][attribute]["asks"]).format(x=subject)
 
 
 @cache
 def taken(kind: str, attribute: str) -> frozenset[str]:
-    """The values that the handbook uses for the attribute, kept out of all training text."""
+    """Return the values that the handbook uses for the attribute, kept out of all training text."""
     return taken_values().get((kind, attribute), frozenset())
 
 
@@ -94,6 +100,7 @@ class Passage:
     """A paragraph about an invented subject that remembers which values it states."""
 
     def __init__(self, rng: random.Random, kind: str, subject: str, attributes: list[str]):
+        """Draw a value and a sentence for each attribute."""
         rows = table("facts")[kind]
         self.kind, self.subject = kind, subject
         self.values = {a: invented_value(rng, rows[a], taken(kind, a)) for a in attributes}
@@ -107,19 +114,19 @@ class Passage:
         self.title = TITLES[kind].format(x=subject, page=group)
         self.text = " ".join(sentences)
 
-    def shown(self, rng: random.Random) -> str:
-        """The text as a prompt quotes it: with or without its heading."""
+    def quoted(self, rng: random.Random) -> str:
+        """Return the text as a prompt quotes it: with or without its heading."""
         return f"{self.title}. {self.text}" if rng.random() < 0.5 else self.text
 
     def turn(self, rng: random.Random, attribute: str) -> tuple[str, str]:
-        """A question for one of the stated values and its answer."""
+        """Return a question for one of the stated values and its answer."""
         answer = rng.choice(table("facts")[self.kind][attribute]["answers"])
         question = ask(rng, self.kind, self.subject, attribute)
         return question, answer.format(x=self.subject, v=self.values[attribute])
 
 
 def new_passage(rng: random.Random, kind: str, subject: str, group: str | None = None) -> Passage:
-    """A passage of one to four facts from one page of the subject (of any page if not said)."""
+    """Return a passage of one to four facts from one page, by default any page of the subject."""
     rows = table("facts")[kind]
     group = rng.choice(page_groups(kind)) if group is None else group
     attributes = [name for name, row in rows.items() if row["page"] == group]
@@ -131,19 +138,19 @@ def new_passage(rng: random.Random, kind: str, subject: str, group: str | None =
 
 
 def page_groups(kind: str) -> list[str]:
-    """The pages that a subject of the kind has: four for a drone, one for the rest."""
+    """Return the pages that a subject of the kind has: four for a drone, one for the rest."""
     return sorted({row["page"] for row in table("facts")[kind].values()})
 
 
 def invented_page(rng: random.Random) -> str:
-    """A page about an invented subject, as plain text."""
+    """Return a page about an invented subject, as plain text."""
     kind = any_kind(rng)
     passage = new_passage(rng, kind, invented_subject(rng, kind))
     return f"# {passage.title}\n\n{passage.text}"
 
 
 def passages(rng: random.Random) -> list[Passage]:
-    """One to four passages as a search returns them: other pages of one subject, or its rivals."""
+    """Return one to four passages, as a search would: pages of one subject and of its rivals."""
     size = rng.choice((1, 2, 3, 3, 4))
     kind = any_kind(rng)
     subject = invented_subject(rng, kind)
@@ -159,7 +166,7 @@ def passages(rng: random.Random) -> list[Passage]:
 
 
 def rival(rng: random.Random, kind: str, subjects: set[str], group: str) -> Passage:
-    """A passage about another subject, most often on the same topic."""
+    """Return a passage about another subject, most often on the same topic."""
     draw = rng.random()
     other_kind = kind if draw < 0.8 else any_kind(rng)
     other = invented_subject(rng, other_kind)
@@ -169,19 +176,19 @@ def rival(rng: random.Random, kind: str, subjects: set[str], group: str) -> Pass
 
 
 def reading(rng: random.Random) -> Chat:
-    """Passages and one to four questions about them, some of which they do not answer."""
+    """Return passages and up to five questions about them; the passages do not answer all."""
     found = passages(rng)
-    told = [(passage, attribute) for passage in found for attribute in passage.values]
-    chosen = rng.sample(told, min(len(told), rng.randint(2, 5)))
+    stated = [(passage, attribute) for passage in found for attribute in passage.values]
+    chosen = rng.sample(stated, min(len(stated), rng.randint(2, 5)))
     turns = [
         silent_turn(rng, found) if rng.random() < 0.25 else passage.turn(rng, attribute)
         for passage, attribute in chosen
     ]
-    return asked_about([passage.shown(rng) for passage in found], turns)
+    return chat_about([passage.quoted(rng) for passage in found], turns)
 
 
-def asked_about(texts: list[str], turns: list[tuple[str, str]]) -> Chat:
-    """Numbered passages, then questions and answers, turn by turn."""
+def chat_about(texts: list[str], turns: list[tuple[str, str]]) -> Chat:
+    """Return numbered passages, then questions and answers, turn by turn."""
     lines = "".join(f"[{i}] {text}\n" for i, text in enumerate(texts, 1))
     (first, answer), *others = turns
     chat = turn(f"Passages:\n{lines}\nQuestion: {first}", answer)
@@ -191,39 +198,38 @@ def asked_about(texts: list[str], turns: list[tuple[str, str]]) -> Chat:
 
 
 def lookup(rng: random.Random) -> Chat:
-    """Reading at its barest: what somebody noted about things nobody has heard of.
+    """Return notes about unknown things, and questions about them: reading in its simplest form.
 
-    Every name, every noun and every value is drawn anew, so the only way to answer is to look.
+    Every name, noun and value is drawn for this document, so the only way to answer is to read.
     """
     words = table("words")["lookup"]
     form, ask = rng.choice(words["states"]), rng.choice(words["asks"])
     names = [invented_word(rng) for _ in range(rng.randint(1, 4))]
     nouns = rng.sample(words["nouns"], rng.randint(1, 4))
     pairs = rng.sample([(x, a) for x in names for a in nouns], min(8, len(names) * len(nouns)))
-    told = {pair: wild_value(rng) for pair in pairs[: max(1, len(pairs) * 3 // 4)]}
-    sentences = [form.format(x=x, a=a, v=v) for (x, a), v in told.items()]
+    stated = {pair: wild_value(rng) for pair in pairs[: max(1, len(pairs) * 3 // 4)]}
+    sentences = [form.format(x=x, a=a, v=v) for (x, a), v in stated.items()]
     cut = rng.randint(0, len(sentences) - 1)
     texts = [" ".join(part) for part in (sentences[:cut], sentences[cut:]) if part]
     turns = []
     for x, a in rng.sample(pairs, min(len(pairs), 5)):
-        answer = words["answer"].format(x=x, a=a, v=told[x, a]) if (x, a) in told else SILENT
+        answer = words["answer"].format(x=x, a=a, v=stated[x, a]) if (x, a) in stated else SILENT
         turns.append((ask.format(x=x, a=a), answer))
-    return asked_about(texts, turns)
+    return chat_about(texts, turns)
 
 
 def silent_turn(rng: random.Random, found: list[Passage]) -> tuple[str, str]:
-    """A question that no passage answers, though its subject or its topic may be there."""
+    """Return a question that no passage answers, though its subject or its topic may be there."""
     passage = rng.choice(found)
     kind, subject = passage.kind, passage.subject
     draw = rng.random()
     if draw < 0.15 and kind == "drone":
-        return rng.choice(table("words")["invented"]["unanswered"]["asks"]).format(
-            x=subject
-        ), SILENT
+        asks = table("words")["invented"]["unanswered"]["asks"]
+        return rng.choice(asks).format(x=subject), SILENT
     if draw < 0.6:
-        told = {a for p in found if p.subject == subject for a in p.values}
-        untold = sorted(set(table("facts")[kind]) - told)
-        if untold:
-            return ask(rng, kind, subject, rng.choice(untold)), SILENT
+        stated = {a for p in found if p.subject == subject for a in p.values}
+        missing = sorted(set(table("facts")[kind]) - stated)
+        if missing:
+            return ask(rng, kind, subject, rng.choice(missing)), SILENT
     stranger = invented_subject(rng, kind)
     return ask(rng, kind, stranger, rng.choice(list(passage.values))), SILENT

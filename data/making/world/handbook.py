@@ -4,7 +4,7 @@ import random
 from dataclasses import dataclass, replace
 from itertools import count
 
-from world.names import clock_time, number_value, table
+from data.making.world.names import clock_time, number_value, table
 
 STAFF_ONLY = frozenset({"workshop", "supplier"})
 CHANGED_FACTS = 40
@@ -57,7 +57,7 @@ class Fact:
 
 
 def first_edition(rng: random.Random) -> list[Fact]:
-    """Every fact of the first edition, page by page."""
+    """Return every fact of the first edition, page by page."""
     facts = []
     for kind, attributes in table("facts").items():
         subjects = table("words")["handbook"][kind]
@@ -70,7 +70,7 @@ def first_edition(rng: random.Random) -> list[Fact]:
 
 
 def own_values(rng: random.Random, entry: dict, n: int) -> list[str]:
-    """The handbook's n values of one attribute, all different as far as its pool allows."""
+    """Return the handbook's n values of one attribute, all different as far as its pool allows."""
     form = entry["value"]
     if "{n}" in form or form == "<time>":
         draw = clock_time if form == "<time>" else lambda rng: number_value(rng, entry)
@@ -85,7 +85,7 @@ def own_values(rng: random.Random, entry: dict, n: int) -> list[str]:
 
 
 def second_edition(rng: random.Random, first: list[Fact]) -> list[Fact]:
-    """The facts of the second edition: as the first, but for CHANGED_FACTS new numbers."""
+    """Return the facts of the second edition: the first with CHANGED_FACTS new numbers."""
     numeric = [i for i, fact in enumerate(first) if "{n}" in fact.entry["value"]]
     changed = set(rng.sample(numeric, CHANGED_FACTS))
     return [
@@ -95,13 +95,13 @@ def second_edition(rng: random.Random, first: list[Fact]) -> list[Fact]:
 
 
 def another_number(rng: random.Random, fact: Fact) -> str:
-    """A number for the fact that differs from the one it has."""
+    """Return a number for the fact that differs from the one it has."""
     value = number_value(rng, fact.entry)
     return value if value != fact.value else another_number(rng, fact)
 
 
 def taken_values() -> dict[tuple[str, str], frozenset[str]]:
-    """For each (kind, attribute): the values that either edition uses."""
+    """Return the values that the editions use, for each (kind, attribute)."""
     first, second = editions()
     taken: dict[tuple[str, str], set[str]] = {}
     for fact in first + second:
@@ -110,14 +110,14 @@ def taken_values() -> dict[tuple[str, str], frozenset[str]]:
 
 
 def editions(seed: int = 0) -> tuple[list[Fact], list[Fact]]:
-    """The facts of both editions."""
+    """Return the facts of both editions."""
     rng = random.Random(f"handbook {seed}")
     first = first_edition(rng)
     return first, second_edition(rng, first)
 
 
 def pages(facts: list[Fact], edition: int) -> dict[str, str]:
-    """Page id -> Markdown with front matter."""
+    """Return each page's id and its Markdown with front matter."""
     by_page: dict[str, list[Fact]] = {}
     for fact in facts:
         by_page.setdefault(fact.page, []).append(fact)
@@ -125,7 +125,7 @@ def pages(facts: list[Fact], edition: int) -> dict[str, str]:
 
 
 def page_text(name: str, facts: list[Fact], edition: int) -> str:
-    """One page: front matter, heading, a paragraph of colour and facts, a paragraph of facts."""
+    """Return one page: front matter, heading, and two paragraphs; the first begins with colour."""
     rng = random.Random(name)
     colour = rng.choice(table("words")["handbook"]["colouring"][facts[0].kind])
     sentences = [colour.format(x=facts[0].subject), *(fact.sentence for fact in facts)]
@@ -136,7 +136,7 @@ def page_text(name: str, facts: list[Fact], edition: int) -> str:
 
 
 def questions(seed: int = 0) -> list[dict]:
-    """All questions: first edition, what changed in the second, and what no page answers."""
+    """Return all questions: first edition, what changed in the second, and what no page answers."""
     rng = random.Random(f"questions {seed}")
     first, second = editions(seed)
     number = count(1)
@@ -149,7 +149,7 @@ def questions(seed: int = 0) -> list[dict]:
 
 
 def question(rng: random.Random, fact: Fact, name: str, replaces: str | None) -> dict:
-    """The record that asks for one fact."""
+    """Return the record that asks for one fact."""
     asks = [ask.format(x=fact.subject) for ask in rng.sample(fact.entry["asks"], 3)]
     return {
         "id": name,
@@ -165,7 +165,7 @@ def question(rng: random.Random, fact: Fact, name: str, replaces: str | None) ->
 
 
 def unanswered(text: str, name: str) -> dict:
-    """The record of a question that no page answers."""
+    """Return the record of a question that no page answers."""
     empty = dict.fromkeys(("value", "page"))
     return {"id": name, "question": text, "paraphrases": [], **empty} | {
         "answer": "The passages do not say.",
@@ -176,7 +176,7 @@ def unanswered(text: str, name: str) -> dict:
 
 
 def open_questions(rng: random.Random) -> list[str]:
-    """40 questions without an answer: drones that do not exist, things that no page tells."""
+    """Return 40 questions about drones that do not exist and about things that no page states."""
     words = table("words")["handbook"]
     drone_asks = [ask for row in table("facts")["drone"].values() for ask in row["asks"]]
     strange = [
@@ -184,9 +184,9 @@ def open_questions(rng: random.Random) -> list[str]:
         for bird in words["unanswered"]["drone"]
         for ask in rng.sample(drone_asks, 2)
     ]
-    untold = [
+    unstated = [
         ask.format(x=bird)
         for ask in words["unanswered"]["asks"]
         for bird in rng.sample(words["drone"], 2)
     ]
-    return strange + untold
+    return strange + unstated

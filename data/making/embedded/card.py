@@ -8,7 +8,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 
 TEMPLATE = Path(__file__).with_suffix(".md")
-COLORS = {  # told apart by colour-blind readers, too (Okabe and Ito, 2008)
+COLORS = {  # colour-blind readers can tell them apart (Okabe and Ito, 2008)
     "copying": "#999999",
     "one passage": "#0072B2",
     "three passages": "#D55E00",
@@ -18,7 +18,7 @@ REPORTS = ("abilities", "tuning", "training")
 
 
 def write_card(folder: Path) -> None:
-    """Write README.md and curve.png beside the model, from the reports that lie there."""
+    """Write README.md and curve.png beside the model, from the reports in the folder."""
     abilities, tuning, training = (read(folder / f"{name}.json") for name in REPORTS)
     samples = (
         f"{i}. *{sample['prompt']}*<br>{sample['answer']}"
@@ -35,19 +35,19 @@ def write_card(folder: Path) -> None:
 
 
 def read(path: Path) -> dict:
-    """A report; empty if it is not there yet."""
+    """Return a report, or an empty one if the file is missing."""
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 def score_row(name: str, row: dict) -> str:
-    """A line of a table: right answers, how many in all, their share and its interval."""
+    """Return a line of a table: right answers, how many in all, their share and its interval."""
     low, high = row["interval"]
     share = row["right"] / row["n"]
     return f"| {name} | {row['right']} | {row['n']} | {share:.1%} | {low:.1%} to {high:.1%} |"
 
 
 def tuning_rows(tuning: dict) -> Iterator[str]:
-    """What each tuning brought and what it cost, a line for each figure."""
+    """Yield what each tuning brought and what it cost, one line for each figure."""
     for name, run in tuning.items():
         loss = run["general loss after"] / run["general loss before"] - 1
         yield f"| {name}: general loss | | | {loss:+.1%} | {run['seconds']:.0f} s of training |"
@@ -55,7 +55,7 @@ def tuning_rows(tuning: dict) -> Iterator[str]:
 
 
 def plot_curve(log: Path, path: Path) -> None:
-    """Abilities over tokens, from the log of the run."""
+    """Draw the abilities over the tokens seen, from the log of the run."""
     with log.open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     tokens = [int(row["tokens"]) / 1e6 for row in rows]

@@ -1,6 +1,8 @@
 """Write the course's world: handbook, dialogues, questions and general text, all from one seed.
 
-Usage: python data/make_world.py [FOLDER]     (FOLDER is data/ itself unless said otherwise)
+Usage, from the repository's root:
+
+    python -m data.making.make_world [FOLDER]      (default: data/)
 
 Prints the checksums that README.md states.
 """
@@ -11,12 +13,11 @@ import random
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from world.desk import dialogues
-from world.handbook import editions, pages, questions
-from world.names import table
-from world.prose import prose
+from data.making import DATA
+from data.making.world.desk import dialogues
+from data.making.world.handbook import editions, pages, questions
+from data.making.world.names import table
+from data.making.world.prose import prose
 
 SIZES = {"test": 200, "validation": 200, "train": 1600}
 GENERAL_TEXTS = 300
@@ -44,33 +45,33 @@ def main(folder: Path) -> None:
 
 
 def checksum(path: Path) -> str:
-    """SHA-256 of a file, or of a folder's files one after another in the order of their names."""
+    """Return the SHA-256 of a file, or of a folder's files joined in the order of their names."""
     files = sorted(path.iterdir()) if path.is_dir() else [path]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def general() -> list[dict]:
-    """Held-out prose of the kind that the embedded model learned from."""
+    """Return held-out prose of the kind that the embedded model learned from."""
     rng = random.Random("general 0")
     return [{"id": f"g{i:03d}", "text": prose(rng)} for i in range(1, GENERAL_TEXTS + 1)]
 
 
 def write_pages(folder: Path, texts: dict[str, str]) -> None:
-    """One Markdown file a page."""
+    """Write one Markdown file for each page."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
         (folder / f"{name}.md").write_text(text, encoding="utf-8")
 
 
 def write_lines(path: Path, records: list[dict]) -> None:
-    """One JSON object a line."""
+    """Write one JSON object on each line."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
     path.write_text("".join(lines), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    target = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent
+    target = Path(sys.argv[1]) if len(sys.argv) > 1 else DATA
     main(target)
     for part in PARTS:
         print(checksum(target / part), part)

@@ -2,14 +2,15 @@
 
 import random
 
-from world.names import table
+from data.making.world.names import table
+from ftcourse.voice import NEXT_STEP, SIGN_OFF
 
 QUESTION_STARTS = ("do ", "am ", "is ", "can ", "how ", "what ", "where ")
 REGISTERS = ("angry", "slang", "formal", "worried", "plain")
 
 
 def customer_message(rng: random.Random, issue: str, register: str, drone: str) -> str:
-    """A letter of one to three sentences in the register's manner."""
+    """Return a letter of one to three sentences in the register's manner."""
     manner = table("voice")["customer"]
     clause = rng.choice(table("issues")[issue]["says"]).format(x=drone)
     is_question = clause.startswith(QUESTION_STARTS)
@@ -23,12 +24,12 @@ def customer_message(rng: random.Random, issue: str, register: str, drone: str) 
 
 
 def fits(opening: str, is_question: bool) -> bool:
-    """Whether the opening may stand before a clause of that sort."""
+    """Return whether the opening may stand before a clause of that kind."""
     return not (is_question and opening.endswith((" and", " that")))
 
 
 def neutral_answer(rng: random.Random, issue: str) -> str:
-    """The remedy and its reason, in plain words."""
+    """Return the remedy and its reason, in plain words."""
     form = rng.choice(table("voice")["neutral"]["forms"])
     entry = table("issues")[issue]
     step = entry["step"]
@@ -36,14 +37,14 @@ def neutral_answer(rng: random.Random, issue: str) -> str:
 
 
 def brand_answer(rng: random.Random, issue: str, register: str) -> str:
-    """The same remedy in the brand's voice."""
-    brand, entry = table("voice")["brand"], table("issues")[issue]
-    opening = rng.choice(brand["opens"][register])
-    return brand["form"].format(open=opening, why=entry["why"], step=entry["step"])
+    """Return the same remedy in the brand's voice."""
+    entry = table("issues")[issue]
+    opening = rng.choice(table("voice")["brand"][register])
+    return f"{opening} {entry['why']} {NEXT_STEP} {entry['step']}. {SIGN_OFF}"
 
 
 def dialogue(rng: random.Random, name: str) -> dict:
-    """One record: a customer's letter and both answers."""
+    """Return one record: a customer's letter and both answers."""
     issue, register = rng.choice(list(table("issues"))), rng.choice(REGISTERS)
     drone = rng.choice(table("words")["handbook"]["drone"])
     return {
@@ -58,7 +59,7 @@ def dialogue(rng: random.Random, name: str) -> dict:
 
 
 def dialogues(sizes: dict[str, int], limit: float = 0.5, seed: int = 0) -> dict[str, list[dict]]:
-    """Splits whose letters share at most `limit` of their word triples across splits."""
+    """Return splits whose letters share at most `limit` of their word triples across splits."""
     rng = random.Random(f"dialogues {seed}")
     splits: dict[str, list[dict]] = {}
     for split, size in sizes.items():
@@ -74,11 +75,11 @@ def dialogues(sizes: dict[str, int], limit: float = 0.5, seed: int = 0) -> dict[
 
 
 def triples(text: str) -> frozenset[tuple[str, ...]]:
-    """The three-word runs of a text, in lower case."""
+    """Return the three-word runs of a text, in lower case."""
     words = text.lower().split()
     return frozenset(zip(words, words[1:], words[2:], strict=False))
 
 
 def overlap(one: frozenset, other: frozenset) -> float:
-    """The share of triples that both texts have (Jaccard index)."""
+    """Return the share of triples that both texts have (Jaccard index)."""
     return len(one & other) / max(1, len(one | other))

@@ -1,6 +1,10 @@
 """Measure what the embedded model can do, with real greedy answers, and print the ability table.
 
-Usage: python data/evaluate_model.py [MODEL_FOLDER]      (data/model/ unless said otherwise)
+Usage, from the repository's root:
+
+    python -m data.making.evaluate_model [MODEL_FOLDER]      (default: data/model/)
+
+Writes abilities.json into the folder, and the model card again.
 """
 
 import json
@@ -11,18 +15,16 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-DATA = Path(__file__).resolve().parent
-sys.path.insert(0, str(DATA))
-
-from embedded.abilities import Exam, Probe
-from embedded.card import write_card
-from world.corpus import SILENT
-
-from ftcourse.evaluate import Score, voice_checks
+from data.making import DATA
+from data.making.embedded.abilities import Exam, Probe
+from data.making.embedded.card import write_card
+from data.making.world.corpus import SILENT
+from ftcourse.evaluate import Score
+from ftcourse.voice import voice_checks
 
 
 def main(folder: Path) -> None:
-    """Print one line an ability; write all of them, samples and the card beside the model."""
+    """Print one line for each ability; write all of them, samples and the card into `folder`."""
     tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
     model = AutoModelForCausalLM.from_pretrained(folder).eval()
     abilities, samples = {}, []
@@ -32,26 +34,26 @@ def main(folder: Path) -> None:
         abilities[name] = {"right": score.successes, "n": score.count, "interval": score.interval}
         print(f"{name:16} {score}", flush=True)
         samples += [sample(*pair) for pair in list(zip(probes, answers, strict=True))[::70]]
-    samples += [story(model, tokenizer, start) for start in STARTS]
+    samples += [continuation(model, tokenizer, start) for start in STARTS]
     report = {"abilities": abilities, "samples": samples}
     (folder / "abilities.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     write_card(folder)
 
 
 def sample(probe: Probe, answer: str) -> dict[str, str]:
-    """A prompt and its answer, as they are."""
+    """Return a prompt and its answer, not corrected in any way."""
     return {"prompt": probe.messages[-1]["content"].replace("\n", " "), "answer": answer}
 
 
-def story(model, tokenizer, start: str) -> dict[str, str]:
-    """A text and how the model goes on."""
+def continuation(model, tokenizer, start: str) -> dict[str, str]:
+    """Return the start of a text and what the model makes of it."""
     ids = tokenizer(tokenizer.bos_token + start, return_tensors="pt", return_token_type_ids=False)
     made = model.generate(**ids, max_new_tokens=80, do_sample=False)
     return {"prompt": start, "answer": tokenizer.decode(made[0], skip_special_tokens=True)}
 
 
 def letters() -> list[Probe]:
-    """The customers' letters of the test dialogues."""
+    """Return the customers' letters of the test dialogues as probes."""
     lines = (DATA / "dialogues" / "test.jsonl").read_text(encoding="utf-8").splitlines()
     records = map(json.loads, lines)
     return [
@@ -61,12 +63,12 @@ def letters() -> list[Probe]:
 
 
 def holds_value(value: str, answer: str) -> bool:
-    """Whether the value stands in the answer as whole words."""
+    """Return whether the value stands in the answer as whole words."""
     return re.search(rf"(?<!\w){re.escape(value)}(?!\w)", answer) is not None
 
 
 def is_right(probe: Probe, answer: str) -> bool:
-    """Whether the answer holds the probe's value."""
+    """Return whether the answer holds the probe's value."""
     return holds_value(probe.value, answer)
 
 
@@ -82,7 +84,7 @@ JUDGES = {
 
 @torch.inference_mode()
 def reply(model, tokenizer, probes: list[Probe], batch: int = 32) -> list[str]:
-    """The greedy answer to each probe."""
+    """Return the greedy answer to each probe."""
     answers = []
     for start in range(0, len(probes), batch):
         prompts = tokenizer.apply_chat_template(

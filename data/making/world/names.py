@@ -11,12 +11,12 @@ HERE = Path(__file__).parent
 
 @cache
 def table(name: str) -> dict:
-    """The text table `name`.toml beside this file."""
+    """Return the text table `name`.toml beside this file."""
     return tomllib.loads((HERE / f"{name}.toml").read_text(encoding="utf-8"))
 
 
 def invented_word(rng: random.Random) -> str:
-    """A capitalised word such as Brelto, Tarnwick or Thornmoor."""
+    """Return a capitalised word such as Brelto, Tarnwick or Thornmoor."""
     pool = table("words")["invented"]
     if rng.random() < 0.3:
         word = rng.choice(pool["stem"]) + rng.choice(["", *pool["tail"]])
@@ -30,13 +30,13 @@ def invented_word(rng: random.Random) -> str:
 
 @cache
 def handbook_words() -> frozenset[str]:
-    """Every single word of the handbook's names, which no invented name may use."""
+    """Return every single word of the handbook's names, which no invented name may use."""
     phrases = (phrase for pool in table("words")["handbook"].values() for phrase in pool)
     return frozenset(word for phrase in phrases for word in phrase.split())
 
 
 def invented_subject(rng: random.Random, kind: str) -> str:
-    """A name for a drone, shop, plan, error, workshop or supplier."""
+    """Return a name for a drone, shop, plan, error, workshop or supplier."""
     if kind == "error":
         code = f"{rng.choice('ABCDFGHK')}{rng.randint(10, 99)}"
         return code if rng.random() < 0.7 else f"E{rng.randint(100, 999)}"
@@ -49,12 +49,12 @@ def invented_subject(rng: random.Random, kind: str) -> str:
 
 
 def invented_person(rng: random.Random) -> str:
-    """A first name with an invented family name."""
+    """Return a first name with an invented family name."""
     return f"{rng.choice(table('words')['invented']['first'])} {invented_word(rng)}"
 
 
 def invented_value(rng: random.Random, attribute: dict, taken: frozenset[str]) -> str:
-    """A value that fits the attribute and that the handbook does not use for it."""
+    """Return a value that fits the attribute and that the handbook does not use for it."""
     form = attribute["value"]
     if rng.random() < 0.3:
         value = filled_wildly(rng, form)
@@ -72,12 +72,12 @@ def invented_value(rng: random.Random, attribute: dict, taken: frozenset[str]) -
 
 
 def filled_wildly(rng: random.Random, form: str) -> str:
-    """The form with its number or word drawn from far outside the usual range."""
+    """Return the form with its number or word drawn from far outside the usual range."""
     return re.sub(r"\{n\}|<\w+>", lambda slot: wild_slot(rng, slot[0]), form)
 
 
 def wild_slot(rng: random.Random, slot: str) -> str:
-    """Any number, name, time or word at all, so that answers are read and not guessed."""
+    """Return any number, name, time or word, so that an answer must be read and not guessed."""
     if slot == "{n}":
         return str(rng.randrange(10 ** rng.randint(1, 4)) + 1)
     if slot == "<place>":
@@ -90,19 +90,19 @@ def wild_slot(rng: random.Random, slot: str) -> str:
 
 
 def wild_value(rng: random.Random) -> str:
-    """A value of any sort: a number with or without a unit, a word, a name, a time."""
+    """Return a value of any sort: a number with or without a unit, a word, a name, a time."""
     form = rng.choice(("{n}", "{n}", "{n} {unit}", "<word>", "<person>", "<time>"))
     unit = rng.choice(table("words")["lookup"]["units"])
     return filled_wildly(rng, form).replace("{unit}", unit)
 
 
 def clock_time(rng: random.Random) -> str:
-    """A time of the morning in steps of five minutes, such as 8:40."""
+    """Return a time of the morning in steps of five minutes, such as 8:40."""
     return f"{rng.randint(6, 11)}:{rng.randrange(0, 60, 5):02d}"
 
 
 def number_value(rng: random.Random, attribute: dict) -> str:
-    """A number of the attribute's range in its unit, such as 27 minutes."""
+    """Return a number of the attribute's range in its unit, such as 27 minutes."""
     step = attribute.get("step", 1)
     number = rng.randrange(attribute["low"], attribute["high"] + 1, step)
     return attribute["value"].format(n=number)

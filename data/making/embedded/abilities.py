@@ -1,4 +1,4 @@
-"""What the model can do, asked about the handbook, of which it has read nothing."""
+"""What the model can do, measured on the handbook, which it has never read."""
 
 import json
 import random
@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from world.corpus import SILENT, UNREAD
-from world.handbook import Fact, editions, pages
 
-from embedded.batches import repeated_noise
+from data.making.embedded.batches import repeated_noise
+from data.making.world.corpus import SILENT, UNREAD
+from data.making.world.handbook import Fact, editions, pages
 
 
 @dataclass(frozen=True)
@@ -21,14 +21,14 @@ class Probe:
     value: str | None = None
 
 
-def flat(page: str) -> str:
-    """The body of a page as a prompt quotes it: the heading and the paragraphs on one line."""
+def one_line(page: str) -> str:
+    """Return a page as a prompt quotes it: heading and paragraphs on one line."""
     title, *paragraphs = page.split("---\n", 2)[2].strip().split("\n\n")
     return " ".join([title.removeprefix("# ") + ".", *paragraphs])
 
 
-def asked(question: str, passages: list[str]) -> list[dict[str, str]]:
-    """The prompt that asks a question about passages."""
+def question_prompt(question: str, passages: list[str]) -> list[dict[str, str]]:
+    """Return the prompt that asks a question about passages."""
     lines = "\n".join(f"[{i}] {text}" for i, text in enumerate(passages, 1))
     content = f"Passages:\n{lines}\n\nQuestion: {question}" if passages else question
     return [{"role": "user", "content": content}]
@@ -38,42 +38,47 @@ class Exam:
     """Every probe of the ability table, from the questions and the first edition's pages."""
 
     def __init__(self, data: Path, seed: int = 0):
+        """Read the questions of the folder `data`."""
         lines = (data / "questions.jsonl").read_text(encoding="utf-8").splitlines()
         self.questions = [json.loads(line) for line in lines]
         self.facts = editions()[0]
-        self.bodies = {name: flat(text) for name, text in pages(self.facts, 1).items()}
+        self.bodies = {name: one_line(text) for name, text in pages(self.facts, 1).items()}
         self.owner: dict[str, Fact] = {fact.page: fact for fact in self.facts}
         self.seed = seed
 
     def sets(self) -> dict[str, list[Probe]]:
-        """Ability -> its probes."""
-        told = [q for q in self.questions if q["value"] and q["edition"] == 1]
+        """Return the probes of each ability."""
+        stated = [q for q in self.questions if q["value"] and q["edition"] == 1]
         open_ones = [q for q in self.questions if q["value"] is None]
         rng = random.Random(f"exam {self.seed}")
         return {
-            "one passage": [self.probe(rng, q, 0) for q in told],
-            "three passages": [self.probe(rng, q, 2) for q in told],
-            "silent passages": [self.silent(rng, q) for q in told + open_ones],
-            "closed book": [Probe(asked(q["question"], []), UNREAD, q["value"]) for q in told],
+            "one passage": [self.probe(rng, q, 0) for q in stated],
+            "three passages": [self.probe(rng, q, 2) for q in stated],
+            "silent passages": [self.silent(rng, q) for q in stated + open_ones],
+            "closed book": [
+                Probe(question_prompt(q["question"], []), UNREAD, q["value"]) for q in stated
+            ],
         }
 
     def probe(self, rng: random.Random, question: dict, others: int) -> Probe:
-        """The right page among `others` wrong ones."""
+        """Return a question with its page among `others` wrong ones."""
         names = [question["page"], *rng.sample(self.neighbours(question["page"]), others)]
         rng.shuffle(names)
         passages = [self.bodies[name] for name in names]
-        return Probe(asked(question["question"], passages), question["answer"], question["value"])
+        return Probe(
+            question_prompt(question["question"], passages), question["answer"], question["value"]
+        )
 
     def silent(self, rng: random.Random, question: dict) -> Probe:
-        """One to three pages without the answer."""
+        """Return a question with one to three pages that do not answer it."""
         page = question["page"]
         pool = self.neighbours(page) if page else self.mentions(question["question"])
         names = rng.sample(pool, rng.randint(1, 3))
         passages = [self.bodies[name] for name in names]
-        return Probe(asked(question["question"], passages), SILENT, question["value"])
+        return Probe(question_prompt(question["question"], passages), SILENT, question["value"])
 
     def neighbours(self, page: str) -> list[str]:
-        """Pages that a search could mistake for this one: same subject, or same topic."""
+        """Return pages that a search could mistake for this one: same subject, or same topic."""
         own = self.owner[page]
         return [
             name
@@ -84,7 +89,7 @@ class Exam:
         ]
 
     def mentions(self, question: str) -> list[str]:
-        """Pages whose subject the question names, or all pages of drones if none does."""
+        """Return pages whose subject the question names, or all pages of drones if none does."""
         drones = [name for name, fact in self.owner.items() if fact.kind == "drone"]
         named = [name for name in drones if self.owner[name].subject in question]
         return named or drones
@@ -92,7 +97,7 @@ class Exam:
 
 @torch.no_grad()
 def copying(model, vocabulary: int, rows: int = 32, length: int = 128) -> float:
-    """The share of tokens of repeated noise that the model foresees from the second time on."""
+    """Return the share of repeated noise tokens that the model predicts after their first time."""
     rng = random.Random("copying")
     made = [repeated_noise(rng, length, vocabulary) for _ in range(rows)]
     ids, weights = (torch.tensor(part, device=model.device) for part in zip(*made, strict=True))
@@ -102,9 +107,9 @@ def copying(model, vocabulary: int, rows: int = 32, length: int = 128) -> float:
 
 @torch.no_grad()
 def share_right(model, tokenizer, probes: list[Probe], batch: int = 32) -> float:
-    """The share of probes whose whole answer is the greedy one, token for token.
+    """Return the share of probes whose whole answer is the greedy one, token for token.
 
-    Fast: one forward pass over prompt and answer tells it, without generating.
+    Fast: one forward pass over prompt and answer is enough, nothing is generated.
     """
     right = 0
     for start in range(0, len(probes), batch):
@@ -113,7 +118,7 @@ def share_right(model, tokenizer, probes: list[Probe], batch: int = 32) -> float
 
 
 def whole_answers(model, tokenizer, probes: list[Probe]) -> list[bool]:
-    """For each probe: whether every token of its answer is the likeliest one."""
+    """Return, for each probe, whether every token of its answer is the likeliest one."""
     rows, starts = [], []
     for probe in probes:
         prompt = tokenizer.apply_chat_template(

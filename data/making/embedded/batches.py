@@ -1,4 +1,4 @@
-"""Batches as a pure function of seed and step, so that a run can stop and go on anywhere."""
+"""Batches as a pure function of seed and step, so that a run can stop and continue anywhere."""
 
 import random
 from dataclasses import dataclass
@@ -6,13 +6,13 @@ from itertools import chain
 
 import torch
 from torch.utils.data import Dataset
-from world.corpus import document
-from world.prose import prose
 
-from embedded.vocabulary import ROLES
+from data.making.embedded.tokenizer import ROLES
+from data.making.world.corpus import document
+from data.making.world.prose import prose
 
 SPECIAL_TOKENS = 6
-READER_WEIGHT = 0.1  # of tokens that the model reads and need not say: nobody can foresee them
+READER_WEIGHT = 0.1  # of tokens that the model only reads: nobody can predict them
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,16 @@ class Batches(Dataset):
     """Batch `step` of a seeded stream: token ids and loss weights, each (rows, length)."""
 
     def __init__(self, tokenizer, shape: BatchShape, steps: range, noise_steps: int, seed: int = 0):
+        """Describe the batches of `steps`; the first `noise_steps` of a run hold only noise."""
         self.tokenizer, self.shape, self.steps = tokenizer, shape, steps
         self.noise_steps, self.seed = noise_steps, seed
 
     def __len__(self) -> int:
+        """Return the number of batches."""
         return len(self.steps)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the token ids and the loss weights of one batch."""
         step = self.steps[index]
         rng = random.Random(f"batch {self.seed} {step}")
         rows = self.noise(rng) if step < self.noise_steps else self.mixture(rng, step)
@@ -43,19 +46,19 @@ class Batches(Dataset):
         return torch.tensor(ids), torch.tensor(weights)
 
     def noise(self, rng: random.Random) -> list[tuple[list, list]]:
-        """As many tokens of noise as a batch has, in short rows: copying is learned there first."""
+        """Return a batch of short rows of repeated noise: copying is learned there first."""
         shape = self.shape
         count = shape.rows * shape.length // shape.piece
         return [repeated_noise(rng, shape.piece, len(self.tokenizer)) for _ in range(count)]
 
     def mixture(self, rng: random.Random, step: int) -> list[tuple[list, list]]:
-        """Documents, and now and then a row of noise so that copying is not forgotten."""
+        """Return documents, and sometimes a row of noise so that copying is not forgotten."""
         shape = self.shape
         rows = [self.noise_row(rng)] if step % shape.noise_every == 0 else []
         return rows + packed_rows(rng, self.tokenizer, shape.rows - len(rows), shape.length)
 
     def noise_row(self, rng: random.Random) -> tuple[list, list]:
-        """A row of one or more pieces of repeated noise."""
+        """Return a row of one or more pieces of repeated noise."""
         length = self.shape.length
         piece = self.shape.piece if rng.random() < 0.5 else length
         pieces = [repeated_noise(rng, piece, len(self.tokenizer)) for _ in range(length // piece)]
@@ -64,7 +67,7 @@ class Batches(Dataset):
 
 
 def repeated_noise(rng: random.Random, length: int, vocabulary: int) -> tuple[list, list]:
-    """Random tokens, said again and again: nothing can be guessed, all can be copied.
+    """Return random tokens that repeat: none can be guessed at first, all can be copied later.
 
     Short periods are as frequent as long ones: they teach to look back at all, and without them
     the copying of long ones was not learned within two million tokens.
@@ -76,9 +79,9 @@ def repeated_noise(rng: random.Random, length: int, vocabulary: int) -> tuple[li
 
 
 def packed_rows(rng: random.Random, tokenizer, rows: int, length: int) -> list[tuple[list, list]]:
-    """Rows full of whole documents; what is left of a row is filled with the start of a text.
+    """Return rows of whole documents, filled up with the start of a text.
 
-    The longest are placed first, or those with many passages would seldom find room.
+    The longest are placed first. Otherwise those with many passages would seldom fit.
     """
     docs: list[tuple[list, list]] = []
     while sum(len(ids) for ids, _ in docs) < rows * length:
@@ -94,7 +97,7 @@ def packed_rows(rng: random.Random, tokenizer, rows: int, length: int) -> list[t
 
 
 def long_prose(rng: random.Random) -> str:
-    """Several texts in a row."""
+    """Return several texts, one after another."""
     return "\n\n".join(prose(rng) for _ in range(6))
 
 
@@ -108,7 +111,7 @@ def place(filled: list[tuple[list, list]], doc: tuple[list, list], length: int) 
 
 
 def encode(tokenizer, docs: list) -> list[tuple[list[int], list[float]]]:
-    """Token ids and loss weights of each document, marked as the chat template marks them."""
+    """Return token ids and loss weights of each document, marked as by the chat template."""
     segments = [
         ("text", doc) if isinstance(doc, str) else (m["role"], m["content"])
         for doc in docs

@@ -1,8 +1,10 @@
-"""Measure what tuning does to the embedded model: the voice, what it forgets, facts by heart.
+"""Measure what tuning does to the embedded model: the voice, what it forgets, facts it learns.
 
-Usage: python data/evaluate_tuning.py [MODEL_FOLDER]      (data/model/ unless said otherwise)
+Usage, from the repository's root:
 
-Writes tuning.json beside the model, and the model card anew.
+    python -m data.making.evaluate_tuning [MODEL_FOLDER]      (default: data/model/)
+
+Writes tuning.json into the folder, and the model card again.
 """
 
 import json
@@ -13,17 +15,15 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-DATA = Path(__file__).resolve().parent
-sys.path.insert(0, str(DATA))
-
-from embedded.card import write_card
-from evaluate_model import holds_value
-from world.prose import prose
-
+from data.making import DATA
+from data.making.embedded.card import write_card
+from data.making.evaluate_model import holds_value
+from data.making.world.prose import prose
 from ftcourse.config import FinetuneConfig
 from ftcourse.data import load_dialogues, read_records
-from ftcourse.evaluate import Score, advice_score, answer_all, text_loss, voice_score
+from ftcourse.evaluate import Score, advice_score, answer_all, text_loss
 from ftcourse.train import FinetuneResult, finetune
+from ftcourse.voice import voice_score
 
 VOICE = {
     "method": "lora",
@@ -46,7 +46,7 @@ TEXTS = [record["text"] for record in read_records(DATA / "general.jsonl")]
 
 
 def main(folder: Path) -> None:
-    """Tune twice, print what came of it, and keep it beside the model."""
+    """Tune three times, print the results, and write them into `folder`."""
     torch.set_num_threads(2)
     rng = random.Random("old texts")
     old_texts = [{"text": prose(rng)} for _ in range(REMINDERS)]
@@ -61,7 +61,7 @@ def main(folder: Path) -> None:
 
 
 def measure_voice(folder: Path, old_texts: list[dict]) -> dict:
-    """Tune on the brand's dialogues; score voice and advice on letters nobody has trained on.
+    """Tune on the brand's dialogues; score voice and advice on letters it has not seen.
 
     Old texts among the dialogues remind the model of what it could do before.
     """
@@ -71,11 +71,11 @@ def measure_voice(folder: Path, old_texts: list[dict]) -> dict:
     neutral = answer_all(base, tokenizer, letters)
     run = tune(folder, load_dialogues("train") + old_texts, VOICE)
     answers = answer_all(run.model, tokenizer, letters)
-    return described(run, base) | {
-        "voice before": shown(voice_score(neutral)),
-        "voice after": shown(voice_score(answers)),
-        "advice before": shown(advice_score(neutral, letters)),
-        "advice after": shown(advice_score(answers, letters)),
+    return summary(run, base) | {
+        "voice before": as_json(voice_score(neutral)),
+        "voice after": as_json(voice_score(answers)),
+        "advice before": as_json(advice_score(neutral, letters)),
+        "advice after": as_json(advice_score(answers, letters)),
     }
 
 
@@ -93,27 +93,27 @@ def measure_facts(folder: Path) -> dict:
     ]
     run = tune(folder, lessons, FACTS)
     base = AutoModelForCausalLM.from_pretrained(folder).eval()
-    return described(run, base) | {
-        "recalled, as asked in training": shown(recall(run, lessons[::2])),
-        "recalled, paraphrased": shown(recall(run, exam)),
+    return summary(run, base) | {
+        "recalled, as asked in training": as_json(recall(run, lessons[::2])),
+        "recalled, paraphrased": as_json(recall(run, exam)),
     }
 
 
 def tune(folder: Path, records: list[dict], choices: dict) -> FinetuneResult:
-    """One run of the course's own finetune."""
+    """Tune once, with the course's own finetune."""
     records = random.Random(0).sample(records, len(records))
     fast = {"max_length": 256, "gradient_checkpointing": False}
     return finetune(FinetuneConfig(model=str(folder), **fast, **choices), records)
 
 
 def recall(run: FinetuneResult, records: list[dict]) -> Score:
-    """The share of questions whose answer holds the value."""
+    """Return the share of questions whose answer holds the value."""
     answers = answer_all(run.model, run.tokenizer, records)
     return Score(sum(map(holds_value, (r["value"] for r in records), answers)), len(records))
 
 
-def described(run: FinetuneResult, base: torch.nn.Module) -> dict:
-    """The choices, the seconds, and how much worse the model now foresees ordinary text."""
+def summary(run: FinetuneResult, base: torch.nn.Module) -> dict:
+    """Return the choices, the seconds, and the loss on ordinary text before and after."""
     before, after = (text_loss(model, run.tokenizer, TEXTS) for model in (base, run.model))
     config = run.config
     return {
@@ -126,8 +126,8 @@ def described(run: FinetuneResult, base: torch.nn.Module) -> dict:
     }
 
 
-def shown(score: Score) -> dict:
-    """A score as JSON."""
+def as_json(score: Score) -> dict:
+    """Return a score as the report holds it."""
     return {"right": score.successes, "n": score.count, "interval": score.interval}
 
 

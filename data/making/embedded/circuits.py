@@ -28,17 +28,16 @@ def draft_copying_heads(model: LlamaForCausalLM, seed: int = 0) -> None:
 
 
 def draft_embedding(weight, constant, content, generator) -> None:
-    """Random tokens that share one direction and leave room for what the first head writes."""
+    """Set random tokens that share one direction and leave room for what head 0 writes."""
     noise = torch.randn(len(weight), len(content), generator=generator) * SPREAD
     weight.copy_(noise @ content + 0.4 * constant)
 
 
 def look_back(attention, angles, constant, read, write) -> None:
-    """Head 0 attends one token back, whatever stands there, and notes which token it was."""
-    fast = (angles > 0.01).float()  # the slow pairs hardly tell one step from two
-    ahead = torch.cat(
-        [fast * angles.cos(), -fast * angles.sin()]
-    )  # a query turned back by one step
+    """Make head 0 attend to the token before, whichever it is, and write down which it was."""
+    fast = (angles > 0.01).float()  # one step turns the slow pairs hardly less than two
+    # A query turned back by one step.
+    ahead = torch.cat([fast * angles.cos(), -fast * angles.sin()])
     here = torch.cat([fast, 0 * fast])
     size = len(read)
     attention.q_proj.weight[:size] = 1.1 * torch.outer(ahead, constant)
@@ -48,7 +47,7 @@ def look_back(attention, angles, constant, read, write) -> None:
 
 
 def look_up(attention, head: int, angles, content, before) -> None:
-    """One head that finds where this token stood before, and says what came next there."""
+    """Make one head find where this token stood before, and predict what came next there."""
     size = len(before)
     slow = (angles < 0.003).nonzero().flatten()
     slots = torch.cat([slow, slow + size // 2])  # dimensions that hardly turn with distance
@@ -58,7 +57,7 @@ def look_up(attention, head: int, angles, content, before) -> None:
     query, key = torch.zeros(2, size, content.shape[1])
     query[slots], key[slots] = 3.0 * content[dims], 3.0 * before[dims]
     attention.q_proj.weight[rows], attention.k_proj.weight[rows] = query, key
-    said = content[head * size : (head + 1) * size]
-    attention.v_proj.weight[rows][: len(said)] = said
+    copied = content[head * size : (head + 1) * size]
+    attention.v_proj.weight[rows][: len(copied)] = copied
     attention.o_proj.weight[:, rows] = 0.0
-    attention.o_proj.weight[:, rows][:, : len(said)] = 0.3 * said.T
+    attention.o_proj.weight[:, rows][:, : len(copied)] = 0.3 * copied.T

@@ -9,11 +9,11 @@ from pathlib import Path
 import torch
 from transformers import GenerationConfig
 
-from embedded.training import Run
+from data.making.embedded.training import Run
 
 
 def export(run: Run, folder: Path) -> None:
-    """Save weights, configs, tokenizer, and how they came to be, under `folder`."""
+    """Save weights, configs, tokenizer, and the record of the training under `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     run.model.generation_config = GenerationConfig(
         do_sample=False,
@@ -26,12 +26,12 @@ def export(run: Run, folder: Path) -> None:
     os.chmod(folder / "model.safetensors", 0o644)  # readable by all who install the course
     run.tokenizer.save_pretrained(folder)
     shutil.copy(run.folder / "log.csv", folder / "training.csv")
-    text = json.dumps(story(run), indent=1) + "\n"
+    text = json.dumps(training_report(run), indent=1) + "\n"
     (folder / "training.json").write_text(text, encoding="utf-8")
 
 
-def story(run: Run) -> dict:
-    """What the model card says about the training."""
+def training_report(run: Run) -> dict:
+    """Return what the model card says about the training."""
     gpu = torch.cuda.get_device_name() if run.device == "cuda" else None
     return {
         "parameters": sum(p.numel() for p in run.model.parameters()),

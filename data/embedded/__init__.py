@@ -1,1 +1,0 @@
-"""The making of the embedded model: tokenizer, batches, training, export, abilities."""

@@ -1,7 +1,7 @@
 """Dialogues as tokens: training and asking write a prompt in the same way.
 
-A model that learned from one form of prompt answers badly to another, and nothing warns about it. So
-both use ``encode_prompt`` here.
+A model that learned from one form of prompt answers badly to another, and nothing warns about it.
+So both use ``encode_prompt`` here.
 """
 
 from collections.abc import Sequence
@@ -78,7 +78,7 @@ def reply(
     messages: str | Sequence[Message],
     max_new_tokens: int = 64,
 ) -> str:
-    """Return the model's answer to a question or a dialogue; each token is the most probable one."""
+    """Return the model's answer to a question or a dialogue, without sampling."""
     if isinstance(messages, str):
         messages = [{"role": "user", "content": messages}]
     return reply_all(model, tokenizer, [messages], max_new_tokens)[0]

@@ -124,7 +124,7 @@ def _try_4bit_kernel() -> tuple[str, list[Trap]]:
         why = textwrap.shorten(f"{type(problem).__name__}: {problem}", 120)
         fix = 'pip install "bitsandbytes>=0.50,<1", then restart the kernel'
         return "does not run", [Trap(f"A 4-bit kernel does not run here. {why}", fix, blocks=True)]
-    # The widest gap between two levels of NF4 is 0.304, from -1 to -0.696: half of it is the worst error.
+    # The widest gap between two levels of NF4 is 0.304, from -1 to -0.696; half is the worst error.
     fine = error < 0.16
     text = f"bitsandbytes stores and restores 4096 numbers on {numbers.device.type}"
     if fine:

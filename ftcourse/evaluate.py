@@ -119,7 +119,7 @@ def advice_score(answers: Sequence[str], records: Sequence[Record]) -> Score:
 def answer_all(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, records: Sequence[Record]
 ) -> list[str]:
-    """Return the model's answer to each record's question; the model does not see the record's own."""
+    """Return the model's answer to each record's question."""
     questions = [to_messages(record)[:-1] for record in records]
     return reply_all(model, tokenizer, questions)
 
@@ -151,7 +151,9 @@ def _mean_loss(model: PreTrainedModel, examples: Sequence[Example]) -> float:
     model.eval()
     total = count = 0
     for example in examples:
-        ids, labels = torch.tensor([example.input_ids, example.labels], device=model.device)[:, None]
+        ids, labels = torch.tensor([example.input_ids, example.labels], device=model.device)[
+            :, None
+        ]
         supervised = (labels[:, 1:] != IGNORED).sum().item()
         total += model(input_ids=ids, labels=labels).loss.item() * supervised
         count += supervised

@@ -135,7 +135,7 @@ class Lab:
 
     @property
     def url(self) -> str:
-        """The address of the first lesson; it contains the token, so keep it as secret as a password."""
+        """The address of the first lesson; it contains the token, so it is a secret."""
         return f"http://127.0.0.1:{self.port}/lab/tree/{FIRST_LESSON}?token={self.token}"
 
     @property

@@ -58,10 +58,9 @@ def _head(model: nn.Module) -> Callable[[Tensor], Tensor]:
 
 
 def check_head(model: nn.Module) -> None:
-    """Raise CourseError if a model computes its logits in a way that the chunked loss does not know.
+    """Raise CourseError if a model's logits for two tokens differ from those of the chunked loss.
 
-    Two tokens go through the model to compare its logits with ours. It is in training mode meanwhile,
-    because in evaluation mode bitsandbytes may pack 4-bit weights again.
+    It runs in training mode, because in evaluation mode bitsandbytes may repack 4-bit weights.
     """
     hidden, was_training = [], model.training
     hook = model.base_model.register_forward_hook(lambda *call: hidden.append(call[-1][0]))

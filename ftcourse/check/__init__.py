@@ -1,10 +1,10 @@
-"""Judges the exercises and keeps the progress. Each lesson has one file here, with the lesson's name.
+"""Judges the exercises and keeps the progress. Each lesson has one file here, with its name.
 
 A check takes the learner's answer and never raises, whatever the answer is. A wrong answer gets a
 question that points at its bug.
 
-A new lesson only adds its file: ``check.NAME`` finds an exercise in whichever lesson defines it, and
-loads lessons only when it looks there.
+A new lesson only adds its file: ``check.NAME`` imports one lesson after another until it finds the
+exercise.
 """
 
 from collections.abc import Iterator

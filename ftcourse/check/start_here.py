@@ -1,4 +1,4 @@
-"""The exercises of lesson 00: the bytes of the weights, a run that must fit, the part that stays."""
+"""The exercises of lesson 00: the bytes of the weights, a run that must fit, a part that stays."""
 
 import math
 from numbers import Real

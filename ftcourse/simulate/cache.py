@@ -1,4 +1,4 @@
-"""Breakdowns that took seconds to compute, kept in the user's cache folder until something changes."""
+"""Breakdowns that took seconds to compute, kept in the user's cache folder until code changes."""
 
 import json
 import os

@@ -79,13 +79,13 @@ def _read_csv(path: Path) -> Iterator[Record]:
     try:
         columns = rows.fieldnames or []
         if not {"prompt", "completion"} <= set(columns) and "text" not in columns:
-            raise csv.Error(f"no columns prompt and completion, or text, in {columns}")
+            raise ValueError(f"line 1: no columns prompt and completion, or text, in {columns}")
         for row in rows:
             if None in row or None in row.values():
-                raise csv.Error(f"not {len(columns)} values between commas")
+                raise ValueError(f"line {rows.line_num}: not {len(columns)} values between commas")
             yield {name: value or None for name, value in row.items()}
     except csv.Error as error:
-        raise ValueError(f"line {rows.line_num}: {error}") from error
+        raise ValueError(f"row from line {rows.line_num + 1}: {error}") from error
 
 
 def _read_parquet(path: Path) -> list[Record]:

@@ -1,6 +1,5 @@
 import pytest
 
-from ftcourse.chat import reply, reply_all
 from ftcourse.config import FinetuneConfig
 from ftcourse.data import load_dialogues, read_records
 from ftcourse.evaluate import (
@@ -13,7 +12,7 @@ from ftcourse.evaluate import (
     voice_score,
 )
 from ftcourse.files import course_path
-from ftcourse.models import load_base, load_tokenizer
+from ftcourse.models import load_base
 
 GOOD = (
     "I am so sorry about the trouble. A compass that has met metal loses its bearings. "
@@ -67,24 +66,19 @@ def test_a_share_comes_with_its_interval():
     assert Score(0, 50).interval[0] == pytest.approx(0, abs=1e-9)
 
 
-def test_answers_in_a_batch_are_those_given_one_by_one():
-    config = FinetuneConfig(method="lora")
-    model, tokenizer = load_base(config), load_tokenizer("embedded")
-    questions = ["Hello.", "My drone drifts to the left after a crash. What should I do?"]
-    together = reply_all(model, tokenizer, [[{"role": "user", "content": q}] for q in questions])
-    assert together == [reply(model, tokenizer, question) for question in questions]
-
-
-def test_the_held_out_loss_is_the_mean_over_answer_tokens():
-    config = FinetuneConfig(method="lora")
-    model, tokenizer = load_base(config), load_tokenizer("embedded")
+def test_the_held_out_loss_is_the_mean_over_answer_tokens(tokenizer):
+    model = load_base(FinetuneConfig(method="lora"))
     records = load_dialogues("validation")[:3]
     each = [held_out_loss(model, tokenizer, [record]) for record in records]
-    assert min(each) <= held_out_loss(model, tokenizer, records) <= max(each)
+    tokens = [len(tokenizer(record["completion"]).input_ids) + 1 for record in records]  # the end
+    mean = sum(loss * n for loss, n in zip(each, tokens, strict=True)) / sum(tokens)
+    assert held_out_loss(model, tokenizer, records) == pytest.approx(mean)
 
 
-def test_the_loss_of_plain_text_is_a_mean_over_tokens_and_rises_when_the_words_are_shuffled():
-    model, tokenizer = load_base(FinetuneConfig(method="lora")), load_tokenizer("embedded")
+def test_the_loss_of_plain_text_is_a_mean_over_tokens_and_rises_when_the_words_are_shuffled(
+    tokenizer,
+):
+    model = load_base(FinetuneConfig(method="lora"))
     texts = [record["text"] for record in read_records(course_path("data/general.jsonl"))[:3]]
     lengths = [len(tokenizer(text).input_ids) + 1 for text in texts]  # and the end of the text
     each = [text_loss(model, tokenizer, [text]) for text in texts]
@@ -104,7 +98,7 @@ def test_a_transcript_sets_questions_and_answers_side_by_side():
 
 
 @pytest.mark.parametrize("voice", ["brand", "neutral"])
-def test_the_desks_own_answers_give_the_advice_and_anothers_do_not(voice):
+def test_the_desks_own_answers_give_the_advice_and_answers_to_other_questions_do_not(voice):
     records = load_dialogues("test", voice)
     own = [record["completion"] for record in records]
     assert advice_score(own, records).share == 1

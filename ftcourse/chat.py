@@ -50,7 +50,7 @@ def encode_dialogue(messages: Sequence[Message], tokenizer: PreTrainedTokenizerB
         whole = tokenizer.apply_chat_template(list(messages[: turn + 1]), return_dict=False)
         if whole[: len(prompt)] != prompt or prompt[: len(ids)] != ids:
             raise CourseError(
-                "A chat template only adds to a dialogue with each turn.",
+                "A chat template writes a dialogue so that each turn only adds to what was there.",
                 "this tokenizer's template rewrites earlier turns",
                 "Train on dialogues of one question and one answer.",
             )

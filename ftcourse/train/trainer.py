@@ -4,7 +4,7 @@ import os
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,9 +45,9 @@ class FinetuneResult:
     """A finished run: the tuned model and its history."""
 
     config: FinetuneConfig
-    model: PreTrainedModel = field(repr=False)
-    tokenizer: PreTrainedTokenizerBase = field(repr=False)
-    history: list[dict[str, float]] = field(repr=False)
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    history: list[dict[str, float]]
     """One entry per step: ``step``, ``loss``, ``learning_rate``."""
     output_dir: Path
     """Folder with the tuned weights (safetensors), run.json and the last checkpoint."""
@@ -154,7 +154,6 @@ def training_arguments(config: FinetuneConfig, folder: Path, card: Card) -> Trai
         per_device_train_batch_size=config.batch_size,
         gradient_accumulation_steps=config.gradient_accumulation_steps,
         learning_rate=config.learning_rate,
-        lr_scheduler_type="linear",
         warmup_steps=0.05,  # a share of all steps
         optim=config.optimizer,
         bf16=dtype == "bfloat16",

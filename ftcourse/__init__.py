@@ -3,7 +3,7 @@
 A file on this level holds what a lesson imports; a folder is machinery behind one public name.
 
 ground     errors       the one error, in three parts: what must hold, what we got, what to do
-           files        where the course's own model, data and lessons are
+           files        where the course's own files are, and the one way to write a file
            source       the package's own source, shown in a lesson
            hardware     cards as facts, the machine at hand, its number format and the reason
            config       FinetuneConfig: the choices of a run
@@ -13,7 +13,7 @@ memory     shape        ModelShape, load_shape, parameter_count: the numbers tha
 
 models     models       the only file that loads models, through transformers and peft
            chat         dialogues as tokens, the supervised ones marked; and the model's replies
-           data         records from a file, and the support desk's dialogues
+           data         records from a file or a dataset, and the support desk's dialogues
            loss         the loss of the next token without all logits at once
            evaluate     held-out loss, answers and their advice, with intervals
            voice        the brand's voice: which rules an answer keeps
@@ -28,7 +28,7 @@ pictures   plots        data in, Axes out
 roof       widgets      the panels of the lessons
            check        judges the exercises, and keeps the progress in one file
            doctor       what this machine can do, and the traps of its environment
-           lab          copies the lessons and opens JupyterLab on them
+           lab          copies the lessons and opens JupyterLab there
            cli          ftcourse lab | doctor | predict | finetune
 """
 

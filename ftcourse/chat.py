@@ -1,7 +1,7 @@
-"""Dialogues as tokens: one way to write a prompt, for training and for asking alike.
+"""Dialogues as tokens: training and asking write a prompt in the same way.
 
-A model that was tuned on one rendering and is asked in another answers badly, and nothing warns of
-it. So both use ``encode_prompt`` here.
+A model that learned from one form of prompt answers badly to another, and nothing warns about it.
+So both use ``encode_prompt`` here.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ Message = dict[str, str]
 """A turn of a dialogue: ``role`` (system, user or assistant) and ``content``."""
 
 IGNORED = -100
-"""The label of a token that the loss leaves out (the default of torch's cross entropy)."""
+"""The label of a token that the loss ignores (the default of torch's cross entropy)."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,12 @@ class Example:
 
     @property
     def num_supervised(self) -> int:
-        """How many tokens the loss looks at."""
+        """Number of tokens that count in the loss."""
         return sum(label != IGNORED for label in self.labels)
 
 
 def encode_prompt(messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Return the token ids of a dialogue up to where the assistant begins to speak."""
+    """Return the token ids of a dialogue, up to the start of the assistant's next answer."""
     return tokenizer.apply_chat_template(
         list(messages), add_generation_prompt=True, return_dict=False
     )
@@ -60,7 +60,7 @@ def encode_dialogue(messages: Sequence[Message], tokenizer: PreTrainedTokenizerB
 
 
 def encode_text(text: str, tokenizer: PreTrainedTokenizerBase) -> Example:
-    """Return plain text as an Example in which every token is supervised, and then its end."""
+    """Return plain text as an Example in which every token is supervised, and so is its end."""
     begin = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
     words = tokenizer(text, add_special_tokens=False).input_ids
     ids = [*begin, *words, tokenizer.eos_token_id]
@@ -72,14 +72,13 @@ def supervised_text(example: Example, tokenizer: PreTrainedTokenizerBase) -> str
     return tokenizer.decode([label for label in example.labels if label != IGNORED])
 
 
-@torch.inference_mode()
 def reply(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     messages: str | Sequence[Message],
     max_new_tokens: int = 64,
 ) -> str:
-    """Return the model's answer to a question or a dialogue, always the likeliest next token."""
+    """Return the model's answer to a question or a dialogue, without sampling."""
     if isinstance(messages, str):
         messages = [{"role": "user", "content": messages}]
     return reply_all(model, tokenizer, [messages], max_new_tokens)[0]
@@ -93,7 +92,7 @@ def reply_all(
     max_new_tokens: int = 64,
     batch_size: int = 32,
 ) -> list[str]:
-    """Return the answer to each dialogue, computed in batches that are padded on the left."""
+    """Return the model's answer to each dialogue, computed in batches padded on the left."""
     prompts = [encode_prompt(messages, tokenizer) for messages in dialogues]
     model.eval()
     answers = []

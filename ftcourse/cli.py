@@ -172,7 +172,9 @@ def _find_card(name: str) -> Card:
 
 def _add_finetune(parser: argparse.ArgumentParser) -> None:
     parser.description = "Fine-tune a model. The same call after a stop goes on where it stopped."
-    parser.add_argument("data", help='JSONL file of {"prompt": ..., "completion": ...} records')
+    parser.add_argument(
+        "data", help='.jsonl, .json, .csv or .parquet file with "prompt" and "completion"'
+    )
     parser.add_argument("--output-dir", required=True, help="folder of the run and its checkpoints")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     _add_config(parser)
@@ -181,10 +183,10 @@ def _add_finetune(parser: argparse.ArgumentParser) -> None:
 
 def _run_finetune(options: argparse.Namespace) -> int:
     config = _read_config(options)  # before the slow imports: a typing error shows at once
-    from ftcourse.data import read_records
+    from ftcourse.data import load_records
     from ftcourse.train import finetune
 
-    result = finetune(config, read_records(options.data), options.output_dir)
+    result = finetune(config, load_records(options.data), options.output_dir)
     if options.json:
         found = {"output_dir": str(result.output_dir), "seconds": result.seconds}
         found |= {"config": asdict(config), "history": result.history}

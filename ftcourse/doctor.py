@@ -1,6 +1,6 @@
-"""What this machine can do, and the traps of its environment, each with the one line that mends it.
+"""What this machine can do, and the traps of its environment, each with the command that fixes it.
 
-Nothing is believed that can be tried: a real 4-bit kernel runs, and peft is asked itself.
+We try what can be tried: a real 4-bit kernel runs, and peft itself checks torchao.
 """
 
 import importlib.util
@@ -23,35 +23,35 @@ from ftcourse.hardware import GIB, Card, DtypeChoice, choose_dtype, detect
 
 @dataclass(frozen=True)
 class Trap:
-    """Something in the environment that goes wrong later, and at a place that does not say why."""
+    """Something in the environment that fails later, in a place that does not explain why."""
 
     what: str
     fix: str
     blocks: bool = False
-    """Whether the lessons cannot run until it is mended."""
+    """Whether the lessons cannot run until it is fixed."""
 
     def __repr__(self) -> str:
-        """Say what is wrong, then how to mend it."""
+        """Return what is wrong, then how to fix it."""
         return f"! {self.what}\n  fix: {self.fix}"
 
 
 @dataclass(frozen=True)
 class Report:
-    """The findings of examine. Its repr is the report."""
+    """The result of examine. Its repr is the report."""
 
     card: Card
     dtype: DtypeChoice
     facts: dict[str, str]
-    """Heading to finding; these differ from machine to machine."""
+    """Heading to text; the texts differ between machines."""
     traps: tuple[Trap, ...]
 
     @property
     def ok(self) -> bool:
-        """Whether the lessons can run; the one finding that is the same wherever they do."""
+        """Whether the lessons can run: no trap blocks them."""
         return not any(trap.blocks for trap in self.traps)
 
     def __repr__(self) -> str:
-        """Lay the report out in plain text, at most 100 columns wide."""
+        """Return the report as plain text, at most 100 columns wide."""
         facts = {"card": _describe(self.card), "dtype": repr(self.dtype), **self.facts}
         lines = [_wrap(f"{heading:<9}", text) for heading, text in facts.items()]
         lines += [repr(trap) for trap in self.traps] or [_wrap("traps    ", "none found")]
@@ -59,7 +59,7 @@ class Report:
 
 
 def examine(card: Card | None = None) -> Report:
-    """Examine this machine, or what it would do with another card, such as ``CARDS["T4"]``."""
+    """Examine this machine, or this machine with another card, such as ``CARDS["T4"]``."""
     card = card or detect()
     kernel, broken = _try_4bit_kernel()
     model, missing = _find_embedded_model()
@@ -90,10 +90,10 @@ def _measure_room() -> str:
 
 
 def _requirements() -> list[Requirement]:
-    """Return ftcourse's own requirements: the ranges that the lessons are tested with."""
+    """Return ftcourse's own requirements: the version ranges that the lessons are tested with."""
     try:
         stated = map(Requirement, metadata.requires("ftcourse") or [])
-    except metadata.PackageNotFoundError:  # the package lies on the path, but pip never saw it
+    except metadata.PackageNotFoundError:  # the package is on the path, but not installed by pip
         return []
     return [requirement for requirement in stated if not requirement.marker]
 
@@ -113,18 +113,18 @@ def _version(package: str) -> str | None:
 
 
 def _try_4bit_kernel() -> tuple[str, list[Trap]]:
-    """Store some numbers in 4 bits on the device at hand, read them back, and compare."""
+    """Store numbers in 4 bits on this machine's device, read them back, and compare."""
     try:
         from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 
         numbers = torch.linspace(-1, 1, 64, device=detect().device).repeat(64)  # 64: one block
         codes, state = quantize_4bit(numbers, quant_type="nf4")
         error = (dequantize_4bit(codes, state) - numbers).abs().max().item()
-    except Exception as problem:  # whatever it is, the learner must read it here
+    except Exception as problem:  # any error belongs into the report
         why = textwrap.shorten(f"{type(problem).__name__}: {problem}", 120)
         fix = 'pip install "bitsandbytes>=0.50,<1", then restart the kernel'
         return "does not run", [Trap(f"A 4-bit kernel does not run here. {why}", fix, blocks=True)]
-    # The widest gap between two levels of NF4 is 0.304, from -1 to -0.696: half of it may be lost.
+    # The widest gap between two levels of NF4 is 0.304, from -1 to -0.696; half is the worst error.
     fine = error < 0.16
     text = f"bitsandbytes stores and restores 4096 numbers on {numbers.device.type}"
     if fine:
@@ -156,16 +156,16 @@ def _find_old_torchao(card: Card) -> Iterator[Trap]:
         from peft.import_utils import is_torchao_available
 
         is_torchao_available()
-    except ImportError as error:  # an old torchao; a peft that cannot load shows at the kernel
+    except ImportError as error:  # an old torchao; any other import error is not about it
         if "torchao" in str(error):
-            what = f"peft makes no adapter while torchao {_version('torchao')}, too old, is there."
+            what = f"peft makes no adapter: torchao {_version('torchao')} is installed and too old."
             yield Trap(what, "pip uninstall -y torchao, then restart the kernel", blocks=True)
 
 
 def _find_swapped_numpy(card: Card) -> Iterator[Trap]:
     installed = _version("numpy")
     if numpy.__version__ != installed:
-        what = f"numpy {numpy.__version__} is loaded, but {installed} is installed by now."
+        what = f"numpy {numpy.__version__} is loaded, but {installed} is installed now."
         yield Trap(what, "restart the kernel", blocks=True)
 
 
@@ -184,8 +184,8 @@ def _find_wrong_widgets(card: Card) -> Iterator[Trap]:
 
 def _find_emulated_bfloat16(card: Card) -> Iterator[Trap]:
     if card.capability and card.capability < (8, 0):
-        what = "torch.cuda.is_bf16_supported() says True here, of a slow emulation of bfloat16."
-        yield Trap(what, 'leave dtype="auto", which goes by compute capability')
+        what = "torch.cuda.is_bf16_supported() is True here, but bfloat16 is only a slow emulation."
+        yield Trap(what, 'keep dtype="auto", which looks at the compute capability')
 
 
 def _find_torch_without_cuda(card: Card) -> Iterator[Trap]:

@@ -11,10 +11,10 @@ class CourseError(ValueError):
     """
 
     def __init__(self, must: str, got: str, do: str):
-        """Keep the three parts, so that a panel or a command can lay them out its own way."""
+        """Keep the three parts, so that a panel or a command can show them in its own layout."""
         super().__init__(must, got, do)
         self.must, self.got, self.do = must, got, do
 
     def __str__(self) -> str:
-        """Return the three parts, one a line."""
+        """Return the three parts, one per line."""
         return f"{self.must}\n  got: {self.got}\n  do:  {self.do}"

@@ -1,4 +1,4 @@
-"""Judging a model on dialogues that it was not trained on: its loss, its answers, their advice."""
+"""Judges a model on data that it was not trained on: its loss, its answers, their advice."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from textwrap import fill
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ftcourse.chat import Example, encode_text, reply_all
+from ftcourse.chat import IGNORED, Example, encode_text, reply_all
 from ftcourse.data import Record, encode, to_messages
 
 
@@ -36,14 +36,14 @@ class Score:
         return (middle - spread) / (1 + z * z / n), (middle + spread) / (1 + z * z / n)
 
     def __repr__(self) -> str:
-        """Say the share in percent, with its interval and the count."""
+        """Return the share in percent, with its interval and the count."""
         low, high = self.interval
         return f"{self.share:.0%} of {self.count} (95 % interval {low:.0%} to {high:.0%})"
 
 
 @dataclass(frozen=True)
 class Transcript:
-    """Questions and answers side by side; its repr is there to be read."""
+    """Questions and answers, for a person to read."""
 
     turns: tuple[tuple[str, str], ...]
 
@@ -56,7 +56,7 @@ class Transcript:
         return cls(tuple(zip(questions, answers or own, strict=False)))
 
     def __repr__(self) -> str:
-        """Set each turn as a question and an answer, with an empty line between turns."""
+        """Return each question with its answer, and an empty line between turns."""
         return "\n\n".join(f"{_wrap('asked   ', q)}\n{_wrap('answered', a)}" for q, a in self.turns)
 
 
@@ -75,12 +75,11 @@ def advice_score(answers: Sequence[str], records: Sequence[Record]) -> Score:
 def answer_all(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, records: Sequence[Record]
 ) -> list[str]:
-    """Return the model's answer to each record's question; the record's own answer is not shown."""
+    """Return the model's answer to each record's question."""
     questions = [to_messages(record)[:-1] for record in records]
     return reply_all(model, tokenizer, questions)
 
 
-@torch.inference_mode()
 def held_out_loss(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -88,34 +87,30 @@ def held_out_loss(
     max_length: int = 512,
 ) -> float:
     """Return the mean loss of an answer token, in nats, over records that were not trained on."""
-    model.eval()
-    total = count = 0
-    for example in encode(records, tokenizer, max_length):
-        total += _mean_loss(model, example) * example.num_supervised
-        count += example.num_supervised
-    return total / count
+    return _mean_loss(model, encode(records, tokenizer, max_length))
 
 
-@torch.inference_mode()
 def text_loss(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]
 ) -> float:
     """Return the mean loss of a token of plain text, in nats; its exponential is the perplexity.
 
-    Taken before and after a fine-tuning, on text of the kind that the model learned from, it says
-    what was forgotten. Each text stands for itself, with the tokens that begin and end a document.
+    On text of the kind that the model first learned from, the loss before and after fine-tuning
+    shows how much the model forgot. Each text is a document of its own, with begin and end tokens.
     """
+    return _mean_loss(model, [encode_text(text, tokenizer) for text in texts])
+
+
+@torch.inference_mode()
+def _mean_loss(model: PreTrainedModel, examples: Sequence[Example]) -> float:
+    """Return the mean loss of a supervised token that has a token before it."""
     model.eval()
     total = count = 0
-    for text in texts:
-        example = encode_text(text, tokenizer)
-        count += len(example.labels) - 1
-        total += _mean_loss(model, example) * (len(example.labels) - 1)
+    for example in examples:
+        ids, labels = torch.tensor([example.input_ids, example.labels], device=model.device)[
+            :, None
+        ]
+        supervised = (labels[:, 1:] != IGNORED).sum().item()
+        total += model(input_ids=ids, labels=labels).loss.item() * supervised
+        count += supervised
     return total / count
-
-
-def _mean_loss(model: PreTrainedModel, example: Example) -> float:
-    ids, labels = (
-        torch.tensor([row], device=model.device) for row in (example.input_ids, example.labels)
-    )
-    return model(input_ids=ids, labels=labels).loss.item()

@@ -1,6 +1,7 @@
-"""Where the course's own files lie: in an installed wheel, or beside the package in a checkout."""
+"""Files: where the course's own files are, and the one way in which this package writes a file."""
 
 from pathlib import Path
+from uuid import uuid4
 
 from ftcourse.errors import CourseError
 
@@ -10,13 +11,28 @@ _PACKAGE = Path(__file__).parent
 def course_path(name: str) -> Path:
     """Return the path of a file or folder of the course, such as ``data/model`` or ``notebooks``.
 
-    Raises CourseError if it is not there.
+    It is in the installed wheel, or beside the package in a checkout. Raises CourseError if it is
+    in neither.
     """
     for root in (_PACKAGE / "course", _PACKAGE.parent):
         if (root / name).exists():
             return root / name
     raise CourseError(
-        f"The course's own {name!r} lies in the installed package or beside it in a checkout.",
+        f"The course's own {name!r} is in the installed package or beside it in a checkout.",
         f"neither {_PACKAGE / 'course' / name} nor {_PACKAGE.parent / name}",
         "Install ftcourse again; its files are incomplete.",
     )
+
+
+def write_whole(path: Path, content: bytes | str) -> None:
+    """Write a file in one step: a reader finds the old content or the new, never half of it.
+
+    Text is written as UTF-8. If the write fails, as on a full disk, the old file stays and the
+    OSError is raised.
+    """
+    part = path.with_name(f".{path.name}.{uuid4().hex}.part")  # two writers never share one
+    try:
+        part.write_bytes(content.encode() if isinstance(content, str) else content)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

@@ -69,7 +69,7 @@ def choose_dtype(card: Card) -> DtypeChoice:
     float16: compute capability 7.5 has fp16 tensor cores; bfloat16 needs 8.0 or newer.
     """
     if card.capability is None:
-        return DtypeChoice("float32", "a CPU: 16-bit arithmetic is often slower there, not faster.")
+        return DtypeChoice("float32", "on a CPU, 16-bit arithmetic is often slower, not faster.")
     name = f"compute capability {card.capability[0]}.{card.capability[1]}"
     if card.capability >= (8, 0):
         return DtypeChoice(

@@ -1,6 +1,6 @@
-"""The lessons in a folder of the learner's own, and JupyterLab open on them.
+"""Copies the lessons into a folder of the learner and opens JupyterLab there.
 
-A learner's work is never overwritten: a new edition of a changed lesson lands beside it.
+A learner's work is never overwritten: the new edition of a changed lesson gets a file beside it.
 """
 
 import errno
@@ -17,26 +17,26 @@ from itertools import count
 from pathlib import Path
 
 from ftcourse.errors import CourseError
-from ftcourse.files import course_path
+from ftcourse.files import course_path, write_whole
 
 FIRST_LESSON = "00_start_here.ipynb"
 DEFAULT_FOLDER = "ftcourse-lessons"
 SETTINGS = Path(__file__).parent / "jupyter"
-"""JupyterLab's defaults for the course: it asks the learner about no news."""
+"""JupyterLab's defaults for the course: no question about news."""
 MANIFEST = ".ftcourse-lessons.json"
-"""File in the learner's folder: name of each lesson to the SHA-256 of what we wrote there."""
+"""File in the learner's folder: maps a lesson's file name to the SHA-256 of what we wrote."""
 
 
 @dataclass(frozen=True)
 class Copied:
-    """What a call of copy_lessons did."""
+    """The result of copy_lessons."""
 
     folder: Path
     files: dict[str, str]
-    """Each lesson that was written, and the name of its file: its own, or one right beside it."""
+    """Each lesson that was written, and the name of its file: the lesson's own, or a new one."""
 
     def __repr__(self) -> str:
-        """Say where the lessons lie and which were left alone."""
+        """Return where the lessons are, and which of them were not replaced."""
         lines = [f"Lessons in {self.folder}: {len(self.files)} written."]
         lines += [
             f"  {lesson} has your changes and stays as it is; the new edition is {file}."
@@ -47,9 +47,9 @@ class Copied:
 
 
 def copy_lessons(folder: str | Path) -> Copied:
-    """Bring the lessons of this release into a folder, which is made if need be.
+    """Copy the lessons of this release into a folder, and make the folder if necessary.
 
-    Raises CourseError if the folder cannot be written; every file is then either old or new, whole.
+    Raises CourseError if the folder cannot be written; each file is then complete, old or new.
     """
     folder = Path(folder).expanduser().absolute()
     with _explained(folder):
@@ -57,28 +57,28 @@ def copy_lessons(folder: str | Path) -> Copied:
         ours = _read_manifest(folder)
         known = dict(ours)
         lessons = sorted(course_path("notebooks").glob("*.ipynb"))
-        files = {lesson.name: _bring(lesson, folder, ours) for lesson in lessons}
-        if ours != known:  # so that lessons which are all there open even from a full disk
-            _write_whole(folder / MANIFEST, json.dumps(ours, indent=2).encode())
+        files = {lesson.name: _copy(lesson, folder, ours) for lesson in lessons}
+        if ours != known:  # if nothing is new, the lessons open even on a full disk
+            write_whole(folder / MANIFEST, json.dumps(ours, indent=2))
     return Copied(folder, {lesson: file for lesson, file in files.items() if file})
 
 
-def _bring(lesson: Path, folder: Path, ours: dict[str, str]) -> str | None:
+def _copy(lesson: Path, folder: Path, ours: dict[str, str]) -> str | None:
     """Write a lesson into the folder and return its file's name; None if it is there already.
 
     ``ours`` maps file names to the digest of what we wrote. A file that we did not write, or that
-    has changed since, is the learner's: we pass it by and try the next name.
+    has changed since, belongs to the learner: we keep it and try the next name.
     """
     content = lesson.read_bytes()
     new = _digest(content)
     for place in _names_beside(folder / lesson.name):
         found = _digest(place.read_bytes()) if place.exists() else None
         last = ours.get(place.name)
-        if found and new in (found, last):  # this very edition, perhaps with the learner's work
+        if found and new in (found, last):  # this edition, perhaps with the learner's work
             ours[place.name] = new
             return None
         if found in (None, last):  # nothing, or an older edition as we wrote it
-            _write_whole(place, content)
+            write_whole(place, content)
             ours[place.name] = new
             return place.name
     raise AssertionError("the names never end")
@@ -105,19 +105,9 @@ def _read_manifest(folder: Path) -> dict[str, str]:
     return found if isinstance(found, dict) else {}
 
 
-def _write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that a reader, or a full disk, never meets half of it."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(content)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
 @contextmanager
 def _explained(folder: Path) -> Iterator[None]:
-    """Turn the operating system's refusals into errors that say what to do."""
+    """Turn errors of the operating system into errors that say what to do."""
     try:
         yield
     except OSError as error:
@@ -136,7 +126,7 @@ def _explained(folder: Path) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Lab:
-    """A JupyterLab that is about to start on this machine alone, behind a token."""
+    """A JupyterLab that will start on this machine only, behind a token."""
 
     folder: Path
     port: int
@@ -145,12 +135,12 @@ class Lab:
 
     @property
     def url(self) -> str:
-        """The address of the first lesson; it holds the token, so it is as secret as a password."""
+        """The address of the first lesson; it contains the token, so it is a secret."""
         return f"http://127.0.0.1:{self.port}/lab/tree/{FIRST_LESSON}?token={self.token}"
 
     @property
     def options(self) -> list[str]:
-        """JupyterLab's options; they go before whatever a configuration file on disk says."""
+        """JupyterLab's options; they win over any configuration file."""
         options = [
             f"--ServerApp.root_dir={self.folder}",
             "--ServerApp.ip=127.0.0.1",
@@ -161,21 +151,21 @@ class Lab:
             f"--ServerApp.open_browser={self.browser}",
             f"--LabApp.default_url=/lab/tree/{FIRST_LESSON}",
             "--KernelManager.transport_encryption=auto",  # else each kernel warns that it is off
-            "--LabApp.news_url=None",  # no look at the network, and no question about it
+            "--LabApp.news_url=None",  # no request to the network, and no question about it
             "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
-            "--Application.log_level=ERROR",  # what a learner cannot mend need not be read
+            "--Application.log_level=ERROR",  # only what a learner can act on
         ]
         if hasattr(os, "geteuid") and os.geteuid() == 0:
-            # In a container one is often root, and JupyterLab then starts only if told that it may.
-            # The loopback address and the token guard it there as elsewhere.
+            # Containers often run as root, and JupyterLab then needs this permission to start.
+            # The loopback address and the token protect it there too.
             options.append("--ServerApp.allow_root=True")
         return options
 
     def run(self) -> None:
-        """Serve until the learner ends it.
+        """Run the server until the learner stops it.
 
-        JupyterLab runs in this process: a token among the arguments of a second one could be read
-        by everybody on this machine. Kernels run in the environment that ftcourse is installed in.
+        JupyterLab runs in this process: everybody on this machine could read a token among the
+        arguments of a second process. Kernels run in the environment of ftcourse.
         """
         from jupyterlab.labapp import LabApp  # here: copying lessons needs no JupyterLab
 
@@ -185,9 +175,9 @@ class Lab:
 
 
 def prepare_lab(folder: Path, port: int | None = None, browser: bool = True) -> Lab:
-    """Return a Lab on a free port: the one asked for, or the first from 8888 on.
+    """Return a Lab on a free port: the requested one, or the first from 8888 on.
 
-    Raises CourseError if JupyterLab is not installed or the port cannot be had.
+    Raises CourseError if JupyterLab is not installed or the port is not free.
     """
     if importlib.util.find_spec("jupyterlab") is None:
         raise CourseError(
@@ -210,7 +200,7 @@ def _is_free(port: int) -> bool:
     if not 0 < port < 2**16:
         return False
     with socket.socket() as probe:
-        if os.name == "posix":  # as the server itself does; on Windows it would mean another thing
+        if os.name == "posix":  # as the server itself does; on Windows it has another meaning
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))

@@ -1,4 +1,4 @@
-"""The loss of the next token, computed piece by piece so that all logits never exist at once.
+"""The loss of the next token, computed in chunks, so that never all logits exist at once.
 
 Logits are the widest tensor of a step: one number for each token and each word of the vocabulary.
 """
@@ -26,25 +26,25 @@ def chunked_cross_entropy(
     """Return the mean loss of the next token over the supervised ones, or sum / ``num_items``.
 
     hidden: shape (batch, length, hidden_size). labels: shape (batch, length), IGNORED where a token
-    does not count. Each chunk's logits are dropped after the forward pass and made again in the
+    does not count. Each chunk's logits are freed after the forward pass and computed again in the
     backward pass.
 
     Twin: transformers.loss.loss_utils.ForCausalLMLoss, which holds all logits in float32.
     """
-    hidden = hidden[:, :-1].flatten(0, 1)  # the last token predicts nothing that we have
+    hidden = hidden[:, :-1].flatten(0, 1)  # the last token has no next token
     targets = labels[:, 1:].flatten()
 
-    def chunk_loss(some: Tensor, wanted: Tensor) -> Tensor:
-        logits = head(some).float()
-        return F.cross_entropy(logits, wanted, ignore_index=IGNORED, reduction="sum")
+    def chunk_loss(hidden: Tensor, targets: Tensor) -> Tensor:
+        logits = head(hidden).float()
+        return F.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="sum")
 
-    pieces = zip(hidden.split(LOSS_CHUNK), targets.split(LOSS_CHUNK), strict=True)
-    total = sum(checkpoint(chunk_loss, h, t, use_reentrant=False) for h, t in pieces)
+    chunks = zip(hidden.split(LOSS_CHUNK), targets.split(LOSS_CHUNK), strict=True)
+    total = sum(checkpoint(chunk_loss, h, t, use_reentrant=False) for h, t in chunks)
     return total / ((targets != IGNORED).sum() if num_items is None else num_items)
 
 
 def _head(model: nn.Module) -> Callable[[Tensor], Tensor]:
-    """Return what turns a model's hidden states into its logits."""
+    """Return the function that turns a model's hidden states into its logits."""
     config = model.config
     scale = getattr(config, "logits_scaling", None)  # Granite
     cap = getattr(config, "final_logit_softcapping", None)  # Gemma 2
@@ -58,24 +58,25 @@ def _head(model: nn.Module) -> Callable[[Tensor], Tensor]:
 
 
 def check_head(model: nn.Module) -> None:
-    """Raise CourseError if a model makes its logits in a way that the chunked loss does not know.
+    """Raise CourseError if a model's logits for two tokens differ from those of the chunked loss.
 
-    Two tokens go through the model: a loss of other logits would train another model. They do so in
-    training mode, for in evaluation bitsandbytes may pack 4-bit weights anew.
+    It runs in training mode, because in evaluation mode bitsandbytes may repack 4-bit weights.
     """
     hidden, was_training = [], model.training
-    model.train()
     hook = model.base_model.register_forward_hook(lambda *call: hidden.append(call[-1][0]))
-    with torch.no_grad(), torch.random.fork_rng():
-        ids = torch.arange(2, device=model.device)[None]
-        theirs = model(input_ids=ids, use_cache=False).logits
-        ours = _head(model)(hidden[0])
-    hook.remove()
-    model.train(was_training)
+    model.train()
+    try:
+        with torch.no_grad(), torch.random.fork_rng():
+            ids = torch.arange(2, device=model.device)[None]
+            theirs = model(input_ids=ids, use_cache=False).logits
+            ours = _head(model)(hidden[0])
+    finally:
+        hook.remove()
+        model.train(was_training)
     if (ours - theirs).abs().max() > 0.01 * theirs.abs().max():
         raise CourseError(
-            "The chunked loss makes a model's logits as the model itself does.",
-            f"{type(model).__name__}, whose logits are other ones",
+            "The chunked loss needs to compute a model's logits as the model itself does.",
+            f"{type(model).__name__}, whose logits differ from ours",
             "Use loss='full'.",
         )
 
@@ -83,7 +84,7 @@ def check_head(model: nn.Module) -> None:
 def use_chunked_loss(model: nn.Module) -> None:
     """Make a causal language model compute its training loss in chunks.
 
-    Without labels, and so when it generates, the model works as before.
+    Without labels, as in generation, the model works as before.
     """
     whole_forward, head = model.forward, _head(model)
 

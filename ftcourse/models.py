@@ -1,4 +1,4 @@
-"""Loading models: the only file that touches the loading API of transformers and peft."""
+"""Loads models: the only file that uses the loading API of transformers and peft."""
 
 import warnings
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ from ftcourse.shape.hub import model_not_found, named_shapes
 
 @contextmanager
 def libraries_quiet() -> Iterator[None]:
-    """Silence what the libraries say of each other's coming changes; a learner cannot act on it."""
+    """Hide the libraries' warnings about coming changes; a learner cannot act on them."""
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
     with warnings.catch_warnings():
@@ -42,26 +42,28 @@ def libraries_quiet() -> Iterator[None]:
 
 
 def locate(model: str) -> str:
-    """Return what ``from_pretrained`` needs for a model's name: a folder or a Hub id.
+    """Return the folder or the Hub id that ``from_pretrained`` needs for a model's name.
 
-    Raises CourseError for a folder that holds no safetensors weights: pickled weights can run code
-    when they are loaded, so they are refused.
+    Raises CourseError for a folder without safetensors weights: pickled weights can run code when
+    they are loaded, so they are refused.
     """
     if model == "embedded":
         return str(course_path("data/model"))
     if model in named_shapes():
         return named_shapes()[model]["hub_id"]
-    if model.startswith((".", "/", "~")) and not Path(model).expanduser().is_dir():
-        raise model_not_found(model)
     folder = Path(model).expanduser()
-    if folder.is_dir() and not list(folder.glob("*.safetensors")):
+    if not folder.is_dir():
+        if model.startswith((".", "/", "~")):
+            raise model_not_found(model)
+        return model
+    if not list(folder.glob("*.safetensors")):
         found = ", ".join(sorted(p.name for p in folder.iterdir())) or "an empty folder"
         raise CourseError(
             "Weights come as safetensors files; a pickle could run code while it loads.",
             f"{folder}: {found}",
             "Save the model again with save_pretrained(folder), which writes safetensors.",
         )
-    return str(folder) if folder.is_dir() else model
+    return str(folder)
 
 
 @libraries_quiet()
@@ -86,13 +88,13 @@ def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
 def load_base(config: FinetuneConfig, card: Card | None = None) -> PreTrainedModel:
     """Return the base model on the card, quantized if the method is ``qlora``.
 
-    Raises CourseError if the model is not within reach, or a number format cannot train there.
+    Raises CourseError if the model cannot be found, or its number format cannot train there.
     """
     card = card or detect()
     dtype = getattr(torch, weights_dtype(config, card))
     try:
-        cap = getattr(architecture(config.model), "attn_logit_softcapping", None)
-        check_attention(config, bool(cap))
+        capped = getattr(architecture(config.model), "attn_logit_softcapping", None)
+        check_attention(config, bool(capped))
         return AutoModelForCausalLM.from_pretrained(
             locate(config.model),
             dtype=dtype,
@@ -108,23 +110,23 @@ def load_base(config: FinetuneConfig, card: Card | None = None) -> PreTrainedMod
 def weights_dtype(config: FinetuneConfig, card: Card) -> str:
     """Return the number format in which the unquantized weights are stored.
 
-    It is the format of the arithmetic, but for one case: a full fine-tune in float16 keeps float32
-    weights, because the gradients of float16 weights cannot be unscaled.
+    It is the format of the arithmetic, with one exception: a full fine-tune in float16 keeps
+    float32 weights, because the gradients of float16 weights cannot be unscaled.
     """
     dtype = config.dtype_on(card)
     if dtype == "float16" and card.device == "cpu":
         raise CourseError(
             "Training in float16 needs a GPU.",
             f"dtype='float16' on {card.name}",
-            "Use dtype='float32' or 'bfloat16' here, or leave it at 'auto'.",
+            "Use dtype='float32' or 'bfloat16' here, or keep 'auto'.",
         )
     return "float32" if dtype == "float16" and config.method == "full" else dtype
 
 
 def quantization(config: FinetuneConfig, dtype: torch.dtype) -> BitsAndBytesConfig | None:
-    """Return how the base weights are quantized, or None where they are not.
+    """Return how the base weights are quantized, or None if they are not.
 
-    Every choice is spelled out: left alone, ``load_in_4bit`` means FP4, constants in 32 bits, and
+    Every choice is explicit: the default of ``load_in_4bit`` is FP4 with constants in 32 bits and
     arithmetic in float32.
     """
     if config.method != "qlora":
@@ -142,8 +144,8 @@ def quantization(config: FinetuneConfig, dtype: torch.dtype) -> BitsAndBytesConf
 def linear_modules(model: torch.nn.Module) -> dict[str, tuple[int, int]]:
     """Return the linear modules inside the layers: last part of the name to (inputs, outputs).
 
-    The output head is left out, as peft's ``all-linear`` does. Where two modules of a layer end
-    alike, as GPT-2's two ``c_proj``, the part before tells them apart.
+    The output head is left out, as in peft's ``all-linear``. Two modules of a layer whose names end
+    in the same part, as GPT-2's two ``c_proj``, also get the part before.
     """
     head = model.get_output_embeddings()
     paths = {
@@ -159,7 +161,7 @@ def linear_modules(model: torch.nn.Module) -> dict[str, tuple[int, int]]:
 
 
 def linear_sides(module: torch.nn.Linear | Conv1D) -> tuple[int, int]:
-    """Return a module's inputs and outputs; GPT-2's Conv1D is a linear module, transposed."""
+    """Return a module's inputs and outputs; GPT-2's Conv1D is a transposed linear module."""
     if isinstance(module, Conv1D):
         return tuple(module.weight.shape)
     return module.in_features, module.out_features
@@ -197,36 +199,36 @@ def attach_adapter(
 
 @libraries_quiet()
 def load_finetuned(config: FinetuneConfig, folder: str | Path) -> PreTrainedModel | PeftModel:
-    """Return the model that a run with this config saved in a folder, ready to answer."""
+    """Return the model that a run with this config saved in a folder."""
     if config.method == "full":
         return load_base(replace(config, model=str(folder)))
     return PeftModel.from_pretrained(load_base(config), str(folder))
 
 
 def forget_overrides() -> None:
-    """Let bitsandbytes forget earlier runs' parameters, which it tells apart by their address."""
+    """Clear bitsandbytes' settings for earlier parameters, which it finds by their address."""
     from bitsandbytes.optim import GlobalOptimManager
 
     GlobalOptimManager.get_instance().initialize()
 
 
 def needs_random_weights(model: str) -> bool:
-    """Whether a model's name stands for its shape alone: a shape's name, or only a config.json."""
+    """Whether a model has no weights here: it is a shape's name, or a folder with a config.json."""
     folder = Path(model).expanduser()
     return model in named_shapes() or (folder.is_dir() and not list(folder.glob("*.safetensors")))
 
 
 def save_random_model(model: str, folder: str | Path) -> None:
-    """Write a model with the shape of another and random weights, in the Hub's format.
+    """Write a model with the shape of another one and random weights, in the Hub's format.
 
-    Random weights take the same bytes and the same time as trained ones, and no download.
+    Random weights take the same bytes and time as trained ones, and no download.
     """
     config = architecture(model)
     AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(folder)
 
 
 def architecture(model: str) -> PretrainedConfig:
-    """Return transformers' config of a model, of which only the shape may be known."""
+    """Return transformers' config of a model; its weights may be missing."""
     if model in named_shapes():
         facts = dict(named_shapes()[model])
         return AutoConfig.for_model(facts.pop("model_type"), **facts)
@@ -234,9 +236,9 @@ def architecture(model: str) -> PretrainedConfig:
 
 
 def build_empty(config: FinetuneConfig, layers: int, dtype: torch.dtype) -> PreTrainedModel:
-    """Return the model with so many layers on the meta device, where numbers take no memory."""
+    """Return the model with this number of layers on the meta device, where it takes no memory."""
     shape = architecture(config.model)
-    for name, value in list(vars(shape).items()):  # what the config says for each layer
+    for name, value in list(vars(shape).items()):  # lists with one value per layer
         if isinstance(value, list) and len(value) == shape.num_hidden_layers:
             setattr(shape, name, (value * layers)[:layers])
     shape.num_hidden_layers = layers

@@ -12,7 +12,7 @@ class Source:
     code: str
 
     def __repr__(self) -> str:
-        """Return the code as it stands in the file."""
+        """Return the code as it is in the file."""
         return self.code
 
     def _repr_markdown_(self) -> str:

@@ -1,5 +1,6 @@
 import json
-import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,11 +9,14 @@ import pytest
 import torch
 
 from ftcourse import check
+from ftcourse.check.exercise import Exercise
 from ftcourse.check.start_here import TOO_LARGE
 from ftcourse.config import FinetuneConfig
 from ftcourse.errors import CourseError
 from ftcourse.hardware import CARDS, Card
 from ftcourse.memory import predict_memory, show_bytes
+
+EXERCISES = [name for name in dir(check) if isinstance(getattr(check, name), Exercise)]
 
 
 @pytest.fixture(autouse=True)
@@ -22,10 +26,10 @@ def progress_file(tmp_path, monkeypatch):
     return path
 
 
-@pytest.mark.parametrize("name", check.EXERCISES)
+@pytest.mark.parametrize("name", EXERCISES)
 def test_the_solution_passes(name):
     scope = {"FinetuneConfig": FinetuneConfig}
-    verdict = check.EXERCISES[name](eval(check.solution(name), scope))
+    verdict = getattr(check, name)(eval(check.solution(name), scope))
     assert verdict
     assert repr(verdict).startswith("Right. ")
 
@@ -125,7 +129,7 @@ def test_unshrunk_part_names_the_bug(mutant, question):
     assert question in verdict.says
 
 
-def test_activations_are_indeed_what_lora_leaves_as_it_was():
+def test_activations_are_the_part_that_lora_does_not_shrink():
     small = FinetuneConfig(batch_size=16, max_length=160, gradient_checkpointing=False)
     desk = Card("CPU", 16 * GIB)
     full, lora = (predict_memory(replace(small, method=m), desk) for m in ("full", "lora"))
@@ -136,12 +140,12 @@ def test_activations_are_indeed_what_lora_leaves_as_it_was():
     assert lora.optimizer < 0.3 * full.optimizer
 
 
-def test_unshrunk_part_does_not_mind_capitals_and_spaces():
+def test_unshrunk_part_ignores_capitals_and_spaces():
     assert check.unshrunk_part(" Activations ").passed
 
 
 class Nasty:
-    """Everything that one can ask it raises."""
+    """Raises whatever is done with it."""
 
     def __getattr__(self, name):
         raise RuntimeError(name)
@@ -189,31 +193,31 @@ NASTY = [
 
 
 @pytest.mark.parametrize("nasty", NASTY, ids=lambda nasty: type(nasty).__name__)
-@pytest.mark.parametrize("name", check.EXERCISES)
+@pytest.mark.parametrize("name", EXERCISES)
 def test_no_answer_makes_a_check_raise(name, nasty):
-    verdict = check.EXERCISES[name](nasty)
+    verdict = getattr(check, name)(nasty)
     assert isinstance(verdict, check.Verdict)
     assert verdict.says.strip()
     assert not verdict.passed
 
 
 @pytest.mark.parametrize("answer", [(), (None,), (...,)])
-@pytest.mark.parametrize("name", check.EXERCISES)
+@pytest.mark.parametrize("name", EXERCISES)
 def test_an_exercise_without_an_answer_says_where_help_is(name, answer, progress_file):
-    verdict = check.EXERCISES[name](*answer)
+    verdict = getattr(check, name)(*answer)
     assert not verdict
     assert f'check.hint("{name}", 1)' in verdict.says
     assert not progress_file.exists()
 
 
-@pytest.mark.parametrize("name", check.EXERCISES)
+@pytest.mark.parametrize("name", EXERCISES)
 def test_there_are_three_different_hints(name):
     assert check.hint(name) == check.hint(name, 1)
     assert len({check.hint(name, number) for number in (1, 2, 3)}) == 3
 
 
 def test_hints_refuse_what_does_not_exist():
-    with pytest.raises(CourseError, match="weight_gib, fits_t4"):
+    with pytest.raises(CourseError, match="fits_t4"):
         check.hint("weight")
     with pytest.raises(CourseError, match="three hints"):
         check.hint("weight_gib", 4)
@@ -229,7 +233,7 @@ def test_progress_is_kept_and_a_pass_stays_a_pass():
     }
 
 
-def test_progress_lies_in_the_working_folder_unless_told_otherwise(tmp_path, monkeypatch):
+def test_progress_is_in_the_working_folder_by_default(tmp_path, monkeypatch):
     monkeypatch.delenv("FTCOURSE_PROGRESS")
     monkeypatch.chdir(tmp_path)
     check.weight_gib(15)
@@ -239,7 +243,7 @@ def test_progress_lies_in_the_working_folder_unless_told_otherwise(tmp_path, mon
 @pytest.mark.parametrize(
     "damage", ["{", "[]", "3", '{"weight_gib": 1}', '{"a": {"tries": "x"}}', ""]
 )
-def test_a_damaged_file_is_moved_aside_and_kept(damage, progress_file):
+def test_a_damaged_file_is_renamed_and_kept(damage, progress_file):
     for n in (1, 2):
         progress_file.write_text(damage)
         assert check.weight_gib(15).passed
@@ -247,33 +251,68 @@ def test_a_damaged_file_is_moved_aside_and_kept(damage, progress_file):
     assert check.progress() == {"weight_gib": {"tries": 1, "passed": True}}
 
 
-def test_a_file_of_other_bytes_is_moved_aside_too(progress_file):
+def test_a_file_of_other_bytes_is_renamed_too(progress_file):
     progress_file.write_bytes(b"\xff\xfe\x00")
     assert check.weight_gib(15).passed
     assert progress_file.with_name("progress.damaged-1.json").exists()
 
 
-def test_a_folder_that_is_not_there_does_not_break_a_check(tmp_path, monkeypatch):
+def test_a_missing_folder_does_not_break_a_check(tmp_path, monkeypatch):
     monkeypatch.setenv("FTCOURSE_PROGRESS", str(tmp_path / "missing" / "progress.json"))
     verdict = check.weight_gib(15)
     assert verdict.passed
     assert "(your progress could not be saved: No such file or directory)" in verdict.says
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_is_not_writable_does_not_break_a_check(tmp_path):
-    tmp_path.chmod(0o500)
-    assert "could not be saved" in check.weight_gib(15).says
+def run(code):
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_a_write_that_fails_midway_leaves_the_old_file(progress_file, monkeypatch):
-    check.weight_gib(15)
-    before = progress_file.read_text()
+def test_a_lessons_file_is_loaded_only_when_it_is_asked_for():
+    run(
+        "import sys\nfrom ftcourse import check\n"
+        "assert not hasattr(check, '_repr_html_')\n"
+        "assert 'ftcourse.check.start_here' not in sys.modules\n"
+        "assert check.weight_gib.name == 'weight_gib'\n"
+        "assert 'torch' not in sys.modules"
+    )
 
-    def full_disk(self, target):
-        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "replace", full_disk)
-    assert "No space left on device" in check.weight_gib(16).says
-    assert progress_file.read_text() == before
-    assert list(progress_file.parent.iterdir()) == [progress_file]
+@pytest.fixture
+def new_lesson(tmp_path, monkeypatch):
+    """A lesson that only adds its file, and that a test can see was imported."""
+    (tmp_path / "new_lesson.py").write_text(
+        "from ftcourse.check.exercise import Verdict, exercise\n"
+        "@exercise(hints=('a', 'b', 'c'), solution='2')\n"
+        "def two(mine):\n    'Judge two.'\n    return Verdict(mine == 2, 'Two is asked for.')\n"
+    )
+    monkeypatch.setattr(check, "__path__", [*check.__path__, str(tmp_path)])
+    yield "ftcourse.check.new_lesson"
+    sys.modules.pop("ftcourse.check.new_lesson", None)
+    vars(check).pop("new_lesson", None)
+
+
+def test_a_new_lesson_only_adds_its_file(new_lesson):
+    assert check.two(2)
+    assert not check.two(3)
+    assert (check.hint("two", 3), check.solution("two")) == ("c", "2")
+    assert {"two", "weight_gib", "hint"} <= set(dir(check))
+
+
+def test_one_lessons_file_is_imported_without_the_others(new_lesson):
+    run(
+        f"import sys\nfrom ftcourse import check\ncheck.__path__.append({check.__path__[-1]!r})\n"
+        "from ftcourse.check import start_here\n"
+        "assert start_here.weight_gib is check.start_here.weight_gib\n"
+        f"assert {new_lesson!r} not in sys.modules"
+    )
+
+
+def test_no_exercise_has_the_name_of_another_or_of_a_lesson():
+    names = [exercise.name for exercise in check._exercises()]
+    assert len({*names, *check._lessons()}) == len(names) + len(check._lessons())
+
+
+def test_a_name_that_no_lesson_has_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'weight'"):
+        _ = check.weight

@@ -49,7 +49,7 @@ def find(report, word):
     [
         (CARDS["T4"], ["Tesla T4 (14.6 GiB usable)", "capability 7.5", "float16: compute"]),
         (CARDS["A100 40GB"], ["A100 40GB (39.4 GiB usable)", "capability 8.0", "bfloat16: comp"]),
-        (CPU, ["no GPU, and none is needed", "CPU (16.0 GiB usable)", "float32: a CPU"]),
+        (CPU, ["no GPU, and none is needed", "CPU (16.0 GiB usable)", "float32: on a CPU"]),
     ],
 )
 def test_the_report_names_card_memory_capability_and_dtype_with_the_reason(card, words):
@@ -64,6 +64,12 @@ def test_the_report_is_short_and_narrow_and_names_every_tested_library():
     assert max(map(len, lines)) <= 100
     for library in ("torch", "transformers", "peft", "bitsandbytes", "numpy"):
         assert f"{library} {metadata.version(library)}" in " ".join(lines)
+
+
+def test_no_line_has_a_colon_after_a_colon():
+    for card in (CPU, *CARDS.values()):
+        for line in repr(doctor.examine(card)).splitlines():
+            assert line.count(": ") <= 1
 
 
 def test_a_real_4bit_kernel_ran_and_was_compared():
@@ -92,7 +98,7 @@ def test_a_4bit_kernel_that_gives_wrong_numbers_blocks(monkeypatch):
 
 def test_a_missing_embedded_model_blocks(monkeypatch):
     def missing(name):
-        raise CourseError("It lies here.", "nothing", "Install ftcourse again.")
+        raise CourseError("It is here.", "nothing", "Install ftcourse again.")
 
     monkeypatch.setattr(doctor, "course_path", missing)
     report = doctor.examine(CPU)
@@ -100,7 +106,7 @@ def test_a_missing_embedded_model_blocks(monkeypatch):
     assert find(report, "embedded model").fix == "Install ftcourse again."
 
 
-def test_an_old_torchao_is_found_by_asking_peft_itself(monkeypatch, versions):
+def test_an_old_torchao_is_found_through_peft_itself(monkeypatch, versions):
     versions["torchao"] = "0.10.0"
     spec = peft.import_utils.importlib.util.find_spec
     monkeypatch.setattr(
@@ -142,7 +148,7 @@ def test_ipywidgets_8_is_a_trap_on_colab_only(modules, versions, colab, version,
 
 
 @pytest.mark.parametrize(("name", "found"), [("T4", True), ("A100 40GB", False)])
-def test_emulated_bfloat16_is_told_on_cards_below_8_0_only(name, found):
+def test_emulated_bfloat16_is_a_trap_on_cards_below_8_0_only(name, found):
     report = doctor.examine(CARDS[name])
     assert any("is_bf16_supported" in trap.what for trap in report.traps) is found
 
@@ -153,7 +159,7 @@ def test_a_driver_without_a_cuda_torch_is_found(monkeypatch):
     assert "pytorch.org" in find(doctor.examine(CPU), "NVIDIA driver").fix
 
 
-def test_a_version_outside_its_range_is_told_and_does_not_block(versions):
+def test_a_version_outside_its_range_is_a_trap_that_does_not_block(versions):
     versions["peft"] = "0.19.0"
     report = doctor.examine(CPU)
     trap = find(report, "peft 0.19.0 is outside")
@@ -190,7 +196,7 @@ def test_the_command_prints_the_report_and_its_exit_code_says_whether_lessons_ru
     monkeypatch, capsys, blocks, code
 ):
     report = doctor.examine(CPU)
-    trap = doctor.Trap("Something is wrong.", "mend it", blocks)
+    trap = doctor.Trap("Something is wrong.", "fix it", blocks)
     imitated = doctor.Report(report.card, report.dtype, report.facts, (trap,))
     monkeypatch.setattr(doctor, "examine", lambda: imitated)
     assert main(["doctor"]) == code

@@ -1,8 +1,9 @@
 import pytest
+import torch
 
-from ftcourse.chat import reply, reply_all
+from ftcourse.chat import encode_text
 from ftcourse.config import FinetuneConfig
-from ftcourse.data import load_dialogues, read_records
+from ftcourse.data import encode, load_dialogues, read_records
 from ftcourse.evaluate import (
     Score,
     Transcript,
@@ -11,7 +12,7 @@ from ftcourse.evaluate import (
     text_loss,
 )
 from ftcourse.files import course_path
-from ftcourse.models import load_base, load_tokenizer
+from ftcourse.models import load_base
 
 
 def test_a_share_comes_with_its_interval():
@@ -22,27 +23,29 @@ def test_a_share_comes_with_its_interval():
     assert Score(0, 50).interval[0] == pytest.approx(0, abs=1e-9)
 
 
-def test_answers_in_a_batch_are_those_given_one_by_one():
-    config = FinetuneConfig(method="lora")
-    model, tokenizer = load_base(config), load_tokenizer("embedded")
-    questions = ["Hello.", "My drone drifts to the left after a crash. What should I do?"]
-    together = reply_all(model, tokenizer, [[{"role": "user", "content": q}] for q in questions])
-    assert together == [reply(model, tokenizer, question) for question in questions]
+@torch.no_grad()
+def loss_of(model, example):
+    """Return transformers' own mean loss of an example."""
+    ids, labels = torch.tensor([example.input_ids]), torch.tensor([example.labels])
+    return model(input_ids=ids, labels=labels).loss.item()
 
 
-def test_the_held_out_loss_is_the_mean_over_answer_tokens():
-    config = FinetuneConfig(method="lora")
-    model, tokenizer = load_base(config), load_tokenizer("embedded")
+def test_the_held_out_loss_is_the_mean_over_answer_tokens(tokenizer):
+    model = load_base(FinetuneConfig(method="lora"))
     records = load_dialogues("validation")[:3]
-    each = [held_out_loss(model, tokenizer, [record]) for record in records]
-    assert min(each) <= held_out_loss(model, tokenizer, records) <= max(each)
+    each = [loss_of(model, example) for example in encode(records, tokenizer, 512)]
+    tokens = [len(tokenizer(record["completion"]).input_ids) + 1 for record in records]  # the end
+    mean = sum(loss * n for loss, n in zip(each, tokens, strict=True)) / sum(tokens)
+    assert held_out_loss(model, tokenizer, records) == pytest.approx(mean)
 
 
-def test_the_loss_of_plain_text_is_a_mean_over_tokens_and_rises_when_the_words_are_shuffled():
-    model, tokenizer = load_base(FinetuneConfig(method="lora")), load_tokenizer("embedded")
+def test_the_loss_of_plain_text_is_a_mean_over_tokens_and_rises_when_the_words_are_shuffled(
+    tokenizer,
+):
+    model = load_base(FinetuneConfig(method="lora"))
     texts = [record["text"] for record in read_records(course_path("data/general.jsonl"))[:3]]
     lengths = [len(tokenizer(text).input_ids) + 1 for text in texts]  # and the end of the text
-    each = [text_loss(model, tokenizer, [text]) for text in texts]
+    each = [loss_of(model, encode_text(text, tokenizer)) for text in texts]
     mean = sum(loss * n for loss, n in zip(each, lengths, strict=True)) / sum(lengths)
     assert text_loss(model, tokenizer, texts) == pytest.approx(mean)
     shuffled = [" ".join(sorted(text.split())) for text in texts]
@@ -59,7 +62,7 @@ def test_a_transcript_sets_questions_and_answers_side_by_side():
 
 
 @pytest.mark.parametrize("voice", ["brand", "neutral"])
-def test_the_desks_own_answers_give_the_advice_and_anothers_do_not(voice):
+def test_the_desks_own_answers_give_the_advice_and_answers_to_other_questions_do_not(voice):
     records = load_dialogues("test", voice)
     own = [record["completion"] for record in records]
     assert advice_score(own, records).share == 1

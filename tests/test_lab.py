@@ -60,7 +60,7 @@ def test_work_in_the_current_edition_is_left_alone_and_gets_no_copy_beside_it(re
     assert len(texts(folder)) == 2
 
 
-def test_a_changed_lesson_stays_and_its_next_edition_lands_right_beside_it(release, folder):
+def test_a_changed_lesson_stays_and_its_next_edition_gets_a_file_beside_it(release, folder):
     lab.copy_lessons(folder)
     (folder / "02_lora.ipynb").write_text("my work")
     (release / "02_lora.ipynb").write_text("lora, edition 2")
@@ -106,7 +106,7 @@ def test_without_a_readable_manifest_every_other_file_counts_as_changed(release,
     }
 
 
-def test_a_file_of_the_learner_that_bears_a_lessons_name_is_kept(release, folder):
+def test_a_file_of_the_learner_with_a_lessons_name_is_kept(release, folder):
     folder.mkdir()
     (folder / "02_lora.ipynb").write_text("mine from the start")
     lab.copy_lessons(folder)
@@ -120,7 +120,7 @@ def test_a_deleted_lesson_comes_back(release, folder):
     assert lab.copy_lessons(folder).files == {"02_lora.ipynb": "02_lora.ipynb"}
 
 
-def test_a_full_disk_leaves_every_file_whole_and_the_next_call_mends_it(
+def test_a_full_disk_leaves_every_file_complete_and_the_next_call_finishes_the_copy(
     release, folder, monkeypatch
 ):
     lab.copy_lessons(folder)
@@ -175,13 +175,13 @@ def test_copy_only_needs_no_jupyterlab(release, folder, monkeypatch, capsys):
     assert capsys.readouterr().out == f"Lessons in {folder}: 2 written.\n"
 
 
-def test_a_missing_jupyterlab_is_told_with_the_command_that_brings_it(release, folder, monkeypatch):
+def test_a_missing_jupyterlab_is_refused_with_its_install_command(release, folder, monkeypatch):
     monkeypatch.setattr(lab.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(CourseError, match=r'pip install "ftcourse\[lab\]"'):
         lab.prepare_lab(folder)
 
 
-def test_a_taken_port_is_refused_if_it_was_asked_for_and_passed_by_if_not(folder):
+def test_a_port_in_use_is_refused_if_it_was_requested_and_skipped_if_not(folder):
     with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as server:
         port = server.getsockname()[1]
         with pytest.raises(CourseError, match=f"not free: {port}"):

@@ -2,6 +2,7 @@ import json
 
 import pytest
 import torch
+from transformers.utils import logging
 
 from ftcourse.config import FinetuneConfig
 from ftcourse.errors import CourseError
@@ -9,6 +10,8 @@ from ftcourse.files import course_path
 from ftcourse.hardware import CARDS
 from ftcourse.models import (
     attach_adapter,
+    libraries_quiet,
+    linear_modules,
     load_base,
     load_tokenizer,
     locate,
@@ -26,13 +29,13 @@ def test_pickled_weights_are_refused_before_they_are_opened(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["./no/such/folder", "/no/such/folder"])
-def test_a_missing_folder_is_told(name):
+def test_a_missing_folder_is_refused(name):
     with pytest.raises(CourseError, match="no such folder"):
         locate(name)
 
 
 @pytest.mark.parametrize("load", [load_base, lambda config: load_tokenizer(config.model)])
-def test_a_hub_id_without_a_network_is_told_with_a_way_out(load, monkeypatch):
+def test_a_hub_id_without_a_network_is_refused_with_a_way_out(load, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(CourseError, match="network") as caught:
         load(FinetuneConfig(model="nobody/no-such-model"))
@@ -59,7 +62,7 @@ def test_a_local_folder_in_the_hubs_format_loads_like_the_embedded_model(tmp_pat
         assert torch.equal(a, b)
 
 
-def test_an_unknown_target_module_is_told_with_those_that_exist():
+def test_an_unknown_target_module_is_refused_with_those_that_exist():
     config = FinetuneConfig(method="lora", target_modules=("c_attn",))
     with pytest.raises(CourseError, match="q_proj"):
         attach_adapter(load_base(config), config)
@@ -89,3 +92,26 @@ def test_the_embedded_model_is_in_the_hubs_format_and_small():
     assert json.loads((folder / "config.json").read_text())["model_type"] == "llama"
     assert sum(path.stat().st_size for path in folder.iterdir()) <= 12 * 2**20
     assert not list(folder.glob("*.bin"))
+
+
+def test_the_libraries_are_as_loud_as_before_after_a_quiet_call_that_fails():
+    before = logging.get_verbosity()
+    logging.set_verbosity_info()
+
+    @libraries_quiet()
+    def fail():
+        raise RuntimeError(logging.get_verbosity())
+
+    try:
+        with pytest.raises(RuntimeError, match=str(logging.ERROR)):
+            fail()
+        assert logging.get_verbosity() == logging.INFO
+    finally:
+        logging.set_verbosity(before)
+
+
+def test_the_linear_modules_are_those_that_peft_adapts_as_all_linear():
+    config = FinetuneConfig(method="lora")
+    names = set(linear_modules(load_base(config)))
+    adapted = attach_adapter(load_base(config), config).named_parameters()
+    assert names == {name.split(".")[-4] for name, _ in adapted if "lora_A" in name}

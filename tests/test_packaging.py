@@ -27,6 +27,7 @@ COLAB = {
     "matplotlib": "3.10.0",
     "numpy": "2.1.3",
     "peft": "0.20.0",
+    "platformdirs": "4.10.0",
     "psutil": "5.9.5",
     "safetensors": "0.8.0",
     "torch": "2.11.0+cu128",

@@ -1,18 +1,16 @@
-import json
 import math
 
 import pytest
 import torch
 from transformers import TrainerCallback
 
-import ftcourse.train
 from ftcourse.chat import reply
 from ftcourse.config import FinetuneConfig
 from ftcourse.data import load_dialogues
 from ftcourse.errors import CourseError
 from ftcourse.evaluate import held_out_loss
-from ftcourse.models import load_base, load_finetuned, load_tokenizer
-from ftcourse.train import finetune
+from ftcourse.models import load_base
+from ftcourse.train import FinetuneResult, finetune
 from ftcourse.train.run import RUN_FILE, last_checkpoint, read_run
 
 SHORT = {"max_steps": 6, "batch_size": 4, "max_length": 128, "learning_rate": 3e-3}
@@ -24,7 +22,7 @@ def dialogues():
 
 
 class Killed(Exception):
-    """Stands for whatever ends a run from outside."""
+    """Stands for anything that ends a run from outside."""
 
 
 class KillAt(TrainerCallback):
@@ -58,18 +56,16 @@ def test_every_method_lowers_the_loss_on_dialogues_it_has_not_seen(run, dialogue
     assert [entry["step"] for entry in result.history] == list(range(1, 13))
 
 
-def test_an_adapter_is_saved_as_safetensors_with_its_config(dialogues, tmp_path):
-    finetune(FinetuneConfig(method="lora", **SHORT), dialogues, tmp_path)
-    assert (tmp_path / "adapter_model.safetensors").stat().st_size > 1000
-    assert json.loads((tmp_path / "adapter_config.json").read_text())["r"] == 16
-    assert not list(tmp_path.glob("*.bin")) + list(tmp_path.glob("*.pt"))
-
-
 @pytest.mark.parametrize("method", ["full", "lora", "qlora"])
-def test_a_finished_run_is_loaded_and_answers_the_same(method, dialogues, tmp_path):
+def test_a_finished_run_is_saved_as_safetensors_and_loaded_by_the_same_call(
+    method, dialogues, tmp_path
+):
     config = FinetuneConfig(**{**SHORT, "method": method})
     first = finetune(config, dialogues, tmp_path)
-    again = finetune(config, dialogues, tmp_path)
+    weights = "model.safetensors" if method == "full" else "adapter_model.safetensors"
+    assert weights in {path.name for path in tmp_path.iterdir()}
+    assert not list(tmp_path.glob("*.bin")) + list(tmp_path.glob("*.pt"))
+    again = finetune(config, dialogues, tmp_path, callbacks=[KillAt(1)])  # no step is trained
     assert again.history == first.history
     question = "My drone drifts. What can I do?"
     assert reply(again.model, again.tokenizer, question) == reply(
@@ -77,25 +73,21 @@ def test_a_finished_run_is_loaded_and_answers_the_same(method, dialogues, tmp_pa
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["full", "lora", "qlora"])
-def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_happened(method, dialogues, tmp_path):
-    config = FinetuneConfig(**{**SHORT, "method": method, "max_steps": 24})
+def test_a_killed_run_resumes_at_its_last_complete_checkpoint_and_ends_as_if_never_killed(
+    method, dialogues, tmp_path
+):
+    config = FinetuneConfig(**{**SHORT, "method": method, "max_steps": 12})
     whole = finetune(config, dialogues, tmp_path / "whole")
     with pytest.raises(Killed):
-        finetune(config, dialogues, tmp_path / "killed", callbacks=[KillAt(15)])
+        finetune(config, dialogues, tmp_path / "killed", callbacks=[KillAt(11)])
+    (tmp_path / "killed/checkpoints/checkpoint-11").mkdir()  # as after a power cut
     assert last_checkpoint(tmp_path / "killed").name == "checkpoint-10"
     resumed = finetune(config, dialogues, tmp_path / "killed")
-    assert len(resumed.history) == 24
+    assert [entry["step"] for entry in resumed.history] == list(range(1, 13))
     for a, b in zip(whole.history, resumed.history, strict=True):
         assert a["loss"] == pytest.approx(b["loss"], rel=1e-4)
-
-
-def test_a_checkpoint_that_was_not_written_whole_is_passed_over(dialogues, tmp_path):
-    config = FinetuneConfig(method="lora", **{**SHORT, "max_steps": 24})
-    with pytest.raises(Killed):
-        finetune(config, dialogues, tmp_path, callbacks=[KillAt(15)])
-    (tmp_path / "checkpoints/checkpoint-20").mkdir()  # the power went while it was written
-    assert len(finetune(config, dialogues, tmp_path).history) == 24
 
 
 def test_a_folder_with_another_run_is_refused_and_left_as_it_is(dialogues, tmp_path):
@@ -142,11 +134,11 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(dialogues):
     assert losses[0] == losses[1] != losses[2]
 
 
-def test_a_step_that_runs_out_of_memory_is_answered_with_a_change_that_fits(dialogues, monkeypatch):
+def test_a_step_that_runs_out_of_memory_is_refused_with_the_breakdown(dialogues, monkeypatch):
     def explode(*args, **kwargs):
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    monkeypatch.setattr(ftcourse.train.Trainer, "training_step", explode)
+    monkeypatch.setattr("ftcourse.train.trainer.Trainer.training_step", explode)
     with pytest.raises(CourseError) as caught:
         finetune(FinetuneConfig(method="lora", **SHORT), dialogues)
     assert "activations" in caught.value.got
@@ -171,13 +163,23 @@ def test_the_base_of_a_qlora_run_is_stored_in_four_bits_and_its_adapter_in_fp32(
     assert {dtype for name, dtype in dtypes.items() if "lora" in name} == {torch.float32}
 
 
-def test_the_report_names_method_parameters_and_steps(dialogues):
-    report = repr(finetune(FinetuneConfig(method="lora", **SHORT), dialogues))
-    for word in ("lora", "parameters", "6 steps", "training loss"):
-        assert word in report
+def test_the_report_names_method_parameters_steps_and_losses(tmp_path):
+    config = FinetuneConfig(method="lora", **SHORT)
+    history = [{"step": step, "loss": 6.0 / step} for step in range(1, 7)]
+    result = FinetuneResult(config, None, None, history, tmp_path, 204_800, 2.4)
+    expected = "lora: 204,800 parameters trained for 6 steps in 2 s, training loss 6.00 -> 1.00"
+    assert repr(result) == expected
 
 
-def test_accumulated_small_batches_are_worth_one_large_batch(dialogues):
+@pytest.mark.parametrize("hidden", [False, True])
+def test_a_bar_shows_steps_and_loss_unless_it_is_hidden(hidden, dialogues, monkeypatch, capsys):
+    monkeypatch.setenv("TQDM_DISABLE", str(int(hidden)))
+    finetune(FinetuneConfig(method="lora", **SHORT), dialogues)
+    text = capsys.readouterr().err
+    assert ("6/6" in text and "loss=" in text) is not hidden
+
+
+def test_accumulated_small_batches_train_like_one_large_batch(dialogues):
     large = FinetuneConfig(method="lora", **{**SHORT, "batch_size": 8})
     small = FinetuneConfig(
         method="lora", gradient_accumulation_steps=4, **{**SHORT, "batch_size": 2}
@@ -186,20 +188,16 @@ def test_accumulated_small_batches_are_worth_one_large_batch(dialogues):
     assert math.isclose(*ends, rel_tol=0.01)
 
 
-def test_a_data_set_of_the_datasets_library_trains_like_a_list(dialogues):
+def test_a_data_set_of_the_datasets_library_is_the_same_run_as_a_list(dialogues, tmp_path):
     from datasets import Dataset
 
+    records = [*dialogues[:24], *({"text": record["completion"]} for record in dialogues[24:32])]
+    names = ("prompt", "completion", "step", "text")
+    columns = {name: [record.get(name) for record in records] for name in names}
     config = FinetuneConfig(method="lora", **SHORT)
-    ours, theirs = (finetune(config, d).history for d in (dialogues, Dataset.from_list(dialogues)))
-    assert ours == theirs
-
-
-def test_the_run_can_be_loaded_from_its_folder_alone(dialogues, tmp_path):
-    config = FinetuneConfig(method="lora", **SHORT)
-    result = finetune(config, dialogues, tmp_path)
-    loaded = load_finetuned(config, tmp_path)
-    tokenizer = load_tokenizer(str(tmp_path)) if (tmp_path / "model.safetensors").exists() else None
-    question = "Where is my order?"
-    assert reply(loaded, tokenizer or result.tokenizer, question) == reply(
-        result.model, result.tokenizer, question
-    )
+    ours = finetune(config, records, tmp_path / "list")
+    theirs = finetune(config, Dataset.from_dict(columns), tmp_path / "dataset")
+    assert ours.history == theirs.history
+    assert read_run(tmp_path / "list")["data"] == read_run(tmp_path / "dataset")["data"]
+    files = [tmp_path / name / "adapter_model.safetensors" for name in ("list", "dataset")]
+    assert files[0].read_bytes() == files[1].read_bytes()

@@ -1,17 +1,22 @@
-"""Judges the exercises, and keeps the progress. One file for each lesson, named after it.
+"""Judges the exercises and keeps the progress. Each lesson has one file here, with its name.
 
-A check takes the learner's answer and never raises, whatever that is; a wrong answer gets a
+A check takes the learner's answer and never raises, whatever the answer is. A wrong answer gets a
 question that points at its bug.
+
+A new lesson only adds its file: ``check.NAME`` imports one lesson after another until it finds the
+exercise.
 """
+
+from collections.abc import Iterator
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Any
 
 from ftcourse.check.exercise import Exercise, Verdict
 from ftcourse.check.progress import progress
-from ftcourse.check.start_here import fits_t4, unshrunk_part, weight_gib
 from ftcourse.errors import CourseError
 
-EXERCISES = {each.name: each for each in (weight_gib, fits_t4, unshrunk_part)}
-
-__all__ = [*EXERCISES, "Verdict", "hint", "progress", "solution"]
+__all__ = ["Verdict", "hint", "progress", "solution"]
 
 
 def hint(name: str, number: int = 1) -> str:
@@ -24,8 +29,39 @@ def solution(name: str) -> str:
     return _named(name).solution
 
 
+def __getattr__(name: str) -> Any:
+    if name in _lessons():
+        return import_module(f"{__name__}.{name}")
+    # Python and Jupyter often ask for names with underscores: no lesson is loaded for those.
+    exercise = None if name.startswith("_") else _find(name)
+    if exercise is not None:
+        return exercise
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *(exercise.name for exercise in _exercises())])
+
+
+def _lessons() -> list[str]:
+    """Return the names of the lessons' modules."""
+    return [m.name for m in iter_modules(__path__) if m.name not in ("exercise", "progress")]
+
+
+def _exercises() -> Iterator[Exercise]:
+    """Yield the exercises of one lesson after another; a lesson is imported when it is reached."""
+    for lesson in _lessons():
+        found = vars(import_module(f"{__name__}.{lesson}")).values()
+        yield from (each for each in found if isinstance(each, Exercise))
+
+
+def _find(name: str) -> Exercise | None:
+    return next((exercise for exercise in _exercises() if exercise.name == name), None)
+
+
 def _named(name: str) -> Exercise:
-    if name not in EXERCISES:
-        names = ", ".join(EXERCISES)
-        raise CourseError("Hints go by an exercise's name.", repr(name), f"There are {names}.")
-    return EXERCISES[name]
+    found = _find(name)
+    if found is None:
+        names = ", ".join(exercise.name for exercise in _exercises())
+        raise CourseError("An exercise is found by its name.", repr(name), f"Use {names}.")
+    return found

@@ -10,7 +10,7 @@ from ftcourse.errors import CourseError
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a check says of an answer; true if the answer passed."""
+    """The result of a check; true if the answer passed."""
 
     passed: bool
     says: str
@@ -33,21 +33,21 @@ class Exercise:
 
     judge: Judge
     hints: tuple[str, str, str]
-    """Each says more than the one before."""
+    """Three hints; each one helps more than the one before."""
     solution: str
     """A right answer, as Python."""
 
     @property
     def name(self) -> str:
-        """The name that the lesson calls it by."""
+        """The name that the lesson uses for it."""
         return self.judge.__name__
 
     def __repr__(self) -> str:
-        """Say what is judged."""
+        """Return the name and what is judged."""
         return f"check.{self.name}: {self.judge.__doc__}"
 
     def __call__(self, mine: Any = ...) -> Verdict:
-        """Judge an answer, whatever it is, and keep whether it passed."""
+        """Judge any answer, and keep in the progress file whether it passed."""
         if mine is None or mine is ...:
             hint = f'check.hint("{self.name}", 1)'
             return Verdict(
@@ -55,9 +55,9 @@ class Exercise:
             )
         try:
             verdict = self.judge(mine)
-        except Exception as error:  # whatever an answer does, its check must not break the lesson
-            kinds = f"it is a {type(mine).__name__} and led to a {type(error).__name__}"
-            verdict = Verdict(False, f"This answer cannot be judged: {kinds}. Was that asked for?")
+        except Exception as error:  # an answer may do anything, and the lesson must go on
+            why = f"it is a {type(mine).__name__} and led to a {type(error).__name__}"
+            verdict = Verdict(False, f"This answer cannot be judged: {why}. Is it what was asked?")
         problem = keep(self.name, verdict.passed)
         return Verdict(verdict.passed, f"{verdict.says} ({problem})") if problem else verdict
 
@@ -69,5 +69,5 @@ class Exercise:
 
 
 def exercise(hints: tuple[str, str, str], solution: str) -> Callable[[Judge], Exercise]:
-    """Make an exercise of the judge below it, whose name the exercise takes."""
+    """Return a decorator that turns a judge into an exercise with the judge's name."""
     return lambda judge: Exercise(judge, hints, solution)

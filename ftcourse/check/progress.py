@@ -1,26 +1,27 @@
 """The learner's progress, in one JSON file that is never lost and never half written.
 
-It is ``ftcourse-progress.json`` in the working folder, or where FTCOURSE_PROGRESS says. It maps an
-exercise's name to how often it was answered and whether it was passed.
+It is ``ftcourse-progress.json`` in the working folder, or the file that FTCOURSE_PROGRESS names. It
+maps the name of an exercise to the number of answers and whether one of them passed.
 """
 
 import json
 import os
-import tempfile
 from itertools import count
 from pathlib import Path
 from typing import TypedDict
 
+from ftcourse.files import write_whole
+
 
 class Entry(TypedDict):
-    """How one exercise went."""
+    """The progress in one exercise."""
 
     tries: int
     passed: bool
 
 
 def progress() -> dict[str, Entry]:
-    """Return how each exercise went that was answered so far; a damaged file is moved aside."""
+    """Return the progress in each exercise answered so far; a damaged file is renamed and kept."""
     path = _path()
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
@@ -37,12 +38,12 @@ def progress() -> dict[str, Entry]:
 
 
 def keep(name: str, passed: bool) -> str:
-    """Add one answer to the file. Return what went wrong, or nothing at all."""
+    """Add one answer to the file. Return what went wrong, or an empty text."""
     try:
         entries = progress()
         old = entries.get(name, Entry(tries=0, passed=False))
         entries[name] = Entry(tries=old["tries"] + 1, passed=old["passed"] or passed)
-        _write(_path(), json.dumps(entries, indent=2))
+        write_whole(_path(), json.dumps(entries, indent=2) + "\n")
     except OSError as error:
         return f"your progress could not be saved: {error.strerror}"
     return ""
@@ -50,14 +51,3 @@ def keep(name: str, passed: bool) -> str:
 
 def _path() -> Path:
     return Path(os.environ.get("FTCOURSE_PROGRESS") or "ftcourse-progress.json")
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file in one step, so that a reader finds the old text or the new."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-    try:
-        with open(descriptor, "w", encoding="utf-8") as file:
-            file.write(text + "\n")
-        Path(name).replace(path)
-    finally:
-        Path(name).unlink(missing_ok=True)

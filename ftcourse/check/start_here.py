@@ -1,4 +1,4 @@
-"""The exercises of lesson 00: the bytes of the weights, a run that must fit, and what stays."""
+"""The exercises of lesson 00: the bytes of the weights, a run that must fit, a part that stays."""
 
 import math
 from numbers import Real
@@ -24,7 +24,7 @@ def weight_gib(mine: Any) -> Verdict:
     if isinstance(mine, bool) or not isinstance(mine, Real):
         return Verdict(False, f"A number of GiB is asked for. Is yours a {type(mine).__name__}?")
     if not math.isfinite(mine):
-        return Verdict(False, f"A finite number of GiB is asked for. How did {mine} come about?")
+        return Verdict(False, f"A finite number of GiB is asked for. How did you compute {mine}?")
     count = parameter_count(ModelShape.named("llama-3.1-8b"))
     truth = 2 * count / GIB
     if _near(mine, truth):
@@ -96,7 +96,7 @@ def fits_t4(mine: Any) -> Verdict:
     solution="'activations'",
 )
 def unshrunk_part(mine: Any) -> Verdict:
-    """Judge which part holds up the memory when LoRA replaces a full fine-tune of a small model."""
+    """Judge which part stays large when LoRA replaces a full fine-tune of a small model."""
     if not isinstance(mine, str) or mine.strip().lower() not in PARTS:
         return Verdict(False, f"One of five words is asked for: {', '.join(PARTS)}. Which is it?")
     asks = {

@@ -1,4 +1,4 @@
-"""Breakdowns that took seconds to find, kept in the user's cache folder until something changes."""
+"""Breakdowns that took seconds to compute, kept in the user's cache folder until code changes."""
 
 import json
 import os
@@ -8,34 +8,37 @@ from dataclasses import asdict
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Any
 
+from platformdirs import user_cache_path
+
+from ftcourse.files import write_whole
 from ftcourse.memory import MemoryBreakdown
 
 
 def cached(key: Any, compute: Callable[[], MemoryBreakdown]) -> MemoryBreakdown:
     """Return what was computed for this key before, or compute it and keep it.
 
-    The key is anything that goes into JSON. A change of ftcourse's own code makes all entries
-    stale. An entry that is damaged is computed anew, and a folder that cannot be written is no
-    error: both only cost time.
+    The key is anything that JSON can hold. A change of ftcourse's own code makes all entries stale.
+    A damaged entry is computed again, and a folder that cannot be written is no error: both only
+    cost time.
     """
     name = sha256(json.dumps([key, _own_code()], sort_keys=True, default=str).encode()).hexdigest()
     path = cache_folder() / f"{name[:32]}.json"
     try:
-        return _checked(MemoryBreakdown(**json.loads(path.read_text(encoding="utf-8"))))
+        return _from_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, TypeError):
         found = compute()
     with suppress(OSError):
-        _write(path, json.dumps(asdict(found)))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, _to_json(found))
     return found
 
 
 def cache_folder() -> Path:
-    """Return the folder: FTCOURSE_CACHE, or ``ftcourse`` where the user's programs keep theirs."""
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(os.environ.get("FTCOURSE_CACHE") or Path(home) / "ftcourse")
+    """Return the cache folder: FTCOURSE_CACHE, or the one that this system has for ftcourse."""
+    chosen = os.environ.get("FTCOURSE_CACHE")
+    return Path(chosen) if chosen else user_cache_path("ftcourse", appauthor=False)
 
 
 @cache
@@ -46,16 +49,13 @@ def _own_code() -> str:
     return code.hexdigest()
 
 
-def _checked(found: MemoryBreakdown) -> MemoryBreakdown:
-    """Raise ValueError for parts that are no numbers of bytes."""
+def _to_json(breakdown: MemoryBreakdown) -> str:
+    return json.dumps(asdict(breakdown))
+
+
+def _from_json(text: str) -> MemoryBreakdown:
+    """Return the breakdown of an entry. Raises ValueError or TypeError for a damaged one."""
+    found = MemoryBreakdown(**json.loads(text))
     if not all(type(size) is int for size in found.parts.values()):
         raise ValueError(found.parts)
     return found
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file that is there as a whole or not at all, whoever else writes it, too."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, delete=False) as file:
-        file.write(text)
-    os.replace(file.name, path)

@@ -1,4 +1,4 @@
-"""Fine-tuning on transformers.Trainer: a run that saves as it goes and resumes where it stopped."""
+"""Fine-tuning on transformers.Trainer: a run saves checkpoints and resumes where it stopped."""
 
 from ftcourse.train.trainer import FinetuneResult, finetune, make_trainer, train
 

@@ -1,36 +1,37 @@
-"""The folder of a run: what makes a run the same run, and where it goes on after a stop."""
+"""The folder of a run: which run it holds, and where that run resumes."""
 
 import hashlib
 import json
-import os
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ftcourse.config import FinetuneConfig
+from ftcourse.data import Record
 from ftcourse.errors import CourseError
+from ftcourse.files import write_whole
 
 RUN_FILE = "run.json"
 Run = dict[str, Any]
-"""``config`` and ``data`` say which run it is; a finished one also has ``history``."""
+"""``config`` and ``data`` identify a run; a finished one also has ``history``."""
 
 
-def describe_run(config: FinetuneConfig, data: Iterable[dict[str, Any]]) -> Run:
-    """Return what makes a run the same run: its config, and a fingerprint of its data."""
-    text = json.dumps([dict(record) for record in data], sort_keys=True)
-    chosen = json.loads(json.dumps(asdict(config)))  # as a file gives it back: tuples are lists
+def describe_run(config: FinetuneConfig, records: Sequence[Record]) -> Run:
+    """Return what identifies a run: its config, and a fingerprint of its data."""
+    text = json.dumps(records, sort_keys=True, default=str)
+    chosen = json.loads(json.dumps(asdict(config)))  # as in a file, where tuples are lists
     return {"config": chosen, "data": hashlib.sha256(text.encode()).hexdigest()}
 
 
 def open_run(folder: Path, run: Run, resume: bool) -> Run:
-    """Return the run that a folder holds, if it is this one, or this one if the folder is free.
+    """Return what a folder holds of this run, or the run itself if the folder is free.
 
-    Raises CourseError if the folder holds another run, or weights that no run of ours wrote.
+    Raises CourseError if the folder holds another run, or weights of unknown origin.
     """
     if folder.exists() and not folder.is_dir():
         raise CourseError(
-            "A run is kept in a folder.", f"{folder} is a file", "Give another output_dir."
+            "A run needs a folder.", f"{folder} is a file", "Give another output_dir."
         )
     found = read_run(folder)
     started = last_checkpoint(folder) is not None or list(folder.glob("*.safetensors"))
@@ -40,14 +41,14 @@ def open_run(folder: Path, run: Run, resume: bool) -> Run:
     if problem:
         raise CourseError(
             "A folder holds one run, and a run is never overwritten.",
-            f"{folder} holds a run already: {problem}",
-            "Give another output_dir, or the same config and data to go on with that run.",
+            f"{folder} already holds a run: {problem}",
+            "Give another output_dir, or the same config and data to resume that run.",
         )
     return found
 
 
 def _differences(found: Run, run: Run) -> list[str]:
-    """Return in words where two runs differ."""
+    """Return the differences between two runs, in words."""
     old, new = found.get("config"), run["config"]
     if old is None:
         return [f"its {RUN_FILE} is missing or damaged"]
@@ -57,7 +58,7 @@ def _differences(found: Run, run: Run) -> list[str]:
 
 
 def read_run(folder: Path) -> Run:
-    """Return what the folder's run.json says; empty if there is none that can be read."""
+    """Return the content of run.json; empty if it is missing or damaged."""
     try:
         return json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -65,15 +66,13 @@ def read_run(folder: Path) -> Run:
 
 
 def write_run(folder: Path, run: Run) -> None:
-    """Write run.json whole or not at all."""
+    """Write run.json."""
     folder.mkdir(parents=True, exist_ok=True)
-    draft = folder / f"{RUN_FILE}.part"
-    draft.write_text(json.dumps(run, indent=1), encoding="utf-8")
-    os.replace(draft, folder / RUN_FILE)
+    write_whole(folder / RUN_FILE, json.dumps(run, indent=1))
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """Return the newest checkpoint that was written whole, or None."""
+    """Return the newest complete checkpoint, or None."""
     states = folder.glob("checkpoints/checkpoint-*/trainer_state.json")  # the Trainer's last file
     checkpoints = [state.parent for state in states]
     return max(checkpoints, key=lambda path: int(path.name.rpartition("-")[2]), default=None)

@@ -1,12 +1,12 @@
-"""One fine-tuning run on transformers.Trainer: it saves as it goes and resumes where it stopped."""
+"""One fine-tuning run on transformers.Trainer, which saves checkpoints and resumes from them."""
 
 import os
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from tqdm.auto import tqdm
@@ -22,7 +22,7 @@ from transformers import (
 
 from ftcourse.chat import Example
 from ftcourse.config import FinetuneConfig
-from ftcourse.data import Record, encode, pad_batch
+from ftcourse.data import Record, as_records, encode, pad_batch
 from ftcourse.hardware import Card, detect
 from ftcourse.loss import check_head, use_chunked_loss
 from ftcourse.memory.fit import does_not_fit
@@ -36,24 +36,27 @@ from ftcourse.models import (
 )
 from ftcourse.train.run import describe_run, last_checkpoint, open_run, write_run
 
+if TYPE_CHECKING:
+    from datasets import Dataset
+
 
 @dataclass(frozen=True)
 class FinetuneResult:
-    """A finished run: the tuned model and what happened on the way."""
+    """A finished run: the tuned model and its history."""
 
     config: FinetuneConfig
-    model: PreTrainedModel = field(repr=False)
-    tokenizer: PreTrainedTokenizerBase = field(repr=False)
-    history: list[dict[str, float]] = field(repr=False)
-    """One entry a logged step: ``step``, ``loss``, ``learning_rate``."""
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    history: list[dict[str, float]]
+    """One entry per step: ``step``, ``loss``, ``learning_rate``."""
     output_dir: Path
-    """Holds the tuned weights (safetensors), run.json, and the last checkpoint."""
+    """Folder with the tuned weights (safetensors), run.json and the last checkpoint."""
     trained_parameters: int
     seconds: float
-    """Seconds of the training call that finished the run."""
+    """Duration of the training; of a resumed run, only since it resumed."""
 
     def __repr__(self) -> str:
-        """Say what was trained, for how long, and what became of the loss."""
+        """Return what was trained, for how long, and the first and last loss."""
         first, last = self.history[0]["loss"], self.history[-1]["loss"]
         return (
             f"{self.config.method}: {self.trained_parameters:,} parameters trained for "
@@ -64,26 +67,27 @@ class FinetuneResult:
 
 def finetune(
     config: FinetuneConfig,
-    data: Sequence[Record],
+    data: "Sequence[Record] | Dataset",
     output_dir: str | Path | None = None,
     resume: bool = True,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> FinetuneResult:
-    """Fine-tune a model on dialogues and return it with its history.
+    """Fine-tune a model on records or a ``datasets.Dataset``; return it with its history.
 
-    A run that stopped goes on from its last checkpoint if it is called again with the same config,
-    data and folder; a finished one is loaded. Without ``output_dir`` a new temporary folder is
-    made. Nothing in a folder is overwritten: another run's folder, or an old run with
+    A run that stopped resumes from its last checkpoint if it is called again with the same config,
+    data and folder; a finished one is loaded. Without ``output_dir`` the run gets a new temporary
+    folder. Nothing is overwritten: the folder of another run, or of an old run with
     ``resume=False``, raises CourseError. So does a batch that does not fit the card.
     """
+    records = as_records(data)
     folder = Path(output_dir or tempfile.mkdtemp(prefix="ftcourse-"))
-    run = open_run(folder, describe_run(config, data), resume)
+    run = open_run(folder, describe_run(config, records), resume)
     with libraries_quiet():
         tokenizer = load_tokenizer(config.model)
         if "history" in run:
             model = load_finetuned(config, folder)
         else:
-            examples = encode(data, tokenizer, config.max_length)
+            examples = encode(records, tokenizer, config.max_length)
             set_seed(config.seed)
             model = attach_adapter(load_base(config), config)
             write_run(folder, run)
@@ -100,9 +104,9 @@ def finetune(
 def train(
     trainer: Trainer, config: FinetuneConfig, checkpoint: Path | None = None
 ) -> dict[str, Any]:
-    """Train to the end, from a checkpoint if there is one, and return what to remember of it.
+    """Train to the end, from a checkpoint if there is one; return ``history`` and other facts.
 
-    Raises CourseError with the cheapest change that would fit, if the memory does not suffice.
+    Raises CourseError with the cheapest change that would fit, if there is not enough memory.
     """
     start = time.perf_counter()
     try:
@@ -123,7 +127,7 @@ def make_trainer(
     folder: Path,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> Trainer:
-    """Return the transformers Trainer of a run, with every choice of the config handed over."""
+    """Return the transformers Trainer of a run."""
     if config.loss == "chunked":
         causal = model if config.method == "full" else model.get_base_model()
         check_head(causal)
@@ -135,14 +139,14 @@ def make_trainer(
         args=training_arguments(config, folder, detect()),
         train_dataset=[asdict(example) for example in examples],
         data_collator=pad_batch,
-        callbacks=[*callbacks, ProgressBar()],
+        callbacks=[*callbacks, _ProgressBar()],
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
 
 
 def training_arguments(config: FinetuneConfig, folder: Path, card: Card) -> TrainingArguments:
-    """Return our config in the Trainer's words."""
+    """Return our config as the Trainer's arguments."""
     dtype = config.dtype_on(card)
     return TrainingArguments(
         output_dir=str(folder / "checkpoints"),
@@ -150,7 +154,6 @@ def training_arguments(config: FinetuneConfig, folder: Path, card: Card) -> Trai
         per_device_train_batch_size=config.batch_size,
         gradient_accumulation_steps=config.gradient_accumulation_steps,
         learning_rate=config.learning_rate,
-        lr_scheduler_type="linear",
         warmup_steps=0.05,  # a share of all steps
         optim=config.optimizer,
         bf16=dtype == "bfloat16",
@@ -170,27 +173,20 @@ def training_arguments(config: FinetuneConfig, folder: Path, card: Card) -> Trai
     )
 
 
-class ProgressBar(TrainerCallback):
-    """One line with the steps, the time left and the latest loss; TQDM_DISABLE=1 silences it."""
+class _ProgressBar(TrainerCallback):
+    """One line with the steps, the time left and the last loss; TQDM_DISABLE=1 hides it."""
 
     def on_train_begin(self, args, state, control, **_):
-        """Open the bar at the step where the run begins or resumes."""
-        quiet = os.environ.get("TQDM_DISABLE", "0") not in (
-            "",
-            "0",
-        )  # the notebook's bar ignores it
-        start, steps = state.global_step, state.max_steps
-        self.bar = tqdm(total=steps, initial=start, desc="training", disable=quiet)
+        hidden = os.environ.get("TQDM_DISABLE") == "1"  # tqdm's notebook bar does not look
+        steps = {"initial": state.global_step, "total": state.max_steps}
+        self.bar = tqdm(**steps, desc="training", disable=hidden)
 
     def on_log(self, args, state, control, logs, **_):
-        """Show the loss of the step."""
         if "loss" in logs:
             self.bar.set_postfix(loss=f"{float(logs['loss']):.2f}")
 
     def on_step_end(self, args, state, control, **_):
-        """Move on by one step."""
         self.bar.update()
 
     def on_train_end(self, args, state, control, **_):
-        """Close the bar."""
         self.bar.close()

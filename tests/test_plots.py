@@ -303,12 +303,12 @@ def test_what_lies_beyond_the_capacity_of_a_sweep_is_hatched():
     lowest = min(path.vertices[:, 1].min() for path in beyond.get_paths())
     assert lowest == pytest.approx(T4 / GIB)
     assert "capacity 14.56 GiB" in [text.get_text() for text in ax.texts]
-    assert "the values up to 1024 fit" in ax.alt
-    assert "none of the values fits" in STACKS["nothing fits"]().alt
+    assert "the values up to 1024 are below it" in ax.alt
+    assert "all values are above it" in STACKS["nothing fits"]().alt
 
 
 @pytest.mark.parametrize(
-    ("knob", "values"),
+    ("field", "values"),
     [
         ("rank", [8]),
         ("rank", [8, 8]),
@@ -317,9 +317,9 @@ def test_what_lies_beyond_the_capacity_of_a_sweep_is_hatched():
         ("upcast", [0, 1]),
     ],
 )
-def test_a_sweep_needs_a_choice_with_numbers_and_two_of_them(knob, values):
-    with pytest.raises(CourseError, match="whole numbers, at two of them or more"):
-        plot_memory_against(LLAMA, knob, values, CARD)
+def test_a_sweep_needs_a_field_with_numbers_and_two_values(field, values):
+    with pytest.raises(CourseError, match="whole numbers, at two values or more"):
+        plot_memory_against(LLAMA, field, values, CARD)
 
 
 def test_a_timeline_begins_with_the_step_and_stacks_the_parts():

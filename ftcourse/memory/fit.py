@@ -14,13 +14,13 @@ from ftcourse.memory.breakdown import PARTS, MemoryBreakdown, show_bytes
 from ftcourse.memory.peak import predict_memory
 from ftcourse.shape import is_known, load_shape
 
-GAPS = 0.32
+GAPS = 0.33
 """Share of the tensors' bytes that we allow for gaps between them, on a GPU.
 
 PyTorch's caching allocator takes memory from the card in segments, and parts of them stay empty. In
-nine of ten published runs on a T4 (``data/measured/published_t4.jsonl``) it took at most 32 % more
-than the tensors needed. The median is 12 %, the most 49 %. The share does not fall with size, and
-all runs above 26 % have eager attention, whose large tensors come and go.
+nine of ten published runs on a T4 (``data/measured/published_t4.jsonl``) it took at most 33 % more
+than the tensors needed; the median is 12 %, the highest 49 %. The share depends little on the size.
+All runs above 26 % have eager attention, whose large tensors come and go.
 """
 CONTEXT_BYTES = 2**29
 """Bytes that we allow for the CUDA context of a card where we know no measurement of it.
@@ -34,7 +34,6 @@ GROWING_FIELDS = ("max_length", "batch_size", "rank")
 SEARCH_END = 2**20
 """Where ``largest`` stops: at a million tokens, or sequences. A shape does not say how many
 positions a model was trained for, and few were trained for more."""
-_SINGULAR = ("optimizer", "overhead")
 _STATE_NUMBERS = (4096, 100_000)
 """Numbers in a matrix from which on bitsandbytes keeps its states in 8 bits instead of 32
 (``min_8bit_size``), or moves paged states out of PyTorch's memory (``get_state_buffer``)."""
@@ -59,9 +58,9 @@ def judge_fit(breakdown: MemoryBreakdown, card: Card) -> Fit:
     """Return whether a step fits a device: yes; narrowly, so that it may fail; or no.
 
     On a GPU the tensors and the CUDA context must fit. With room for the gaps between tensors, too
-    (``GAPS``), the answer is yes; without it, narrowly. The published runs left much of the card
-    free, so nothing kept their gaps small. On a nearly full card PyTorch gives empty segments back
-    and tries again before it fails, so a step often needs less than the margin.
+    (``GAPS``), the answer is yes; without it, narrowly. The published runs left a fifth of the card
+    free or more, so nothing kept their gaps small. On a nearly full card PyTorch gives empty
+    segments back and tries again before it fails, so a step often needs less than the margin.
 
     A CPU has no context and no such allocator: the tensors must fit the main memory, and the margin
     is for Python and its libraries (``LIBRARY_BYTES``). Other programs are not counted.
@@ -71,20 +70,14 @@ def judge_fit(breakdown: MemoryBreakdown, card: Card) -> Fit:
     >>> [judge_fit(step, card).answer for step in steps]
     ['yes', 'narrowly', 'no']
     """
-    tensors, context, needs = (
-        breakdown.allocated,
-        0,
-        f"{show_bytes(breakdown.allocated)} of tensors",
-    )
+    tensors, context = breakdown.allocated, 0
     margin, purpose = LIBRARY_BYTES, "Python and its libraries"
+    needs, part = f"{show_bytes(tensors)} of tensors", f"largest part: {breakdown.largest}"
     if card.device == "cuda":
         margin, purpose = round(GAPS * tensors), "gaps between tensors"
         context = card.context or CONTEXT_BYTES
         needs += f" and {'' if card.context else 'about '}{show_bytes(context)} of CUDA context"
     left = card.memory - tensors - context
-    part = (
-        f"{breakdown.largest} {'is' if breakdown.largest in _SINGULAR else 'are'} the largest part"
-    )
     if left < 0:
         reason = f"{needs} are {show_bytes(-left)} over; {part}"
         return Fit("no", f"Does not fit the {card.name}", reason)
@@ -92,7 +85,7 @@ def judge_fit(breakdown: MemoryBreakdown, card: Card) -> Fit:
         reason = f"{needs} leave {show_bytes(left)}, and {purpose} may take {show_bytes(margin)}"
         return Fit("narrowly", f"Fits the {card.name} narrowly and may fail", f"{reason}; {part}")
     spare = f"Fits the {card.name} with {show_bytes(left - margin)} to spare"
-    return Fit("yes", spare, f"{needs}, and {show_bytes(margin)} allowed for {purpose}; {part}")
+    return Fit("yes", spare, f"{needs}, with {show_bytes(margin)} allowed for {purpose}; {part}")
 
 
 def refuse_if_too_large(config: FinetuneConfig, card: Card | None = None) -> None:

@@ -1,3 +1,4 @@
+import json
 import statistics
 from dataclasses import replace
 
@@ -5,8 +6,9 @@ import pytest
 
 from ftcourse.config import FinetuneConfig
 from ftcourse.errors import CourseError
+from ftcourse.files import course_path
 from ftcourse.hardware import CARDS, GIB, Card
-from ftcourse.memory import MemoryBreakdown, predict_memory
+from ftcourse.memory import MemoryBreakdown, Step, predict_memory, predict_step
 from ftcourse.memory.fit import (
     CONTEXT_BYTES,
     GAPS,
@@ -21,6 +23,7 @@ from ftcourse.memory.fit import (
     refuse_if_too_large,
 )
 from ftcourse.memory.records import recorded_runs
+from ftcourse.shape import ModelShape
 
 T4 = CARDS["T4"]
 SMALL = FinetuneConfig(model="embedded", rank=8)
@@ -49,16 +52,28 @@ def tensors(size):
     return MemoryBreakdown(size, 0, 0, 0, 0, source="predicted")
 
 
-def test_the_margin_for_gaps_covers_nine_of_ten_published_runs_and_no_more_than_that():
+def test_the_margin_for_gaps_covers_three_of_four_published_runs_and_no_more_than_that():
     runs = [run for run in recorded_runs() if run.by == "fitcheck"]
     gaps = [run.reserved / run.allocated - 1 for run in runs]
     covered = [sum(gap <= share for gap in gaps) / len(runs) for share in (GAPS - 0.01, GAPS)]
-    assert covered[0] < 0.9 <= covered[1]
+    assert covered[0] < 0.75 <= covered[1]
     assert statistics.median(gaps) == pytest.approx(0.12, abs=0.005)
     assert max(gaps) == pytest.approx(0.49, abs=0.005)
     high = [run.config.attention for run, gap in zip(runs, gaps, strict=True) if gap > 0.26]
     assert set(high) == {"eager"}
-    assert max(run.reserved for run in runs) < 0.8 * T4.memory
+
+
+def test_published_runs_that_nearly_fill_a_t4_end_as_the_answer_says():
+    rooms = {True: [], False: []}
+    for text in (course_path("data/measured") / "published_t4_limits.jsonl").open():
+        line = json.loads(text)
+        shape = ModelShape.from_config(line["shape"])
+        step = predict_step(Step(FinetuneConfig(**line["config"]), shape, T4, **line["loop"]))
+        rooms[line["completed"]].append((T4.memory - T4.context) / step.allocated - 1)
+        assert judge_fit(step, T4).answer != ("no" if line["completed"] else "yes")
+    assert (len(rooms[True]), len(rooms[False])) == (8, 4)
+    assert max(rooms[False]) < 0.11
+    assert min(rooms[True]) > 0.17
 
 
 @pytest.mark.parametrize(
@@ -79,12 +94,12 @@ def test_the_answer_changes_where_context_and_margin_no_longer_fit(card, fixed, 
 
 def test_each_answer_names_the_bytes_that_decide_it():
     card = Card("T4", 14 * GIB, (7, 5), context=GIB)
-    says = [repr(judge_fit(tensors(size * GIB), card)) for size in (5, 10, 15)]
+    says = [repr(judge_fit(tensors(size * GIB), card)) for size in (5, 11, 15)]
     assert says == [
-        "Fits the T4 with 6.35 GiB to spare: 5.00 GiB of tensors and 1.00 GiB of CUDA context, "
-        "with 1.65 GiB allowed for gaps between tensors; largest part: weights.",
-        "Fits the T4 narrowly and may fail: 10.00 GiB of tensors and 1.00 GiB of CUDA context "
-        "leave 3.00 GiB, and gaps between tensors may take 3.30 GiB; largest part: weights.",
+        "Fits the T4 with 6.95 GiB to spare: 5.00 GiB of tensors and 1.00 GiB of CUDA context, "
+        "with 1.05 GiB allowed for gaps between tensors; largest part: weights.",
+        "Fits the T4 narrowly and may fail: 11.00 GiB of tensors and 1.00 GiB of CUDA context "
+        "leave 2.00 GiB, and gaps between tensors may take 2.31 GiB; largest part: weights.",
         "Does not fit the T4: 15.00 GiB of tensors and 1.00 GiB of CUDA context are 2.00 GiB over; "
         "largest part: weights.",
     ]

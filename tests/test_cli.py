@@ -162,8 +162,8 @@ def test_predict_says_what_the_panel_says(capsys):
     panel.controls["max_length"].value = 256
     arguments = ["predict", "--model", "qwen2.5-7b", "--card", "T4", "--max-length", "256"]
     assert main(arguments) == 0
-    *_, said, record = capsys.readouterr().out.splitlines()
-    assert said == panel.text
+    *_, verdict, record = capsys.readouterr().out.splitlines()
+    assert verdict == panel.text
     assert f"<p>{record}</p>" in panel.children[-1].value
 
 
@@ -172,8 +172,8 @@ def test_predict_answers_how_much_of_a_field_fits(capsys):
     longest = largest(config, "max_length", CARDS["T4"].memory, CARDS["T4"])
     arguments = ["predict", "--model", "llama-3.1-8b", "--card", "T4", "--largest", "max-length"]
     assert main(arguments) == 0
-    said = f"The largest max_length that fits: {longest:,}."
-    assert capsys.readouterr().out.splitlines()[-1] == said
+    line = f"The largest max_length that fits: {longest:,}."
+    assert capsys.readouterr().out.splitlines()[-1] == line
     assert main([*arguments, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["largest"] == {"max_length": longest}
     assert main(["predict", "--largest", "seed"]) == 2

@@ -38,10 +38,10 @@ def test_every_choice_gives_its_reason():
 
 
 def test_usable_memory_is_below_what_the_box_says_and_above_nine_tenths_of_it():
-    said = {"T4": 16, "RTX 3060": 12, "V100 16GB": 16, "L4": 24, "RTX 4090": 24}
-    said |= {"A100 40GB": 40, "A100 80GB": 80, "H100 80GB": 80}
-    assert said.keys() == CARDS.keys()
-    for name, gib in said.items():
+    box = {"T4": 16, "RTX 3060": 12, "V100 16GB": 16, "L4": 24, "RTX 4090": 24}
+    box |= {"A100 40GB": 40, "A100 80GB": 80, "H100 80GB": 80}
+    assert box.keys() == CARDS.keys()
+    for name, gib in box.items():
         assert 0.9 * gib < CARDS[name].memory / GIB < gib
 
 

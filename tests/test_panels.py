@@ -168,7 +168,7 @@ def test_an_action_draws_instead_until_a_control_moves():
     )
     acted.buttons["double"].click()
     assert acted.text == "rank 16"
-    assert "<p>double: working ...</p>" in seen[0]  # said before, gone after
+    assert "<p>double: working ...</p>" in seen[0]  # shown before the drawing, gone after it
     assert "working" not in shown(acted)
     assert not acted.buttons["double"].disabled
     acted.controls["rank"].value = 9
@@ -204,8 +204,8 @@ def test_simulate_and_measure_add_their_bars_and_name_the_difference(small):
     before = small.text
     small.buttons["simulate"].click()
     assert bars(small) == ["predicted", "simulated"]
-    (said,) = small.text.removeprefix(before).strip().split("\n")
-    assert re.fullmatch(r"simulated: (the same within 0\.1 %|[+-]\d+\.\d % \(.*\))", said)
+    (line,) = small.text.removeprefix(before).strip().split("\n")
+    assert re.fullmatch(r"simulated: (the same within 0\.1 %|[+-]\d+\.\d % \(.*\))", line)
     small.buttons["measure"].click()
     assert bars(small) == ["predicted", "simulated", "measured"]
     assert small.text.count("\n") == 2
@@ -227,9 +227,9 @@ def test_a_measurement_agrees_with_its_prediction_on_the_chosen_card():
     mine = memory_panel(model="embedded", card=detect())
     mine.controls["max_length"].value = 128
     mine.buttons["measure"].click()
-    said = mine.text.split("\n")[1]
-    assert said.startswith("measured: ")
-    assert "against" not in said
+    line = mine.text.split("\n")[1]
+    assert line.startswith("measured: ")
+    assert "against" not in line
 
 
 def test_a_run_that_cannot_be_simulated_says_why_and_keeps_its_picture(tmp_path):
@@ -258,10 +258,10 @@ def test_where_measuring_makes_no_sense_a_sentence_says_why(here, words, monkeyp
     assert bars(large) == ["predicted"]
 
 
-def test_the_nearest_recorded_run_stands_beside_with_who_measured_it():
+def test_the_nearest_recorded_run_is_shown_with_who_measured_it():
     known = memory_panel(model="qwen2.5-7b", card="T4")
-    said = "<p>recorded: 10.34 GiB on Tesla T4, 2026-09-21, by fitcheck; differs: batch_size 1"
-    assert said in shown(known)
+    text = "<p>recorded: 10.34 GiB on Tesla T4, 2026-09-21, by fitcheck; differs: batch_size 1"
+    assert text in shown(known)
     assert "recorded" not in known.text
     known.controls["method"].value = "full"
     assert "recorded" not in shown(known)

@@ -17,7 +17,7 @@ GRID = Path(__file__).parents[1] / "benchmarks" / "measure_grid.py"
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    """Return what the measuring script writes down of one small run on this machine."""
+    """Return the line that the measuring script writes for one small run on this machine."""
     spec = importlib.util.spec_from_file_location("measure_grid", GRID)
     grid = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(grid)
@@ -29,7 +29,7 @@ def written(tmp_path_factory):
 
 @pytest.fixture
 def only(monkeypatch, tmp_path):
-    """Let the recorded runs be the given lines alone."""
+    """Replace the recorded runs by the given lines."""
 
     def write(*lines):
         (tmp_path / "card-2026-11-21.jsonl").write_text(
@@ -77,13 +77,13 @@ def test_published_runs_keep_their_numbers(by, card, loop, sums):
 
 
 def test_a_run_of_litgpt_has_what_its_tables_leave_open():
-    said = {"method": "lora", "rank": 8, "batch_size": 1, "max_length": 1304}
-    asked = FinetuneConfig(model="llama-2-7b", **said, gradient_checkpointing=False)
+    run = {"method": "lora", "rank": 8, "batch_size": 1, "max_length": 1304}
+    asked = FinetuneConfig(model="llama-2-7b", **run, gradient_checkpointing=False)
     near = nearest_record(replace(asked, adapter_dtype="bfloat16"), CARDS["A100 40GB"])
     assert list(near.differs) == ["optimizer", "target_modules"]
     assert near.record.allocated == 21_300_000_000
-    said = "recorded: 19.84 GiB on NVIDIA A100-SXM4-40GB, 2023-10, by litgpt with torch 2.1.0; "
-    assert repr(near).startswith(said)
+    text = "recorded: 19.84 GiB on NVIDIA A100-SXM4-40GB, 2023-10, by litgpt with torch 2.1.0; "
+    assert repr(near).startswith(text)
 
 
 def test_a_run_that_was_published_finds_itself():
@@ -95,7 +95,7 @@ def test_a_run_that_was_published_finds_itself():
     )
 
 
-def test_what_differs_is_said_with_both_values():
+def test_the_repr_names_what_differs_with_both_values():
     asked = published(
         model="qwen2.5-7b", batch_size=2, max_length=1024, target_modules="all-linear"
     )
@@ -153,7 +153,7 @@ def test_a_run_of_our_own_is_read_as_the_script_wrote_it(only, written):
     assert f"by ftcourse with torch {record.versions['torch']}" in repr(near)
 
 
-def test_the_script_writes_down_what_the_campaign_asks_for(written):
+def test_the_script_writes_everything_that_a_record_needs(written):
     asked = {"by", "config", "shape", "dtype", "driver", "cuda", "predicted", "measured"}
     assert asked | {"resident", "seconds", "step_seconds", "tokens_per_second"} == set(written)
     assert written["config"]["seed"] == 0

@@ -103,7 +103,7 @@ def refuse_if_too_large(config: FinetuneConfig, card: Card | None = None) -> Non
 
 
 def difference(other: MemoryBreakdown, predicted: MemoryBreakdown) -> str:
-    """Return how far another breakdown lies from the prediction, and the part most to blame.
+    """Return how far another breakdown is from the prediction, and the part that differs most.
 
     >>> one = MemoryBreakdown(900 * 2**20, 0, 0, 100 * 2**20, 0, source="predicted")
     >>> difference(replace(one, activations=112 * 2**20, source="simulated"), one)

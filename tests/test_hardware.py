@@ -32,9 +32,9 @@ def test_without_tensor_cores_the_number_format_is_float32(card):
 
 def test_every_choice_gives_its_reason():
     for card in [*CARDS.values(), Card("CPU", 8 * GIB)]:
-        choice = choose_dtype(card)
-        assert repr(choice) == f"{choice.dtype}: {choice.reason}"
-        assert choice.reason.endswith(".")
+        dtype, _, reason = repr(choose_dtype(card)).partition(": ")
+        assert dtype in ("float32", "float16", "bfloat16")
+        assert ("CPU" if card.device == "cpu" else "compute capability") in reason
 
 
 def test_usable_memory_is_below_what_the_box_says_and_above_nine_tenths_of_it():

@@ -22,8 +22,9 @@ three of four published runs on a T4 it took at most 21 % more than the tensors 
 is 12 %, the highest 49 %. The share depends little on the size. Those above 26 % have eager
 attention, and none is a full fine-tune (``data/measured/published_t4.jsonl``).
 
-Nearly full cards need less: of twelve such runs (``published_t4_limits.jsonl``), all eight with
-room for gaps of 17 % or more completed, and all four with 11 % or less ran out of memory.
+Nearly full cards need less: of twelve QLoRA runs that nearly fill a T4, the eight with room for
+gaps of 17 % or more completed, and the four with 11 % or less ran out of memory
+(``data/measured/published_t4_limits.jsonl``).
 """
 CONTEXT_BYTES = 2**29
 """Bytes that we allow for the CUDA context of a card where we know no measurement of it.

@@ -2,11 +2,11 @@
 
     python benchmarks/measure_grid.py [--minutes 9] [--scratch FOLDER] [--models NAME ...]
 
-Appends one line a run to data/measured/<card>-<date>.jsonl: the whole config with its seed, the
-model's shape, the number format that "auto" stood for, the measured breakdown with its three totals
-and library versions, the driver, the bytes between two steps, seconds and tokens a second, and what
-was predicted. ftcourse/records.py reads it. Runs that are written down already are passed over, so
-that the script can be cut and called again. Weights are random: they take the same bytes.
+Appends one line for each run to data/measured/<card>-<date>.jsonl: the whole config with its seed,
+the model's shape, the number format that "auto" stood for, the measured breakdown with its three
+totals and library versions, the driver, the bytes between two steps, seconds and tokens a second,
+and what was predicted. ftcourse/memory/records.py reads it. The script skips the runs that are
+already there, so you can stop it and start it again. Weights are random: they take the same bytes.
 """
 
 import argparse
@@ -31,6 +31,7 @@ from ftcourse.files import course_path
 from ftcourse.hardware import detect
 from ftcourse.measure import MemoryMeter
 from ftcourse.memory import predict_memory
+from ftcourse.memory.fit import judge_fit
 from ftcourse.models import attach_adapter, libraries_quiet, load_base, save_random_model
 from ftcourse.shape import load_shape
 from ftcourse.train import make_trainer, train
@@ -47,8 +48,9 @@ MODELS = (
     "llama-3.1-8b",
 )
 
-# Each line turns one knob from a common base, so that each term of the arithmetic is seen alone.
-KNOBS = (
+# Each line changes one field or two of a common base, so that we see each term of the arithmetic
+# alone.
+CHANGES = (
     {},
     {"rank": 4},
     {"rank": 64},
@@ -68,19 +70,19 @@ KNOBS = (
     {"dtype": "float32"},
     {"target_modules": ("q_proj", "v_proj")},
 )
-QLORA_KNOBS = ({"upcast": True}, {"double_quant": False}, {"bits": 8})
+QLORA_CHANGES = ({"upcast": True}, {"double_quant": False}, {"bits": 8})
 
 
 def grid(models: tuple[str, ...]) -> Iterator[FinetuneConfig]:
     """Yield every run of the grid, small models first."""
     for model in models:
         for method in ("full", "lora", "qlora"):
-            for knob in KNOBS + (QLORA_KNOBS if method == "qlora" else ()):
-                yield FinetuneConfig(model=model, method=method, **knob)
+            for change in CHANGES + (QLORA_CHANGES if method == "qlora" else ()):
+                yield FinetuneConfig(model=model, method=method, **change)
 
 
 class Clock(TrainerCallback):
-    """Times the steps after the measured one, and notes what waits on the card between two steps.
+    """Times the steps after the measured one, and notes the bytes on the card between two steps.
 
     The meter makes its own step slow, so that step is not timed.
     """
@@ -105,11 +107,12 @@ class Clock(TrainerCallback):
 
 
 def measure(config: FinetuneConfig, scratch: Path) -> dict:
-    """Return the record of one run; a run that does not fit is recorded as that."""
+    """Return the record of one run; if it does not fit, the record says so."""
     folder = scratch / config.model
     if not folder.exists():
         save_random_model(config.model, folder)
     record = {
+        "by": "ftcourse",
         "config": asdict(config),
         "shape": asdict(load_shape(config.model)),
         "dtype": config.dtype_on(detect()),
@@ -125,8 +128,7 @@ def measure(config: FinetuneConfig, scratch: Path) -> dict:
     step = statistics.median(clock.times)
     tokens = config.batch_size * config.gradient_accumulation_steps * config.max_length
     return record | {
-        "measured": asdict(meter.breakdown),
-        "allocated": meter.breakdown.allocated,
+        "measured": {"allocated": meter.breakdown.allocated} | asdict(meter.breakdown),
         "resident": clock.resident,
         "seconds": round(time.perf_counter() - start, 2),
         "step_seconds": round(step, 4),
@@ -135,7 +137,7 @@ def measure(config: FinetuneConfig, scratch: Path) -> dict:
 
 
 def run_steps(config: FinetuneConfig) -> tuple[MemoryMeter, Clock]:
-    """Take steps of ``finetune``'s own on random tokens: the first warms up, one is metered."""
+    """Take ``finetune``'s own steps on random tokens; the second one is measured."""
     meter, clock = MemoryMeter(), Clock(after=2)
     torch.manual_seed(config.seed)
     with tempfile.TemporaryDirectory() as folder, libraries_quiet():
@@ -156,7 +158,7 @@ def driver_version() -> str | None:
 
 
 def main() -> None:
-    """Measure what is not yet written down, for as long as there is time."""
+    """Measure the runs that are not in a file yet, for as long as there is time."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--minutes", type=float, default=9)
     parser.add_argument("--scratch", type=Path, default=Path(tempfile.gettempdir()) / "ftcourse")
@@ -170,7 +172,7 @@ def main() -> None:
     output = course_path("data/measured") / f"{name}-{time.strftime('%Y-%m-%d')}.jsonl"
     for config in grid(tuple(options.models)):
         key = json.dumps(asdict(config), sort_keys=True)
-        if key in done or predict_memory(config).allocated > card.memory:
+        if key in done or judge_fit(predict_memory(config), card).answer == "no":
             continue
         if time.monotonic() > end:
             break

@@ -21,7 +21,7 @@ from ftcourse.config import FinetuneConfig
 from ftcourse.errors import CourseError
 from ftcourse.hardware import CARDS, Card, detect
 from ftcourse.memory import MemoryBreakdown, predict_memory
-from ftcourse.memory.fit import KNOBS, difference, does_not_fit, largest, verdict
+from ftcourse.memory.fit import GROWING_FIELDS, Fit, difference, does_not_fit, judge_fit, largest
 from ftcourse.memory.records import nearest_record
 from ftcourse.shape import is_known
 
@@ -46,12 +46,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @contextmanager
 def _warnings_as_notes() -> Iterator[None]:
-    """Show each warning once and as a sentence; which line it came from helps nobody here."""
-    told = set()
+    """Show each warning once, as a sentence, without the line of code that it came from."""
+    shown = set()
 
     def note(message: Warning | str, *_: Any, **__: Any) -> None:
-        if str(message) not in told:
-            told.add(str(message))
+        if str(message) not in shown:
+            shown.add(str(message))
             print(f"note: {message}", file=sys.stderr)
 
     with warnings.catch_warnings():
@@ -110,11 +110,12 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
     parser.description = "Predict the memory of a training step by arithmetic; nothing is loaded."
     cards = ", ".join(CARDS)
     parser.add_argument("--card", help=f"does it fit? one of {cards} (default: this machine)")
-    parser.add_argument("--json", action="store_true", help="print the bytes as JSON")
-    told = "instead of arithmetic, run the real code on fake tensors (seconds)"
-    parser.add_argument("--simulate", action="store_true", help=told)
-    told = f"how much of it fits the card? one of {', '.join(KNOBS)}"
-    parser.add_argument("--largest", metavar="CHOICE", help=told, type=_underscored)
+    text = 'print the bytes as JSON; "fits" is "yes", "narrowly" (the run may fail) or "no"'
+    parser.add_argument("--json", action="store_true", help=text)
+    text = "instead of arithmetic, run the real code on fake tensors (seconds)"
+    parser.add_argument("--simulate", action="store_true", help=text)
+    text = f"how much of it fits the card? one of {', '.join(GROWING_FIELDS)}"
+    parser.add_argument("--largest", metavar="FIELD", help=text, type=_underscored)
     _add_config(parser)
     parser.set_defaults(run=_run_predict)
 
@@ -125,16 +126,16 @@ def _run_predict(options: argparse.Namespace) -> int:
     need = _simulate(config, card) if options.simulate else predict_memory(config, card)
     known = is_known(config.model)
     near = nearest_record(config, card) if known else None
-    knob = options.largest
-    most = {knob: largest(config, knob, card.memory, card)} if knob else {}
+    field = options.largest
+    most = {field: largest(config, field, card.memory, card)} if field else {}
     if options.json:
         found = {"allocated": need.allocated, "card": card.name}
-        found |= {"fits": need.allocated <= card.memory, "largest": most}
+        found |= {"fits": judge_fit(need, card).answer, "largest": most}
         print(json.dumps(asdict(need) | found | {"nearest": near and asdict(near)}, indent=2))
     else:
-        told = [*_judge(config, card, options.card or card.name, need, known)]
-        told += [f"The largest {name} that fits: {value:,}." for name, value in most.items()]
-        print(*told, *filter(None, [near]), sep="\n")
+        lines = [*_judge(config, card, need, known)]
+        lines += [f"The largest {name} that fits: {value:,}." for name, value in most.items()]
+        print(*lines, *filter(None, [near]), sep="\n")
     return 0
 
 
@@ -146,17 +147,18 @@ def _simulate(config: FinetuneConfig, card: Card) -> MemoryBreakdown:
 
 
 def _judge(
-    config: FinetuneConfig, card: Card, name: str, need: MemoryBreakdown, known: bool
-) -> Iterator[MemoryBreakdown | str]:
-    """Yield what the memory panel says: the bytes, whether they fit, and what would if not.
+    config: FinetuneConfig, card: Card, need: MemoryBreakdown, known: bool
+) -> Iterator[MemoryBreakdown | Fit | str]:
+    """Yield what the memory panel says: the bytes, whether they fit, and if not, what would.
 
-    Of a family that the arithmetic does not know, only a simulation's bytes and whether they fit.
+    For a family that the arithmetic does not know, only a simulation's bytes and whether they fit.
     """
     yield need
     if need.source == "simulated" and known:
         yield difference(need, predict_memory(config, card)) + ", against the arithmetic"
-    yield verdict(need, name, card.memory)
-    if need.allocated > card.memory and known:
+    fit = judge_fit(need, card)
+    yield fit
+    if fit.answer != "yes" and known:
         yield does_not_fit(config, card).do
 
 
@@ -207,7 +209,7 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
 
 
 def _reader(field: Field, hints: dict[str, Any]) -> dict[str, Any]:
-    """Return how argparse reads a field. Whether a value is right is for FinetuneConfig to say."""
+    """Return how argparse reads a field. FinetuneConfig decides whether a value is right."""
     hint = hints[field.name]
     if hint is bool:
         return {"action": argparse.BooleanOptionalAction}
@@ -224,7 +226,7 @@ def _names(text: str) -> str | list[str]:
 
 
 def _field_docs(cls: type) -> dict[str, str]:
-    """Return the strings that stand below the fields of a class, which Python itself forgets."""
+    """Return the strings below the fields of a class, which Python itself does not keep."""
     body = ast.parse(inspect.getsource(cls)).body[0].body
     return {
         field.target.id: inspect.cleandoc(below.value.value).replace("``", "")

@@ -1,4 +1,4 @@
-"""Cards as facts, the machine at hand, and the number format it should train in, and why."""
+"""Cards as facts, the card of this machine, and the number format to train in on a card."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -16,7 +16,7 @@ class Card:
     capability: tuple[int, int] | None = None
     """CUDA compute capability, such as (7, 5) for a T4; None for a CPU."""
     context: int | None = None
-    """Bytes of the CUDA context, beside PyTorch's memory; None where we know no measurement."""
+    """Bytes of the CUDA context, outside of PyTorch's memory; None if we know no measurement."""
 
     @property
     def device(self) -> str:
@@ -24,7 +24,7 @@ class Card:
         return "cpu" if self.capability is None else "cuda"
 
     def __repr__(self) -> str:
-        """Say the name and the usable memory."""
+        """Return the name and the usable memory."""
         return f"{self.name} ({self.memory / GIB:.1f} GiB usable)"
 
 
@@ -32,7 +32,7 @@ def _card(name: str, gib: float, capability: tuple[int, int], context: int | Non
     return Card(name, round(gib * GIB), capability, context)
 
 
-# Usable GiB as torch names it in its out-of-memory messages ("total capacity"); it differs by some
+# Usable GiB as torch gives it in its out-of-memory messages ("total capacity"). It differs by some
 # tenths of a GiB between drivers, because the driver and error correction take their share first.
 CARDS = {
     "T4": _card("Tesla T4", 14.56, (7, 5), 147_718_144),  # fitcheck's runs: 140.875 MiB in each
@@ -55,7 +55,7 @@ class DtypeChoice:
     reason: str
 
     def __repr__(self) -> str:
-        """Say the choice and the reason in one line."""
+        """Return the number format and the reason in one line."""
         return f"{self.dtype}: {self.reason}"
 
 
@@ -84,11 +84,13 @@ def choose_dtype(card: Card) -> DtypeChoice:
 @cache
 def detect() -> Card:
     """Return the card of this machine: the first CUDA GPU, else the CPU with its main memory."""
-    import torch  # here, so that arithmetic for a named card never waits for torch
+    import torch  # here, so that arithmetic for a card in CARDS never waits for torch
 
     if torch.cuda.is_available():
         facts = torch.cuda.get_device_properties(0)
-        return Card(facts.name, facts.total_memory, (facts.major, facts.minor))
+        capability = facts.major, facts.minor
+        contexts = {card.name: card.context for card in CARDS.values()}
+        return Card(facts.name, facts.total_memory, capability, contexts.get(facts.name))
     import psutil
 
     return Card("CPU", psutil.virtual_memory().total)

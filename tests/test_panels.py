@@ -11,7 +11,7 @@ from ftcourse.config import FinetuneConfig
 from ftcourse.errors import CourseError
 from ftcourse.hardware import CARDS, Card, detect
 from ftcourse.memory import predict_memory
-from ftcourse.memory.fit import verdict
+from ftcourse.memory.fit import judge_fit
 from ftcourse.widgets.memory import memory_panel
 from ftcourse.widgets.panel import Panel
 
@@ -109,15 +109,18 @@ def test_memory_panel_says_what_predict_memory_says():
     card = CARDS["T4"]
     moved = memory_panel(model="llama-3.1-8b", card="T4")
     moved.controls["rank"].value = 64
-    assert moved.text == verdict(predict_memory(config, card), "T4", card.memory)
-    assert moved.text.startswith("Fits the T4 with ")
+    assert moved.text == repr(judge_fit(predict_memory(config, card), card))
+    assert moved.text.startswith("Fits the Tesla T4 with ")
 
 
-def test_memory_panel_sees_what_does_not_fit():
+def test_memory_panel_gives_each_of_the_three_answers_with_its_reason():
     moved = memory_panel(model="llama-3.1-8b", card="T4")
+    moved.controls["max_length"].value = 1024
+    assert moved.text.startswith("Fits the Tesla T4 narrowly and may fail: ")
+    assert " and gaps between tensors may take " in moved.text
     moved.controls["method"].value = "full"
-    assert moved.text.startswith("Does not fit the T4: ")
-    assert " GiB over; optimizer is the largest part." in moved.text
+    assert moved.text.startswith("Does not fit the Tesla T4: ")
+    assert moved.text.endswith(" GiB over; largest part: optimizer.")
     moved.controls["card"].value = "A100 80GB"
     assert moved.text.startswith("Fits the A100 80GB with ")
 
@@ -155,7 +158,7 @@ def test_controls_that_a_method_does_not_use_are_disabled(method, idle):
     assert {name for name, control in moved.controls.items() if control.disabled} == idle
 
 
-def test_an_action_draws_in_another_way_until_a_control_moves():
+def test_an_action_draws_instead_until_a_control_moves():
     seen = []
     acted = Panel(
         lambda rank: (Figure(), f"rank {rank}"),
@@ -165,8 +168,8 @@ def test_an_action_draws_in_another_way_until_a_control_moves():
     )
     acted.buttons["double"].click()
     assert acted.text == "rank 16"
-    assert "<p>double: at work ...</p>" in seen[0]  # said before, gone after
-    assert "at work" not in shown(acted)
+    assert "<p>double: working ...</p>" in seen[0]  # shown before the drawing, gone after it
+    assert "working" not in shown(acted)
     assert not acted.buttons["double"].disabled
     acted.controls["rank"].value = 9
     assert acted.text == "rank 9"
@@ -201,8 +204,8 @@ def test_simulate_and_measure_add_their_bars_and_name_the_difference(small):
     before = small.text
     small.buttons["simulate"].click()
     assert bars(small) == ["predicted", "simulated"]
-    (said,) = small.text.removeprefix(before).strip().split("\n")
-    assert re.fullmatch(r"simulated: (the same within 0\.1 %|[+-]\d+\.\d % \(.*\))", said)
+    (line,) = small.text.removeprefix(before).strip().split("\n")
+    assert re.fullmatch(r"simulated: (the same within 0\.1 %|[+-]\d+\.\d % \(.*\))", line)
     small.buttons["measure"].click()
     assert bars(small) == ["predicted", "simulated", "measured"]
     assert small.text.count("\n") == 2
@@ -211,7 +214,7 @@ def test_simulate_and_measure_add_their_bars_and_name_the_difference(small):
     assert "\n" not in small.text
 
 
-def test_what_is_measured_elsewhere_is_held_against_the_prediction_for_there(small):
+def test_what_another_device_measured_is_compared_with_the_prediction_for_that_device(small):
     small.buttons["measure"].click()
     config = FinetuneConfig(max_length=128)
     here = Card("CPU", 2**40)
@@ -224,9 +227,9 @@ def test_a_measurement_agrees_with_its_prediction_on_the_chosen_card():
     mine = memory_panel(model="embedded", card=detect())
     mine.controls["max_length"].value = 128
     mine.buttons["measure"].click()
-    said = mine.text.split("\n")[1]
-    assert said.startswith("measured: ")
-    assert "against" not in said
+    line = mine.text.split("\n")[1]
+    assert line.startswith("measured: ")
+    assert "against" not in line
 
 
 def test_a_run_that_cannot_be_simulated_says_why_and_keeps_its_picture(tmp_path):
@@ -241,8 +244,8 @@ def test_a_run_that_cannot_be_simulated_says_why_and_keeps_its_picture(tmp_path)
 @pytest.mark.parametrize(
     ("here", "words"),
     [
-        (Card("CPU", 2**40), "Without a GPU the CPU measures, and only a step below 1.00 GiB."),
-        (CARDS["A100 80GB"], "A step is measured on the device that is there"),
+        (Card("CPU", 2**40), "Without a GPU we measure on the CPU, a step below 1.00 GiB."),
+        (CARDS["A100 80GB"], "We measure a step on the device that is there"),
         (replace(CARDS["T4"], memory=2**30), "A training step fits the card's memory, 1.00 GiB."),
     ],
 )
@@ -255,10 +258,10 @@ def test_where_measuring_makes_no_sense_a_sentence_says_why(here, words, monkeyp
     assert bars(large) == ["predicted"]
 
 
-def test_the_nearest_recorded_run_stands_beside_with_who_measured_it():
+def test_the_nearest_recorded_run_is_shown_with_who_measured_it():
     known = memory_panel(model="qwen2.5-7b", card="T4")
-    said = "<p>recorded: 10.34 GiB on Tesla T4, 2026-09-21, by fitcheck; differs: batch_size 1"
-    assert said in shown(known)
+    text = "<p>recorded: 10.34 GiB on Tesla T4, 2026-09-21, by fitcheck; differs: batch_size 1"
+    assert text in shown(known)
     assert "recorded" not in known.text
     known.controls["method"].value = "full"
     assert "recorded" not in shown(known)

@@ -202,7 +202,7 @@ def test_every_part_is_named(name):
     assert [part for part in PARTS if part not in shown] == []
 
 
-def test_what_lies_beyond_the_capacity_is_hatched_and_said():
+def test_what_is_beyond_the_capacity_is_hatched_and_named():
     ax = plot_memory(LORA, capacity=T4)
     (beyond,) = [bar for bar in ax.patches if bar.get_hatch()]
     assert beyond.get_x() == pytest.approx(T4 / GIB)
@@ -279,12 +279,12 @@ def test_the_areas_of_a_sweep_are_what_predict_memory_says():
         assert edges == pytest.approx([x for pair in itertools.pairwise(sums) for x in pair])
 
 
-def test_powers_of_two_stand_on_a_logarithmic_axis_and_other_values_do_not():
+def test_powers_of_two_get_a_logarithmic_axis_and_other_values_do_not():
     assert plot_memory_against(SMOL, "rank", [4, 8, 32], CARD).get_xscale() == "log"
     assert plot_memory_against(SMOL, "rank", [4, 8, 12], CARD).get_xscale() == "linear"
 
 
-def test_where_a_part_overtakes_another_a_line_stands():
+def test_a_line_marks_where_a_part_overtakes_another():
     lengths = powers(7, 14)
     ax = plot_memory_against(LLAMA, "max_length", lengths, CARD)
     (mark,) = [text for text in ax.texts if "overtake" in text.get_text()]
@@ -297,18 +297,18 @@ def test_where_a_part_overtakes_another_a_line_stands():
     assert "activations overtake weights" in ax.alt
 
 
-def test_what_lies_beyond_the_capacity_of_a_sweep_is_hatched():
+def test_what_is_beyond_the_capacity_of_a_sweep_is_hatched():
     ax = STACKS["lengths"]()
     (beyond,) = [area for area in ax.collections if area.get_hatch()]
     lowest = min(path.vertices[:, 1].min() for path in beyond.get_paths())
     assert lowest == pytest.approx(T4 / GIB)
     assert "capacity 14.56 GiB" in [text.get_text() for text in ax.texts]
-    assert "the values up to 1024 fit" in ax.alt
-    assert "none of the values fits" in STACKS["nothing fits"]().alt
+    assert "the values up to 1024 are below it" in ax.alt
+    assert "all values are above it" in STACKS["nothing fits"]().alt
 
 
 @pytest.mark.parametrize(
-    ("knob", "values"),
+    ("field", "values"),
     [
         ("rank", [8]),
         ("rank", [8, 8]),
@@ -317,9 +317,9 @@ def test_what_lies_beyond_the_capacity_of_a_sweep_is_hatched():
         ("upcast", [0, 1]),
     ],
 )
-def test_a_sweep_needs_a_choice_with_numbers_and_two_of_them(knob, values):
-    with pytest.raises(CourseError, match="whole numbers, at two of them or more"):
-        plot_memory_against(LLAMA, knob, values, CARD)
+def test_a_sweep_needs_a_field_with_numbers_and_two_values(field, values):
+    with pytest.raises(CourseError, match="whole numbers, at two values or more"):
+        plot_memory_against(LLAMA, field, values, CARD)
 
 
 def test_a_timeline_begins_with_the_step_and_stacks_the_parts():

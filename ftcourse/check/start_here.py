@@ -8,6 +8,7 @@ from ftcourse.check.exercise import Verdict, exercise
 from ftcourse.config import FinetuneConfig
 from ftcourse.hardware import CARDS, GIB
 from ftcourse.memory import PARTS, predict_memory, show_bytes
+from ftcourse.memory.fit import judge_fit
 from ftcourse.shape import ModelShape, parameter_count
 
 
@@ -76,7 +77,7 @@ def fits_t4(mine: Any) -> Verdict:
         return Verdict(False, "Would each step still learn from 4 sequences?")
     card = CARDS["T4"]
     needed = predict_memory(mine, card)
-    if needed.allocated <= card.memory:
+    if judge_fit(needed, card).answer != "no":
         spare = show_bytes(card.memory - needed.allocated)
         return Verdict(True, f"It fits with {spare} to spare.")
     over = f"It is {show_bytes(needed.allocated - card.memory)} over."

@@ -1,46 +1,110 @@
-"""What fits a card, how much of it fits, and the cheapest change that makes a run fit."""
+"""Whether a run fits a card, how much of it fits, and the cheapest change that makes it fit."""
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
+from itertools import pairwise
 from math import ceil
-from typing import Any
+from typing import Any, Literal
 
 from ftcourse.config import FinetuneConfig, adapted_modules
 from ftcourse.errors import CourseError
-from ftcourse.hardware import Card, detect
+from ftcourse.hardware import GIB, Card, detect
 from ftcourse.memory.breakdown import PARTS, MemoryBreakdown, show_bytes
 from ftcourse.memory.peak import predict_memory
-from ftcourse.shape import load_shape
+from ftcourse.shape import is_known, load_shape
 
-KNOBS = ("max_length", "batch_size", "rank")
-"""The choices of which one asks: how much of it fits?"""
-FAR = 2**20
-"""Where ``largest`` stops to look: a million tokens, or sequences. A shape does not say how many
+GAPS = 0.21
+"""Share of the tensors' bytes that we allow for gaps between them, on a GPU.
+
+PyTorch's caching allocator takes memory from the card in segments, and parts of them stay empty. In
+three of four published runs on a T4 it took at most 21 % more than the tensors needed; the median
+is 12 %, the highest 49 %. The share depends little on the size. Those above 26 % have eager
+attention, and none is a full fine-tune (``data/measured/published_t4.jsonl``).
+
+Nearly full cards need less: of twelve QLoRA runs that nearly fill a T4, the eight with room for
+gaps of 17 % or more completed, and the four with 11 % or less ran out of memory
+(``data/measured/published_t4_limits.jsonl``).
+"""
+CONTEXT_BYTES = 2**29
+"""Bytes that we allow for the CUDA context of a card where we know no measurement of it.
+
+This is an allowance, not a measurement: the size depends on the card, the driver and the kernels.
+"""
+LIBRARY_BYTES = GIB
+"""Bytes that we allow on a CPU for Python and its libraries: an allowance, not a measurement."""
+GROWING_FIELDS = ("max_length", "batch_size", "rank")
+"""The fields of which we can ask: how much of it fits?"""
+SEARCH_END = 2**20
+"""Where ``largest`` stops: at a million tokens, or sequences. A shape does not say how many
 positions a model was trained for, and few were trained for more."""
-_WHOLE = 4096
-"""bitsandbytes keeps the states of a smaller matrix in 32 bits instead of 8 (``min_8bit_size``)."""
+_STATE_NUMBERS = (4096, 100_000)
+"""Numbers in a matrix from which on bitsandbytes keeps its states in 8 bits instead of 32
+(``min_8bit_size``), or moves paged states out of PyTorch's memory (``get_state_buffer``)."""
 
 
-def verdict(breakdown: MemoryBreakdown, card: str, capacity: int) -> str:
-    """Return one sentence: does the run fit, by how much, and which part is the largest.
+@dataclass(frozen=True)
+class Fit:
+    """Whether a training step fits a device, and why. The repr is the sentence for the reader."""
 
-    >>> gib = 2**30
-    >>> run = MemoryBreakdown(9 * gib, gib, gib, gib, 0, source="predicted")
-    >>> verdict(run, "T4", 14 * gib)
-    'Fits the T4 with 2.00 GiB to spare; weights are the largest part.'
-    >>> verdict(run, "T4", 10 * gib)
-    'Does not fit the T4: 2.00 GiB over; weights are the largest part.'
+    answer: Literal["yes", "narrowly", "no"]
+    summary: str
+    """The answer in words."""
+    reason: str
+    """The bytes that decide it, and the largest part."""
+
+    def __repr__(self) -> str:
+        """Return the summary and the reason as one sentence."""
+        return f"{self.summary}: {self.reason}."
+
+
+def judge_fit(breakdown: MemoryBreakdown, card: Card) -> Fit:
+    """Return whether a step fits a device: yes; narrowly, so that it may fail; or no.
+
+    On a GPU the tensors and the CUDA context must fit. With room for the gaps between tensors, too
+    (``GAPS``), the answer is yes; without it, narrowly. On a nearly full card PyTorch gives empty
+    segments back and tries again before it fails, so gaps are often smaller than on an empty one.
+
+    A CPU has no context and no such allocator: the tensors must fit the main memory, and the margin
+    is for Python and its libraries (``LIBRARY_BYTES``). Other programs are not counted.
+
+    >>> card = Card("Tesla T4", 14 * GIB, (7, 5), context=GIB)
+    >>> steps = [MemoryBreakdown(n * GIB, 0, 0, 0, 0, source="predicted") for n in (10, 11, 14)]
+    >>> [judge_fit(step, card).answer for step in steps]
+    ['yes', 'narrowly', 'no']
     """
-    room = capacity - breakdown.allocated
-    fits = f"Fits the {card} with {show_bytes(room)} to spare"
-    fails = f"Does not fit the {card}: {show_bytes(-room)} over"
-    verb = "is" if breakdown.largest in ("optimizer", "overhead") else "are"
-    return f"{fits if room >= 0 else fails}; {breakdown.largest} {verb} the largest part."
+    tensors, context = breakdown.allocated, 0
+    margin, purpose = LIBRARY_BYTES, "Python and its libraries"
+    needs, part = f"{show_bytes(tensors)} of tensors", f"largest part: {breakdown.largest}"
+    if card.device == "cuda":
+        margin, purpose = round(GAPS * tensors), "gaps between tensors"
+        context = card.context or CONTEXT_BYTES
+        needs += f" and {'' if card.context else 'about '}{show_bytes(context)} of CUDA context"
+    left = card.memory - tensors - context
+    if left < 0:
+        reason = f"{needs} are {show_bytes(-left)} over; {part}"
+        return Fit("no", f"Does not fit the {card.name}", reason)
+    if left < margin:
+        reason = f"{needs} leave {show_bytes(left)}, and {purpose} may take {show_bytes(margin)}"
+        return Fit("narrowly", f"Fits the {card.name} narrowly and may fail", f"{reason}; {part}")
+    spare = f"Fits the {card.name} with {show_bytes(left - margin)} to spare"
+    return Fit("yes", spare, f"{needs}, with {show_bytes(margin)} allowed for {purpose}; {part}")
+
+
+def refuse_if_too_large(config: FinetuneConfig, card: Card | None = None) -> None:
+    """Raise CourseError if a step surely does not fit the device, before anything is loaded.
+
+    A step that may fail is not refused, nor is a family that the arithmetic does not know. The
+    prediction is for ``max_length`` tokens: for shorter data, replace it with their longest length.
+    Without a card, for the device that is there.
+    """
+    card = card or detect()
+    if is_known(config.model) and judge_fit(predict_memory(config, card), card).answer == "no":
+        raise does_not_fit(config, card)
 
 
 def difference(other: MemoryBreakdown, predicted: MemoryBreakdown) -> str:
-    """Return how far another breakdown lies from the prediction, and the part most to blame.
+    """Return how far another breakdown is from the prediction, and the part that differs most.
 
     >>> one = MemoryBreakdown(900 * 2**20, 0, 0, 100 * 2**20, 0, source="predicted")
     >>> difference(replace(one, activations=112 * 2**20, source="simulated"), one)
@@ -55,81 +119,89 @@ def difference(other: MemoryBreakdown, predicted: MemoryBreakdown) -> str:
     return f"{other.source}: {100 * share:+.1f} % ({part} {sign}{show_bytes(apart[part])})"
 
 
-def largest(config: FinetuneConfig, knob: str, capacity: int, card: Card | None = None) -> int:
-    """Return the largest value of a knob with which a step is predicted to fit ``capacity`` bytes.
+def largest(config: FinetuneConfig, field: str, capacity: int, card: Card | None = None) -> int:
+    """Return the largest value of a field with which a step fits a card of ``capacity`` bytes.
 
-    The knob is ``max_length`` or ``batch_size``, looked for up to ``FAR``, or ``rank``, up to the
-    narrowest module's width: no product of two matrices has a higher rank. The answer is that
-    bound where even the bound fits. Without a card, the arithmetic is for the device that is there.
-    Raises CourseError with the cheapest change if not even 1 fits.
+    It fits as ``judge_fit`` says, with the margin. The field is ``max_length`` or ``batch_size``,
+    up to ``SEARCH_END``, or ``rank``, up to the width of the narrowest module: no product of two
+    matrices has a higher rank. If even that bound fits, it is the answer. Without a card, the
+    arithmetic is for the device that is there. Raises CourseError with the cheapest change if not
+    even 1 fits.
 
     >>> from ftcourse.hardware import CARDS
     >>> run, t4 = FinetuneConfig(model="llama-3.1-8b"), CARDS["T4"]
     >>> longest = largest(run, "max_length", t4.memory, t4)
-    >>> need = [predict_memory(replace(run, max_length=longest + n), t4).allocated for n in (0, 1)]
-    >>> need[0] <= t4.memory < need[1]
-    True
+    >>> steps = [predict_memory(replace(run, max_length=longest + n), t4) for n in (0, 1)]
+    >>> [judge_fit(step, t4).answer for step in steps]
+    ['yes', 'narrowly']
     """
-    card = card or detect()
-    steady, end = _range(config, knob)
+    card = replace(card or detect(), memory=capacity)
 
     def fits(value: int) -> bool:
-        return predict_memory(replace(config, **{knob: value}), card).allocated <= capacity
+        return _fits(replace(config, **{field: value}), card)
 
-    start = next((value for value in range(steady, 0, -1) if fits(value)), None)
-    if start is None:
-        error = does_not_fit(replace(config, **{knob: 1}), replace(card, memory=capacity))
-        raise CourseError(error.must, f"even with {knob}=1 {error.got}", error.do)
-    values = range(start, end + 1)
-    return values[bisect_right(values, False, key=lambda value: not fits(value)) - 1]
+    for values in reversed(_growing_ranges(config, field)):
+        if fits(values[0]):
+            return values[bisect_right(values, False, key=lambda value: not fits(value)) - 1]
+    error = does_not_fit(replace(config, **{field: 1}), card)
+    raise CourseError(error.must, f"even with {field}=1: {error.got}", error.do)
 
 
-def _range(config: FinetuneConfig, knob: str) -> tuple[int, int]:
-    """Return the value of a knob from which on more of it never takes fewer bytes, and its bound.
+def _growing_ranges(config: FinetuneConfig, field: str) -> list[range]:
+    """Return the ranges of a field's values in which more of it never takes fewer bytes.
 
-    That is 1, but for the rank with an 8-bit optimizer: a matrix that grows beyond 4,096 numbers
-    gets its states in 8 bits instead of 32, and then takes less.
+    For tokens that is one range. A higher rank can take fewer bytes where an adapter's matrix
+    becomes so large that bitsandbytes keeps its states differently: there a new range begins.
     """
-    if knob not in KNOBS or (knob == "rank" and config.method == "full"):
+    if field not in GROWING_FIELDS or (field == "rank" and config.method == "full"):
         raise CourseError(
-            "What can be as large as fits is max_length, batch_size or, of an adapter, the rank.",
-            f"knob={knob!r} with method={config.method!r}",
-            "Ask for max_length or batch_size; other choices do not grow with their number.",
+            "The field is max_length, batch_size or, for an adapter, rank.",
+            f"field={field!r} with method={config.method!r}",
+            "Ask for max_length or batch_size; other fields are not numbers that fill a card.",
         )
-    if knob != "rank":
-        return 1, FAR
-    modules = load_shape(config.model).linears
-    narrow = min(min(modules[name]) for name in adapted_modules(replace(config, rank=1), modules))
-    steady = ceil(_WHOLE / narrow) if "8bit" in config.optimizer else 1
-    return min(steady, narrow), narrow
+    if field != "rank":
+        return [range(1, SEARCH_END + 1)]
+    linears = load_shape(config.model).linears
+    widths = {
+        w for name in adapted_modules(replace(config, rank=1), linears) for w in linears[name]
+    }
+    starts = {ceil(numbers / width) for numbers in _STATE_NUMBERS for width in widths}
+    starts = sorted({1} | {rank for rank in starts if rank <= min(widths)})
+    return [range(*ends) for ends in pairwise([*starts, min(widths) + 1])]
+
+
+def _fits(config: FinetuneConfig, card: Card) -> bool:
+    return judge_fit(predict_memory(config, card), card).answer == "yes"
 
 
 def does_not_fit(config: FinetuneConfig, card: Card) -> CourseError:
     """Return the error for a run that needs more memory than there is, with what would fit."""
     need = predict_memory(config, card)
     change = cheapest_change(config, card)
-    told = ", ".join(f"{name}={getattr(change, name)!r}" for name in _changed(config, change))
-    told += f": predicted to need {show_bytes(predict_memory(change, card).allocated)}"
+    advice = ", ".join(f"{name}={getattr(change, name)!r}" for name in _changed(config, change))
+    advice += f": predicted to need {show_bytes(predict_memory(change, card).allocated)}"
     return CourseError(
         f"A training step fits the card's memory, {show_bytes(card.memory)}.",
-        f"it needs about {show_bytes(need.allocated)}, most of it {need.largest}\n{need}",
-        "Use a smaller model or a larger card." if change == config else f"Try {told}.",
+        f"{judge_fit(need, card).reason}\n{need}",
+        "Use a smaller model or a larger card." if change == config else f"Try {advice}.",
     )
 
 
 def cheapest_change(config: FinetuneConfig, card: Card) -> FinetuneConfig:
     """Return the config with the cheapest changes that make it fit, or itself if none do.
 
-    Changes are added in order of what they cost, first time only, then quality, until the run is
-    predicted to fit; then those that turn out not to be needed are taken back, the dearest first.
-    A run that failed although it was predicted to fit gets a change that needs less.
+    It fits as ``judge_fit`` says, with the margin. We add changes in order of what they cost, first
+    time only, then quality, until the run fits. Then we take back those that turn out not to be
+    needed, the most expensive first. A run that failed although it was predicted to fit gets a
+    change that needs less.
     """
-    limit = min(card.memory, predict_memory(config, card).allocated - 1)
+    before = predict_memory(config, card).allocated
     changes: dict[tuple[str, ...], dict[str, Any]] = {}
 
     def fits(*without: tuple[str, ...]) -> bool:
         kept = [change for names, change in changes.items() if names not in without]
-        return predict_memory(_apply(config, kept), card).allocated <= limit
+        need = predict_memory(_apply(config, kept), card)
+        return need.allocated < before and judge_fit(need, card).answer == "yes"
 
     for change in _changes(config):
         changes[tuple(change)] = change
@@ -146,8 +218,8 @@ def cheapest_change(config: FinetuneConfig, card: Card) -> FinetuneConfig:
 def _changes(config: FinetuneConfig) -> Iterator[dict[str, Any]]:
     """Yield the changes, the cheapest first; each is tried together with those before it.
 
-    A paged optimizer is not among them. Its states lie in memory that the driver moves between the
-    card and the host, so how many of them the card holds at a moment is not for arithmetic to say.
+    A paged optimizer is not among them. The driver moves its states between the card and the host,
+    so arithmetic cannot say how many of them the card holds at a moment.
     """
     yield {"gradient_checkpointing": True}
     yield {"loss": "chunked"}

@@ -1,15 +1,15 @@
-"""Runs that somebody measured on a real card, and the one that is nearest to a run one plans."""
+"""Runs that somebody measured on a real card, and the one that is nearest to a planned run."""
 
 import json
 import re
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
 from ftcourse.config import FinetuneConfig
 from ftcourse.files import course_path
 from ftcourse.hardware import Card, detect
-from ftcourse.memory.breakdown import MemoryBreakdown, show_bytes
+from ftcourse.memory.breakdown import PARTS, MemoryBreakdown, show_bytes
 from ftcourse.memory.peak import predict_memory
 from ftcourse.shape import load_shape
 
@@ -38,51 +38,33 @@ _ALWAYS = (
     "loss",
 )
 
-# What publishers say of all their runs at once: see data/measured/README.md for where.
-_THEIRS = {
-    "fitcheck": (
-        {"dtype": "float16", "optimizer": "adamw_torch", "double_quant": False},
-        {"card": "Tesla T4", "note": "its own training loop, without autocast"},
-    ),
-    "litgpt": (
-        {
-            "dtype": "bfloat16",
-            "adapter_dtype": "bfloat16",
-            "optimizer": "adamw_torch",
-            "gradient_checkpointing": False,
-        },
-        {
-            "card": "NVIDIA A100-SXM4-40GB",
-            "date": "2023-10",
-            "note": "its own layers and training loop",
-            "versions": {"torch": "2.1.0", "bitsandbytes": "0.41.1"},
-        },
-    ),
-}
-
 
 @dataclass(frozen=True)
 class Record:
     """One run that was measured and written down: never a prediction."""
 
     config: FinetuneConfig
-    """The run's choices, with the number format that ``auto`` stood for."""
+    """The run's config, with the number format that ``auto`` stood for."""
     shape: Shape
     """The numbers of the model's config."""
     allocated: int
     """Live bytes at the peak, ``torch.cuda.max_memory_allocated``."""
+    reserved: int | None
+    """Bytes that the caching allocator took; None where they were not published."""
     card: str
     date: str
     """Day of the measurement as YYYY-MM-DD, or its month."""
     by: str
     """Who measured it."""
     note: str = ""
-    """What they did in another way than ``finetune`` does."""
+    """What their training loop does differently from ``finetune``."""
     versions: dict[str, str] = field(default_factory=dict)
     """Library versions; empty where they were not published."""
     breakdown: MemoryBreakdown | None = None
     """The five parts; None where only the sum was published."""
     tokens_per_second: float | None = None
+    loop: dict[str, bool] = field(default_factory=dict)
+    """How the training loop differs from the Trainer's, as arguments of ``memory.Step``."""
 
     def __repr__(self) -> str:
         """Say what was measured, where, when, by whom, and with which torch."""
@@ -97,20 +79,22 @@ class Nearest:
 
     record: Record
     differs: dict[str, tuple[str, str]]
-    """Name of a choice to what was recorded and what is asked for."""
+    """A field of the config, or ``card``: its recorded value and the planned one."""
 
     def __repr__(self) -> str:
         """Return one sentence: the record, then what differs."""
-        told = [f"{name} {was} instead of {asked}" for name, (was, asked) in self.differs.items()]
-        told += [self.record.note] if self.record.note else []
-        return f"{self.record}; " + (f"differs: {', '.join(told)}" if told else "the same choices")
+        found = [f"{name} {was} instead of {asked}" for name, (was, asked) in self.differs.items()]
+        found += [self.record.note] if self.record.note else []
+        return f"{self.record}; " + (
+            f"differs: {', '.join(found)}" if found else "the same choices"
+        )
 
 
 def nearest_record(config: FinetuneConfig, card: Card | None = None) -> Nearest | None:
     """Return the nearest recorded run of the same model and method, or None if there is none.
 
-    The nearest is the one that differs in the fewest choices, the card being one of them; among
-    equals, the one whose predicted bytes come nearest. Without a card, for the device that is here.
+    The nearest one differs in the fewest fields, and the card counts as a field. Among equals it is
+    the one whose predicted bytes are nearest. Without a card, we ask for the device that is here.
     """
     card, shape = card or detect(), vars(load_shape(config.model))
     found = [
@@ -130,43 +114,38 @@ def nearest_record(config: FinetuneConfig, card: Card | None = None) -> Nearest 
 
 @cache
 def recorded_runs() -> tuple[Record, ...]:
-    """Return all recorded runs of ``data/measured``, those of others among them."""
+    """Return all recorded runs of ``data/measured``: our own, and those that others published."""
     files = sorted(course_path("data/measured").glob("*.jsonl"))
     lines = [json.loads(line) for file in files for line in file.read_text().splitlines()]
-    ours = [_ours(line) for line in lines if "measured" in line]
-    return (*ours, *(_published(line) for line in lines if "source" in line))
+    return tuple(_read(line) for line in lines if "measured" in line)
 
 
-def _ours(line: dict[str, Any]) -> Record:
-    """Return the record of a line that ``benchmarks/measure_grid.py`` wrote."""
-    measured = MemoryBreakdown(**line["measured"] | {"source": "recorded"})
+def _read(line: dict[str, Any]) -> Record:
+    """Return the record of a line as ``benchmarks/measure_grid.py`` writes it.
+
+    A published line has no five parts, because its publisher measured only the sum.
+    """
+    measured = dict(line["measured"])
+    allocated = measured.pop("allocated")
+    known = set(PARTS) <= set(measured)
     return Record(
         FinetuneConfig(**line["config"] | {"dtype": line["dtype"]}),
         line["shape"],
-        measured.allocated,
-        measured.device,
-        measured.date,
-        "ftcourse",
-        versions=measured.versions,
-        breakdown=measured,
-        tokens_per_second=line["tokens_per_second"],
+        allocated,
+        measured["reserved"],
+        measured["device"],
+        measured["date"],
+        line["by"],
+        line.get("note", ""),
+        measured["versions"],
+        MemoryBreakdown(**measured | {"source": "recorded"}) if known else None,
+        line.get("tokens_per_second"),
+        line.get("loop", {}),
     )
 
 
-def _published(line: dict[str, Any]) -> Record:
-    """Return the record of a run that others published, with what their lines leave unsaid."""
-    by, file = re.match(r"github:[^/]+/(\w+)[^:]*:(.*)", line["source"]).groups()
-    unsaid, facts = map(dict, _THEIRS[by])
-    said = {f.name: line[f.name] for f in fields(FinetuneConfig) if f.name in line}
-    unsaid |= {"upcast": by == "fitcheck" and line["method"] == "qlora"}
-    if day := re.search(r"(\d{4})-?(\d\d)-?(\d\d)\.json$", file):
-        facts |= {"date": "-".join(day.groups())}
-    size = line["allocated_mib"] * 2**20 if "allocated_mib" in line else line["allocated_gb"] * 1e9
-    return Record(FinetuneConfig(**unsaid | said), line["shape"], round(size), by=by, **facts)
-
-
 def _differences(record: Record, config: FinetuneConfig, card: Card) -> dict[str, tuple[str, str]]:
-    """Return what decides bytes and differs: name to what was recorded and what is asked for."""
+    """Return the fields that decide bytes and differ, with the recorded and the planned value."""
     asked = replace(config, dtype=config.dtype_on(card))
     names = _ALWAYS + _ADAPTER * (config.method != "full") + _QUANTIZED * (config.method == "qlora")
     pairs = {

@@ -1,7 +1,7 @@
 """Pictures of what a run costs and how it goes: data in, Axes out.
 
-Nothing here touches pyplot or global settings, and nothing is shown or saved: an Axes made here
-shows itself when it is the last value of a notebook's cell.
+Nothing here uses pyplot or changes global settings, and nothing is shown or saved. A notebook shows
+an Axes from here when it is the last value of a cell.
 """
 
 from ftcourse.plots.against import plot_memory_against

@@ -1,4 +1,4 @@
-"""How the bytes of a run change with one of its choices."""
+"""How the bytes of a run change with one field of its config."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,25 +15,25 @@ from ftcourse.memory import MemoryBreakdown, predict_memory, show_bytes
 from ftcourse.plots.picture import SMALL, Picture, new_axes, text_width, unit_name, unit_of
 from ftcourse.plots.stack import draw_mark, draw_stack
 
-_FAR = 4  # a capacity so many times above the highest sum would press the areas flat
+_FAR = 4  # a capacity this many times above the highest sum would make the areas flat
 
 
 def plot_memory_against(
     config: FinetuneConfig,
-    knob: str,
+    field: str,
     values: Sequence[int],
     card: Card | None = None,
     capacity: int | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw the predicted bytes of a step, part upon part, over the values of one choice.
+    """Draw the predicted bytes of a step, part upon part, over the values of one field.
 
-    ``knob`` is a choice with numbers, such as rank, max_length, batch_size or bits. Dots are the
-    values, straight lines between them are only lines. Powers of two stand on a logarithmic axis.
-    The capacity in bytes is a line; marks say where one part overtakes another as the largest.
+    ``field`` is a field with whole numbers: rank, max_length, batch_size or bits. Only the dots are
+    predicted; the lines between them are straight. Powers of two get a logarithmic axis. The
+    capacity in bytes is a line; marks say where one part overtakes another as the largest.
     """
-    values = _check(config, knob, values)
-    runs = [predict_memory(replace(config, **{knob: value}), card) for value in values]
+    values = _check(config, field, values)
+    runs = [predict_memory(replace(config, **{field: value}), card) for value in values]
     total = np.array([run.allocated for run in runs])
     far = capacity is not None and capacity > _FAR * total.max()
     end = total.max() if capacity is None or far else max(total.max(), capacity)
@@ -49,20 +49,20 @@ def plot_memory_against(
         draw_mark(ax, place, text, row)
     if capacity is not None:
         _draw_capacity(ax, np.array(values), total / unit, capacity, unit, far)
-    _draw_frame(ax, knob, values, unit)
+    _draw_frame(ax, field, values, unit)
     if isinstance(ax, Picture):
-        ax.alt = _describe(knob, values, runs, marks, capacity)
+        ax.alt = _describe(field, values, runs, marks, capacity)
     return ax
 
 
-def _check(config: FinetuneConfig, knob: str, values: Sequence[int]) -> list[int]:
+def _check(config: FinetuneConfig, field: str, values: Sequence[int]) -> list[int]:
     """Return the values in order, each once."""
-    found = getattr(config, knob, None)
+    found = getattr(config, field, None)
     if not isinstance(found, int) or isinstance(found, bool) or len(set(values)) < 2:
         raise CourseError(
-            "plot_memory_against draws a choice with whole numbers, at two of them or more.",
-            f"knob={knob!r} at {list(values)}",
-            "Try knob='max_length' at [256, 512, 1024, 2048].",
+            "plot_memory_against draws a field with whole numbers, at two values or more.",
+            f"field={field!r} at {list(values)}",
+            "Try field='max_length' at [256, 512, 1024, 2048].",
         )
     return sorted(set(values))
 
@@ -86,7 +86,7 @@ _ONE = ("optimizer", "overhead")  # the parts whose names are singular
 def _draw_capacity(
     ax: Axes, x: NDArray, total: NDArray, capacity: int, unit: int, far: bool
 ) -> None:
-    """Draw the capacity as a labelled line, and hatch what lies beyond; or say that it is far."""
+    """Draw the capacity as a labelled line and hatch what is above it; or say that it is far."""
     label, level = f"capacity {show_bytes(capacity)}", capacity / unit
     box = {"facecolor": "white", "edgecolor": "none", "pad": 1}
     place = {"xytext": (4, 5), "textcoords": "offset points", "bbox": box, "zorder": 4}
@@ -100,8 +100,8 @@ def _draw_capacity(
     ax.annotate(label, (x[0], level), **place)
 
 
-def _draw_frame(ax: Axes, knob: str, values: Sequence[int], unit: int) -> None:
-    """Name the axes, with a tick at each value, or at each second, third, ..., as there is room."""
+def _draw_frame(ax: Axes, field: str, values: Sequence[int], unit: int) -> None:
+    """Name the axes, with a tick at each value, or at every second or third if there is no room."""
     pixels = ax.transData.transform([(value, 0) for value in values])[:, 0]
     widths = [text_width(f" {value} ", SMALL) * ax.figure.dpi / 72 for value in values]
     stride = 1
@@ -109,25 +109,25 @@ def _draw_frame(ax: Axes, knob: str, values: Sequence[int], unit: int) -> None:
         stride += 1
     ax.set_xticks(values[::stride], map(str, values[::stride]))
     ax.minorticks_off()
-    ax.set(xlabel=knob.replace("_", " "), ylabel=f"at the peak, {unit_name(unit)}")
+    ax.set(xlabel=field.replace("_", " "), ylabel=f"at the peak, {unit_name(unit)}")
     ax.spines[["top", "right"]].set_visible(False)
 
 
 def _describe(
-    knob: str,
+    field: str,
     values: Sequence[int],
     runs: Sequence[MemoryBreakdown],
     marks: Sequence[tuple[str, float]],
     capacity: int | None,
 ) -> str:
-    """Return in words what the picture shows: both ends, the overtakings, and what fits."""
-    sentences = [f"Predicted memory against {knob.replace('_', ' ')}."]
+    """Return in words what the picture shows: both ends, the overtakings, and the capacity."""
+    sentences = [f"Predicted memory against {field.replace('_', ' ')}."]
     for value, run in ((values[0], runs[0]), (values[-1], runs[-1])):
         parts = ", ".join(f"{part} {show_bytes(size)}" for part, size in run.parts.items())
         sentences.append(f"At {value}: {parts}; in all {show_bytes(run.allocated)}.")
     sentences += [f"At about {place:.1f} {text}." for text, place in marks]
     if capacity is not None:
-        fits = [value for value, run in zip(values, runs, strict=True) if run.allocated <= capacity]
-        which = f"the values up to {fits[-1]} fit" if fits else "none of the values fits"
+        below = [v for v, run in zip(values, runs, strict=True) if run.allocated <= capacity]
+        which = f"the values up to {below[-1]} are below it" if below else "all values are above it"
         sentences.append(f"Capacity: {show_bytes(capacity)}; {which}.")
     return " ".join(sentences)

@@ -20,7 +20,7 @@ from ftcourse.plots.picture import (
 
 Breakdowns = MemoryBreakdown | Sequence[MemoryBreakdown] | Mapping[str, MemoryBreakdown]
 
-_FAR = 20  # a capacity so many times beyond the longest bar would squeeze the bars to nothing
+_FAR = 20  # a capacity this many times the longest bar would make the bars invisibly short
 
 
 def plot_memory(
@@ -28,8 +28,8 @@ def plot_memory(
 ) -> Axes:
     """Draw one stacked bar for each breakdown, and the card's capacity in bytes as a line.
 
-    A mapping names the bars; else each says its source and device. What lies beyond the capacity
-    is hatched, so that it shows without colour.
+    A mapping names the bars; without one, a bar's name is its source and device. What is beyond the
+    capacity is hatched, so that it shows without colour.
     """
     names, bars = zip(*_named(breakdowns), strict=True)
     longest = max(bar.allocated for bar in bars)
@@ -80,7 +80,7 @@ def _draw_parts(ax: Axes, row: int, bar: MemoryBreakdown, capacity: float, unit:
         right = left + size / unit
         ax.barh(row, size / unit, 0.8, left, color=COLORS[part], edgecolor="white", linewidth=0.8)
         pieces = [(left, right)]
-        if left < capacity < right:  # the label shall not lie on the line of the capacity
+        if left < capacity < right:  # keep the label off the line of the capacity
             pieces = [(left, capacity), (capacity, right)]
         named |= _label_part(ax, row, part, f"{size / unit:.2f}", max(pieces, key=_length))
         left = right
@@ -108,7 +108,7 @@ def _fits(ax: Axes, text: str, width: float) -> bool:
 
 
 def _draw_total(ax: Axes, row: int, total: int, capacity: int | None, unit: int) -> None:
-    """Write the total at the bar's end, and hatch what does not fit."""
+    """Write the total at the bar's end, and hatch what is beyond the capacity."""
     text = f"{total / unit:.2f} {unit_name(unit)}"
     if capacity is not None and total > capacity:
         beyond = total - capacity
@@ -121,7 +121,7 @@ def _draw_total(ax: Axes, row: int, total: int, capacity: int | None, unit: int)
 
 
 def _draw_capacity(ax: Axes, capacity: int, unit: int, far: bool) -> None:
-    """Draw the capacity as a labelled line, or only say it where it is far to the right."""
+    """Draw the capacity as a labelled line, or only name it if it is far to the right."""
     label, end = f"capacity {show_bytes(capacity)}", ax.get_xlim()[1]
     if far:
         ax.text(end, -0.75, f"{label} lies far to the right", ha="right", va="center")
@@ -133,7 +133,7 @@ def _draw_capacity(ax: Axes, capacity: int, unit: int, far: bool) -> None:
 
 
 def _draw_legend(ax: Axes, bars: Sequence[MemoryBreakdown], named: set[str], unit: int) -> None:
-    """Explain above the bars the parts that no bar had room to name; with numbers if one bar."""
+    """Explain above the bars the parts that no bar has room to name; for one bar, with numbers."""
     labels = {
         part: f"{part} {bars[0].parts[part] / unit:.2f}" if len(bars) == 1 else part
         for part in PARTS

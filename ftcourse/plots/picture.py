@@ -10,8 +10,8 @@ from ftcourse.memory import PARTS
 
 MIB = 2**20
 
-# Four colours of Okabe and Ito ("Color Universal Design", 2008) and a light grey: they stay apart
-# for colour-blind eyes, and each carries its text at a contrast above 4.5:1 (both are tested).
+# Four colours of Okabe and Ito ("Color Universal Design", 2008) and a light grey. Colour-blind eyes
+# can tell them apart, and text on them has a contrast above 4.5:1 (both are tested).
 COLORS = {
     "weights": "#0072B2",
     "gradients": "#E69F00",
@@ -30,7 +30,7 @@ class Picture(Axes):
     alt = ""
 
     def __repr__(self) -> str:
-        """Name the picture without its numbers, which may differ from one run to the next."""
+        """Return a name without numbers, which may differ from one run to the next."""
         return f"<Picture: {self.get_title() or self.get_xlabel()}>"
 
     def _repr_png_(self) -> tuple[bytes, dict[str, str]]:
@@ -49,7 +49,7 @@ def png(picture: Figure | Axes, dpi: float) -> bytes:
 def new_axes(height: float, left: float, right: float = 0.1, top: float = 0.3) -> Picture:
     """Return an Axes on its own figure, 8 inches wide, with these margins in inches.
 
-    Margins that are known need no layout engine, which would draw everything twice.
+    With known margins we need no layout engine, which would draw everything twice.
     """
     bottom = 0.5
     box = (left / 8, bottom / height, 1 - (left + right) / 8, 1 - (bottom + top) / height)
@@ -57,12 +57,12 @@ def new_axes(height: float, left: float, right: float = 0.1, top: float = 0.3) -
 
 
 def text_width(text: str, size: float = 10) -> float:
-    """Return a width in points in which the longest line of a text has room."""
+    """Return a width in points that is enough for the longest line of a text."""
     return 0.66 * size * max(map(len, text.split("\n")))
 
 
 def unit_of(size: float) -> int:
-    """Return the unit for an axis that ends at so many bytes: 2**30, or below it 2**20."""
+    """Return the unit for an axis that ends at ``size`` bytes: 2**30, or 2**20 if it is less."""
     return GIB if size >= GIB else MIB
 
 

@@ -15,7 +15,7 @@ def draw_stack(ax: Axes, x: NDArray, sizes: NDArray, rows: int = 0) -> None:
     """Draw the parts over x on top of each other, and name what has no room in a legend above.
 
     ``sizes`` has the shape (parts, points), in the axis' unit; the limits of the axes are set. The
-    legend stands above so many rows of other labels.
+    legend is above ``rows`` rows of other labels.
     """
     edges = np.vstack([np.zeros(len(x)), np.cumsum(sizes, axis=0)])
     unnamed = []
@@ -25,11 +25,7 @@ def draw_stack(ax: Axes, x: NDArray, sizes: NDArray, rows: int = 0) -> None:
         if place is None:
             unnamed.append(Patch(color=COLORS[part], label=part))
         else:
-            box = {
-                "facecolor": COLORS[part],
-                "edgecolor": "none",
-                "pad": 1,
-            }  # hides what it crosses
+            box = {"facecolor": COLORS[part], "edgecolor": "none", "pad": 1}  # hides lines below it
             style = {"color": INK[part], "size": SMALL, "ha": "center", "va": "center"}
             ax.text(*place, part, bbox=box, zorder=4, **style)
     if unnamed:
@@ -41,7 +37,7 @@ def draw_stack(ax: Axes, x: NDArray, sizes: NDArray, rows: int = 0) -> None:
 def _find_room(
     ax: Axes, text: str, x: NDArray, low: NDArray, high: NDArray
 ) -> tuple[float, float] | None:
-    """Return the middle of a roomy place in an area that holds a text, or None.
+    """Return the middle of a place in an area that has room for a text, or None.
 
     We slide a window as wide as the text over the area, in pixels, because an axis may be
     logarithmic.

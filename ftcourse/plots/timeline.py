@@ -12,14 +12,15 @@ from ftcourse.memory import PARTS, show_bytes
 from ftcourse.plots.picture import Picture, new_axes, unit_name, unit_of
 from ftcourse.plots.stack import draw_mark, draw_stack
 
-_COLUMNS = 600  # fewer than the picture has pixels, so that a peak of one event still shows
+_COLUMNS = 600  # fewer than the pixels of the picture, so that a peak of one event still shows
 
 
 def plot_timeline(timeline: Sequence[Mapping[str, int]], ax: Axes | None = None) -> Axes:
     """Draw the live bytes of one step, part upon part, after each event; the peak is marked.
 
     ``MemoryMeter.timeline`` holds them. An event is a tensor that comes or goes, so the axis is an
-    order, not a clock. Of many events only the fullest of each stretch is drawn, so the peak stays.
+    order, not a clock. If there are many, we draw the fullest event of each stretch, so the peak
+    stays.
     """
     events, live = _thin(_read(timeline))
     total = live.sum(axis=1)
@@ -67,11 +68,8 @@ def _thin(live: NDArray) -> tuple[NDArray, NDArray]:
 def _marks(events: NDArray, live: NDArray) -> dict[str, int]:
     """Return the events of the first gradient and of the last, with which backward passes end."""
     grows = np.flatnonzero(np.diff(live[:, PARTS.index("gradients")]) > 0) + 1
-    return (
-        {"first gradient": events[grows[0]], "last gradient": events[grows[-1]]}
-        if len(grows)
-        else {}
-    )
+    ends = {"first gradient": grows[:1], "last gradient": grows[-1:]}
+    return {name: events[index[0]] for name, index in ends.items() if len(index)}
 
 
 def _draw_peak(ax: Axes, x: float, y: float, text: str) -> None:

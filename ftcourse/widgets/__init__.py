@@ -1,1 +1,1 @@
-"""The panels of the lessons: one small class, and one panel for each lesson that has one."""
+"""The panels of the lessons: one small class, and a module for each lesson that has a panel."""

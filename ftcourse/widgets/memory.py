@@ -1,4 +1,4 @@
-"""The panel that weighs a run's bytes against a card's memory."""
+"""The panel that compares a run's bytes with a card's memory."""
 
 from collections.abc import Callable
 from functools import partial
@@ -11,7 +11,7 @@ from ftcourse.config import FinetuneConfig
 from ftcourse.errors import CourseError
 from ftcourse.hardware import CARDS, GIB, Card, detect
 from ftcourse.memory import MemoryBreakdown, predict_memory, show_bytes
-from ftcourse.memory.fit import difference, does_not_fit, verdict
+from ftcourse.memory.fit import difference, judge_fit, refuse_if_too_large
 from ftcourse.memory.records import is_card, nearest_record
 from ftcourse.plots import plot_memory
 from ftcourse.shape.hub import named_shapes
@@ -21,14 +21,14 @@ CPU_LIMIT = GIB
 """Bytes of the largest step that the panel measures on a CPU: more would take minutes."""
 
 Verb = Callable[[FinetuneConfig, Card], tuple[MemoryBreakdown, str]]
-"""Finds a breakdown in its own way, and says how it differs from the prediction."""
+"""Returns a breakdown, and in words how it differs from the prediction."""
 
 
 def memory_panel(model: str = "llama-3.1-8b", card: str | Card = "T4") -> Panel:
     """Return a panel that predicts a run's memory and says whether it fits the card.
 
     ``card`` is a name in ``hardware.CARDS``, or a Card such as ``hardware.detect()`` returns. The
-    buttons simulate and measure the run: their bars stand beneath until a control moves.
+    buttons simulate and measure the run. They add bars, which stay until a control moves.
     """
     if isinstance(card, str) and card not in CARDS:
         names = ", ".join(CARDS)
@@ -36,7 +36,7 @@ def memory_panel(model: str = "llama-3.1-8b", card: str | Card = "T4") -> Panel:
     cards = CARDS if isinstance(card, str) else {card.name: card} | CARDS
     controls = _controls(model, list(cards), card if isinstance(card, str) else card.name)
     _link(controls, "bits", lambda method: method != "qlora")  # the others do not quantize
-    _link(controls, "rank", lambda method: method == "full")  # and this one has no adapter
+    _link(controls, "rank", lambda method: method == "full")  # which has no adapter
     bars = _Bars(cards)
     verbs = {"simulate": _simulate, "measure": _measure}
     actions = {name: partial(bars.add, name, verb) for name, verb in verbs.items()}
@@ -50,14 +50,14 @@ class _Bars:
         self.cards = cards
         self.added: dict[str, tuple[list[MemoryBreakdown], str]] = {}
 
-    def predict(self, card: str, **choices: Any) -> tuple[Axes | str, ...]:
+    def predict(self, card: str, **fields: Any) -> tuple[Axes | str, ...]:
         """Draw the predicted bar alone."""
         self.added = {}
-        return self._draw(card, FinetuneConfig(**choices))
+        return self._draw(card, FinetuneConfig(**fields))
 
-    def add(self, name: str, verb: Verb, card: str, **choices: Any) -> tuple[Axes | str, ...]:
-        """Draw one more bar, or say why it cannot be had."""
-        config = FinetuneConfig(**choices)
+    def add(self, name: str, verb: Verb, card: str, **fields: Any) -> tuple[Axes | str, ...]:
+        """Draw one more bar, or say why there is none."""
+        config = FinetuneConfig(**fields)
         try:
             bar, words = verb(config, self.cards[card])
             self.added[name] = [bar], words
@@ -69,7 +69,7 @@ class _Bars:
         card = self.cards[name]
         predicted = predict_memory(config, card)
         bars = [predicted, *(bar for found, _ in self.added.values() for bar in found)]
-        words = [verdict(predicted, name, card.memory), *(said for _, said in self.added.values())]
+        words = [str(judge_fit(predicted, card)), *(text for _, text in self.added.values())]
         below = filter(None, [nearest_record(config, card)])
         return plot_memory(bars, capacity=card.memory), "\n".join(words), *map(repr, below)
 
@@ -82,23 +82,22 @@ def _simulate(config: FinetuneConfig, card: Card) -> tuple[MemoryBreakdown, str]
 
 
 def _measure(config: FinetuneConfig, card: Card) -> tuple[MemoryBreakdown, str]:
-    """Measure on the device that is there, if it is the chosen one or a CPU for a small step."""
+    """Measure on the device that is there: the chosen card, or a CPU if the step is small."""
     here = detect()
     predicted = predict_memory(config, here)
     if here.device == "cuda" and not is_card(here.name, card):
         raise CourseError(
-            "A step is measured on the device that is there, so the card is that one.",
+            "We measure a step on the device that is there, so the chosen card is that one.",
             f"{card.name}; here is {here.name}",
             "Make the panel with card=hardware.detect(), or press simulate.",
         )
     if here.device == "cpu" and predicted.allocated > CPU_LIMIT:
         raise CourseError(
-            f"Without a GPU the CPU measures, and only a step below {show_bytes(CPU_LIMIT)}.",
+            f"Without a GPU we measure on the CPU, a step below {show_bytes(CPU_LIMIT)}.",
             f"a step of about {show_bytes(predicted.allocated)}",
             "Choose the embedded model or fewer tokens, or press simulate.",
         )
-    if predicted.allocated > here.memory:
-        raise does_not_fit(config, here)
+    refuse_if_too_large(config, here)
     from ftcourse.measure import measure_memory  # here: it imports torch
 
     found = measure_memory(config)
@@ -130,5 +129,5 @@ def _controls(model: str, cards: list[str], card: str) -> dict[str, ipywidgets.W
 
 
 def _link(controls: dict[str, Any], name: str, idle: Callable[[str], bool]) -> None:
-    """Disable a control while the chosen method makes no use of it."""
+    """Disable a control while the chosen method does not use it."""
     ipywidgets.dlink((controls["method"], "value"), (controls[name], "disabled"), idle)

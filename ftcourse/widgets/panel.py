@@ -1,4 +1,4 @@
-"""One class for every panel: controls, and a view that is drawn again whenever one of them moves.
+"""One class for every panel: controls, and a view that is drawn again when a control moves.
 
 It uses only what ipywidgets 7 and 8 share, and needs no ``Output``: the view is one HTML string.
 """
@@ -19,7 +19,7 @@ from ftcourse.errors import CourseError
 from ftcourse.plots import png
 
 Draw = Callable[..., tuple[Figure | Axes | str, ...]]
-"""Gets the controls' values by name; returns a picture, a text, and sentences to stand below."""
+"""Gets the controls' values by name; returns a picture, a text, and sentences to show below."""
 _DPI = 96
 
 
@@ -27,8 +27,8 @@ class Panel(ipywidgets.VBox):
     """Controls above a view, which holds what ``draw`` returns for their values.
 
     ``draw`` gets the controls' values by name and returns a picture and a text. Move a control
-    from code with ``panel.controls["rank"].value = 64`` and read ``panel.text``. An action draws in
-    another way when its button is pressed, and until a control moves.
+    from code with ``panel.controls["rank"].value = 64`` and read ``panel.text``. An action replaces
+    ``draw`` when its button is pressed, until a control moves.
     """
 
     def __init__(
@@ -56,13 +56,13 @@ class Panel(ipywidgets.VBox):
         self._show(draw)
 
     def __repr__(self) -> str:
-        """Name the panel; a page without a kernel shows this in its place."""
+        """Return the panel's name, which a page without a kernel shows instead of the panel."""
         return f"<Panel: {self.title} Run this cell to move its controls.>"
 
     def _press(self, action: Draw, button: ipywidgets.Button) -> None:
-        """Draw with an action, which may take its time; its button rests meanwhile."""
+        """Draw with an action, which may be slow; meanwhile its button is disabled."""
         button.disabled = True
-        self._view.value += _paragraph(f"{button.description}: at work ...")
+        self._view.value += _paragraph(f"{button.description}: working ...")
         self._show(action)
         button.disabled = False
 

@@ -4,8 +4,9 @@ Source: litgpt of October 2023 (``finetune/lora.py``, ``lit_gpt/lora.py``), with
 Lightning 2.1 and bitsandbytes 0.41.1.
 """
 
-from ftcourse.memory import MemoryBreakdown
 from ftcourse.memory.activations import layer_activations
+
+from ftcourse.memory import MemoryBreakdown
 from ftcourse.memory.parameters import quantized_bytes, weight_bytes
 from ftcourse.memory.peak import cublas_workspaces
 from ftcourse.memory.step import Step

@@ -14,13 +14,12 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from litgpt import predict_litgpt
 
 from ftcourse.config import FinetuneConfig
-from ftcourse.files import course_path
 from ftcourse.hardware import CARDS
 from ftcourse.measure import measure_memory
 from ftcourse.memory import (
@@ -28,6 +27,7 @@ from ftcourse.memory import (
     predict_memory,
     predict_step,
 )
+from ftcourse.memory.records import Record, is_card, recorded_runs
 from ftcourse.memory.step import Step
 from ftcourse.shape import ModelShape
 from ftcourse.shape.families import FAMILIES
@@ -95,61 +95,40 @@ def compare(
     return Comparison(judge, model, config, ours.allocated / judged.allocated - 1, blame)
 
 
-def published_steps(name: str, card: str, unsaid: dict, **loop: bool) -> Iterator[tuple]:
-    """Yield each run of a published file and the step that it took, in its authors' own loop."""
-    for line in (course_path("data/measured") / name).read_text().splitlines():
-        run = json.loads(line)
-        known = {
-            field.name: run[field.name] for field in fields(FinetuneConfig) if field.name in run
-        }
-        with tempfile.TemporaryDirectory() as folder:
-            (Path(folder) / "config.json").write_text(json.dumps(run["shape"]))
-            config = FinetuneConfig(**unsaid | known | {"model": folder})
-            yield run, Step(config, ModelShape.from_config(run["shape"]), CARDS[card], **loop)
-
-
-def fitcheck_steps() -> Iterator[tuple[dict, Step]]:
-    """Yield each run on a T4 and its step.
-
-    fitcheck trains in a plain loop: no autocast, and the model's output lives through the backward
-    pass. Its QLoRA runs cast norms, embeddings and head to fp32 and do not double-quantize.
-    """
-    unsaid = {"dtype": "float16", "double_quant": False, "optimizer": "adamw_torch"}
-    loop = {"autocast": False, "holds_logits": True}
-    for run, step in published_steps("published_t4.jsonl", "T4", unsaid, **loop):
-        config = replace(step.config, upcast=run["method"] == "qlora")
-        yield run, replace(step, config=config)
+def published_steps(by: str) -> Iterator[tuple[Record, Step]]:
+    """Yield each run that somebody published and the step that it took, in its authors' own loop."""
+    for run in recorded_runs():
+        if run.by == by:
+            card = next(card for card in CARDS.values() if is_card(run.card, card))
+            with tempfile.TemporaryDirectory() as folder:  # the simulation reads config.json
+                (Path(folder) / "config.json").write_text(json.dumps(run.shape))
+                config = replace(run.config, model=folder)
+                yield run, Step(config, ModelShape.from_config(run.shape), card, **run.loop)
 
 
 def fitcheck_runs(verb: Verb) -> Iterator[Comparison]:
     """Yield the error of prediction or simulation for each run on a T4."""
-    for run, step in fitcheck_steps():
-        ours, measured = verb(step), run["allocated_mib"] * 2**20
-        error = ours.allocated / measured - 1
-        judge = f"T4, {verb.__name__}"
-        yield Comparison(judge, run["model"], step.config, error, ours.moment)
+    for run, step in published_steps("fitcheck"):
+        ours = verb(step)
+        error = ours.allocated / run.allocated - 1
+        yield Comparison(f"T4, {verb.__name__}", run.config.model, step.config, error, ours.moment)
 
 
 def litgpt_runs() -> Iterator[Comparison]:
     """Yield the error of the arithmetic for each run on an A100, without checkpointing."""
-    unsaid = {
-        "dtype": "bfloat16",
-        "adapter_dtype": "bfloat16",
-        "gradient_checkpointing": False,
-        "optimizer": "adamw_torch",
-    }
-    for run, step in published_steps("published_a100.jsonl", "A100 40GB", unsaid, autocast=False):
+    for run, step in published_steps("litgpt"):
         ours = predict_litgpt(step)
-        error = ours.allocated / (run["allocated_gb"] * 1e9) - 1
-        yield Comparison("A100, litgpt", run["model"], step.config, error, ours.moment)
+        error = ours.allocated / run.allocated - 1
+        yield Comparison("A100, litgpt", run.config.model, step.config, error, ours.moment)
 
 
 def reserved_runs() -> Iterator[Comparison]:
     """Yield the error of what PyTorch's allocator took in each run on a T4, by simulation."""
-    for run, step in fitcheck_steps():
+    for run, step in published_steps("fitcheck"):
         ours = simulate_step(step, reserved=True)
-        error = ours.reserved / (run["reserved_mib"] * 2**20) - 1
-        yield Comparison("T4, reserved", run["model"], step.config, error, "gaps between blocks")
+        error = ours.reserved / run.reserved - 1
+        model = run.config.model
+        yield Comparison("T4, reserved", model, step.config, error, "gaps between blocks")
 
 
 def small_runs() -> Iterator[Comparison]:

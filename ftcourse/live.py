@@ -95,7 +95,7 @@ class LiveBytes(TorchDispatchMode):
             )
         ] + [
             parameter.register_post_accumulate_grad_hook(
-                lambda p, path=plain(path): self.note(p.grad, "gradients", path)
+                lambda p, path=path: self.note(p.grad, "gradients", plain(path))
             )
             for path, parameter in model.named_parameters()
             if parameter.requires_grad

@@ -1,6 +1,7 @@
 """Every live byte of one real training step, on a GPU or on the CPU."""
 
 import tempfile
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -12,8 +13,10 @@ from transformers import TrainerCallback
 from ftcourse.chat import Example
 from ftcourse.config import FinetuneConfig
 from ftcourse.hardware import detect
-from ftcourse.live import LIBRARIES, LiveBytes, fullest, note_gradients, resident_tensors
+from ftcourse.live import LIBRARIES, LiveBytes, resident_tensors
 from ftcourse.memory import MemoryBreakdown
+from ftcourse.memory.fit import refuse_if_too_large
+from ftcourse.memory.ledger import Ledger, Row
 from ftcourse.models import (
     attach_adapter,
     libraries_quiet,
@@ -40,57 +43,63 @@ class MemoryMeter(TrainerCallback):
         self.timeline: list[dict[str, int]] = []
         self.peaks: dict[str, dict[str, int]] = {}
         self.length = 0
+        self._open = ExitStack()
 
     def on_step_begin(self, args, state, control, model, optimizer, **_):
         """Count what lives already and follow the rest."""
         if state.global_step + 1 != self.step:
             return
-        self._live = LiveBytes(model.device.type)
-        for tensor, part in resident_tensors(model, optimizer):
-            self._live.note(tensor, part)
-        self._hooks = note_gradients(model, self._live)
-        self._hooks.append(model.register_forward_pre_hook(self._note_length, with_kwargs=True))
-        self._hooks.append(model.register_forward_hook(lambda *_: self._mark("the backward pass")))
-        self._marks = {"the forward pass": 0}
+        self._live = live = LiveBytes(model.device.type)
+        for tensor, part, name in resident_tensors(model, optimizer):
+            live.note(tensor, part, name)
+        live.history.mark("the forward pass")
+        hooks = [
+            *live.follow(model),
+            model.register_forward_pre_hook(self._note_length, with_kwargs=True),
+            model.register_forward_hook(lambda *_: live.history.mark("the backward pass")),
+        ]
+        for hook in hooks:
+            self._open.callback(hook.remove)
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
-        self._live.__enter__()
+        self._open.enter_context(live)
 
     def _note_length(self, model, args, inputs):
         self.length = max(self.length, inputs["input_ids"].shape[1])
-
-    def _mark(self, phase: str) -> None:
-        self._marks.setdefault(phase, len(self._live.events))
 
     def on_pre_optimizer_step(self, args, state, control, **_):
         """From here on, what is made is the optimizer's scratch memory."""
         if state.global_step + 1 == self.step:
             self._live.makes = "overhead"
-            self._mark("the optimizer's step")
+            self._live.history.mark("the optimizer's step")
 
     def on_step_end(self, args, state, control, model, **_):
         """Stop following, and read the breakdown at the peak."""
         if state.global_step != self.step:
             return
-        self._live.__exit__(None, None, None)
-        for hook in self._hooks:
-            hook.remove()
-        self.timeline = self._live.timeline()
-        self.peaks = fullest(self.timeline, self._marks)
+        self.close()
+        self.timeline = self._live.history.timeline()
+        ledgers = self._live.history.peaks()
+        self.peaks = {phase: ledger.parts for phase, ledger in ledgers.items()}
         moment = max(self.peaks, key=lambda phase: sum(self.peaks[phase].values()))
-        self.breakdown = _as_breakdown(self.peaks[moment], moment)
+        self.breakdown = _as_breakdown(ledgers[moment], moment)
+
+    def close(self) -> None:
+        """Stop following, also when the step fails: ``train`` calls this in any case."""
+        self._open.close()
 
 
-def _as_breakdown(peak: dict[str, int], moment: str) -> MemoryBreakdown:
-    card = detect()
-    totals = {}
+def _as_breakdown(ledger: Ledger, moment: str) -> MemoryBreakdown:
+    """Return the breakdown of a moment; on a GPU with what PyTorch counted beyond our tensors."""
+    card, totals = detect(), {}
     if card.device == "cuda":
-        hidden = torch.cuda.max_memory_allocated() - sum(peak.values())
-        peak = {**peak, "overhead": peak["overhead"] + hidden}
+        hidden = torch.cuda.max_memory_allocated() - sum(ledger.parts.values())
+        scratch = Row("inside of kernels, and rounding", (), "uint8", "overhead", hidden)
+        ledger = Ledger.of([*ledger, scratch])
         free, total = torch.cuda.mem_get_info()
         totals = {"reserved": torch.cuda.max_memory_reserved(), "process": total - free}
-    return MemoryBreakdown(
-        **peak,
+    return MemoryBreakdown.of(
+        ledger,
         **totals,
         source="measured",
         moment=moment,
@@ -107,6 +116,7 @@ def measure_memory(config: FinetuneConfig) -> MemoryBreakdown:
     warms up. A shape's name, or a folder with only a config.json, gets random weights, which take
     the same bytes. Raises CourseError if it does not fit.
     """
+    refuse_if_too_large(config)
     meter = MemoryMeter()
     with tempfile.TemporaryDirectory() as folder, libraries_quiet():
         if needs_random_weights(config.model):

@@ -293,7 +293,7 @@ def test_a_line_marks_where_a_part_overtakes_another():
     before, after = (
         predict_memory(replace(LLAMA, max_length=int(place) + n), CARD) for n in (-9, 9)
     )
-    assert (before.largest, after.largest) == ("weights", "activations")
+    assert (before.largest_part, after.largest_part) == ("weights", "activations")
     assert "activations overtake weights" in ax.alt
 
 

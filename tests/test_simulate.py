@@ -116,11 +116,13 @@ def test_no_bar_is_drawn_where_nobody_watches(capsys, monkeypatch):
 
 
 def test_reserved_bytes_are_near_those_of_a_published_run():
-    runs = benchmark().fitcheck_steps()
-    run, step = next((r, s) for r, s in runs if "135M" in r["model"] and r["method"] == "lora")
+    runs = benchmark().published_steps("fitcheck")
+    run, step = next(
+        (r, s) for r, s in runs if "135M" in r.config.model and r.config.method == "lora"
+    )
     simulated = simulate_step(step, reserved=True)
     assert simulated.reserved > simulated.allocated
-    assert simulated.reserved == pytest.approx(run["reserved_mib"] * 2**20, rel=0.01)
+    assert simulated.reserved == pytest.approx(run.reserved, rel=0.01)
     assert simulated.process == simulated.reserved + CARDS["T4"].context
 
 

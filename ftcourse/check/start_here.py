@@ -84,7 +84,7 @@ def fits_t4(mine: Any) -> Verdict:
     if needed.weights > card.memory:
         ask = f"The weights alone take {show_bytes(needed.weights)}: what would make them smaller?"
     else:
-        ask = f"The largest part: {needed.largest}. Which choices make that part smaller?"
+        ask = f"The largest part: {needed.largest_part}. Which choices make that part smaller?"
     return Verdict(False, f"{over} {ask}")
 
 

@@ -57,7 +57,7 @@ class MemoryBreakdown:
         return sum(self.parts.values())
 
     @property
-    def largest(self) -> str:
+    def largest_part(self) -> str:
         """The name of the largest part."""
         return max(PARTS, key=self.parts.__getitem__)
 

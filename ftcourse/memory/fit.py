@@ -75,7 +75,7 @@ def judge_fit(breakdown: MemoryBreakdown, card: Card) -> Fit:
     """
     tensors, context = breakdown.allocated, 0
     margin, purpose = LIBRARY_BYTES, "Python and its libraries"
-    needs, part = f"{show_bytes(tensors)} of tensors", f"largest part: {breakdown.largest}"
+    needs, part = f"{show_bytes(tensors)} of tensors", f"largest part: {breakdown.largest_part}"
     if card.device == "cuda":
         margin, purpose = round(GAPS * tensors), "gaps between tensors"
         context = card.context or CONTEXT_BYTES

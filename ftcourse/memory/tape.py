@@ -124,8 +124,8 @@ class Tape:
 
         ``saves`` are the tensors that autograd saves, beside the result if ``saves_result``. The
         backward pass makes a ``fresh`` gradient for each input that needs one, or hands on the
-        ``same``; of a ``view`` or a ``part`` the result lies in its input's memory, and the gradient
-        of a part is fresh. In a ``matrix`` product each gradient has its input's shape. ``scratch``
+        ``same``; of a ``view`` or a ``part`` the result lies in its input's memory, and the
+        gradient of a part is fresh. In a ``matrix`` product each gradient has its input's shape. ``scratch``
         are the shape, format and part of each tensor that the backward pass needs for a moment.
         """
         if all(x.node is None for x in inputs):

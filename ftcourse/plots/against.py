@@ -71,7 +71,7 @@ def _overtakings(values: Sequence[int], runs: Sequence[MemoryBreakdown]) -> list
     """Return a text and a place for each change of the largest part, between two values."""
     found = []
     for (low, before), (high, after) in pairwise(zip(values, runs, strict=True)):
-        old, new = before.largest, after.largest
+        old, new = before.largest_part, after.largest_part
         if old != new:
             behind = before.parts[old] - before.parts[new]
             ahead = after.parts[new] - after.parts[old]

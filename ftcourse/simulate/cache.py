@@ -14,6 +14,7 @@ from platformdirs import user_cache_path
 
 from ftcourse.files import write_whole
 from ftcourse.memory import MemoryBreakdown
+from ftcourse.memory.ledger import Ledger, Row
 
 
 def cached(key: Any, compute: Callable[[], MemoryBreakdown]) -> MemoryBreakdown:
@@ -27,7 +28,7 @@ def cached(key: Any, compute: Callable[[], MemoryBreakdown]) -> MemoryBreakdown:
     path = cache_folder() / f"{name[:32]}.json"
     try:
         return _from_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, KeyError):
         found = compute()
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -55,7 +56,9 @@ def _to_json(breakdown: MemoryBreakdown) -> str:
 
 def _from_json(text: str) -> MemoryBreakdown:
     """Return the breakdown of an entry. Raises ValueError or TypeError for a damaged one."""
-    found = MemoryBreakdown(**json.loads(text))
+    values = json.loads(text)
+    rows = [Row(**{**row, "shape": tuple(row["shape"])}) for row in values.pop("ledger")]
+    found = MemoryBreakdown(**values, ledger=Ledger(rows))
     if not all(type(size) is int for size in found.parts.values()):
         raise ValueError(found.parts)
     return found

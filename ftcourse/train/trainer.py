@@ -4,7 +4,7 @@ import os
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,7 @@ from ftcourse.config import FinetuneConfig
 from ftcourse.data import Record, as_records, encode, pad_batch
 from ftcourse.hardware import Card, detect
 from ftcourse.loss import check_head, use_chunked_loss
-from ftcourse.memory.fit import does_not_fit
+from ftcourse.memory.fit import does_not_fit, refuse_if_too_large
 from ftcourse.models import (
     attach_adapter,
     forget_overrides,
@@ -88,6 +88,8 @@ def finetune(
             model = load_finetuned(config, folder)
         else:
             examples = encode(records, tokenizer, config.max_length)
+            longest = max(len(example.input_ids) for example in examples)
+            refuse_if_too_large(replace(config, max_length=longest))
             set_seed(config.seed)
             model = attach_adapter(load_base(config), config)
             write_run(folder, run)
@@ -113,6 +115,9 @@ def train(
         trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
     except torch.OutOfMemoryError as error:
         raise does_not_fit(config, detect()) from error
+    finally:
+        for callback in trainer.callback_handler.callbacks:
+            getattr(callback, "close", lambda: None)()
     return {
         "history": [entry for entry in trainer.state.log_history if "loss" in entry],
         "trained_parameters": sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),

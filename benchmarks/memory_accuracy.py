@@ -96,7 +96,7 @@ def compare(
 
 
 def published_steps(by: str) -> Iterator[tuple[Record, Step]]:
-    """Yield each run that somebody published and the step that it took, in its authors' own loop."""
+    """Yield each run that somebody published and its step, in its authors' own loop."""
     for run in recorded_runs():
         if run.by == by:
             card = next(card for card in CARDS.values() if is_card(run.card, card))

@@ -15,7 +15,12 @@ class Shared(NamedTuple):
     rotary: Sequence[Tensor]
     """The tables that turn queries and keys by their positions; none where these are learned."""
     masks: Sequence[Tensor]
+    """One for each kind of layer."""
     positions: Tensor
+
+    def of_layer(self, sees_all: bool) -> "Shared":
+        """Return what one layer gets: the mask of its window, or the one without a window."""
+        return self._replace(masks=self.masks[-1:] if sees_all else self.masks[:1])
 
 
 class Layer:
@@ -34,8 +39,8 @@ class Layer:
                 normed = self.norm(first, x)
                 attended = self.attention(normed, shared)
                 x = self.add(x, attended)
-                if not self.family.holds_halves:
-                    del normed, attended
+                normed = normed if self.family.holds == "both" else None
+                attended = attended if self.family.holds else None
                 return self.add(x, self.mlp(self.norm(second, x)))
             case "after":
                 x = self.add(x, self.norm(first, self.attention(x, shared)))
@@ -63,8 +68,6 @@ class Layer:
         shape, tape = self.shape, self.tape
         with tape.module(self.family.self_attn):
             q, k, v = self.queries_keys_values(x)
-            if self.family.qk_norm == "head":
-                q, k = self.norm("q_norm", q), self.norm("k_norm", k)
             if shared.rotary:
                 q, k = self.rotate(q, *shared.rotary), self.rotate(k, *shared.rotary)
             attended = self.attend(q, k, v, shared.masks)
@@ -77,34 +80,42 @@ class Layer:
             with tape.module("resid_dropout"):
                 return tape.dropout(out, shape.hidden_dropout)
 
-    def queries_keys_values(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def queries_keys_values(self, x: Tensor) -> list[Tensor]:
         """Return three tensors of shape (batch, heads, length, head_dim)."""
-        shape, tape, names = self.shape, self.tape, list(self.family.attention)
+        shape, family, tape = self.shape, self.family, self.tape
         batch, length, _ = x.shape
-        heads, width = shape.num_attention_heads, shape.head_dim
-        counts = heads, shape.num_key_value_heads, shape.num_key_value_heads
-        if self.family.fused:
-            fused = self.linear(names[0], x)
-            return tuple(tape.part(fused, batch, n, length, width) for n in counts)
-        q, k, v = (self.linear(name, x) for name in names[:3])
-        if self.family.qk_norm == "all":
-            q, k = self.norm("q_norm", q), self.norm("k_norm", k)
-        return tuple(
-            tape.view(t, batch, n, length, width) for t, n in zip((q, k, v), counts, strict=True)
-        )
+        names, norms = list(family.attention), ("q_norm", "k_norm", "")
+        fused, found = self.linear(names[0], x) if family.fused else None, []
+        for place, norm in enumerate(norms):
+            heads = shape.num_key_value_heads if place else shape.num_attention_heads
+            sides = batch, heads, length, shape.head_dim
+            if fused:
+                found.append(tape.part(fused, *sides))
+                continue
+            made = self.linear(names[place], x)
+            if norm and family.qk_norm == "all":
+                made = self.norm(norm, made)
+            made = tape.view(made, *sides)
+            found.append(self.norm(norm, made) if norm and family.qk_norm == "head" else made)
+        if family.qk_norm == "head_last":
+            found[:2] = [self.norm(n, t) for n, t in zip(norms, found[:2], strict=False)]
+        return found
 
     def rotate(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """Return queries or keys turned by their positions (RoFormer, section 3.2)."""
         tape, (*rows, width), turned = self.tape, x.shape, cos.shape[-1]
         rest = [tape.part(x, *rows, width - turned)] if self.family.partial_rotary else []
         x = tape.part(x, *rows, turned) if rest else x
-        halves = [tape.part(x, *rows, turned // 2) for _ in range(2)]
-        other = tape.concat([tape.scale(halves[1]), halves[0]])
-        del halves
-        turned = tape.add(tape.mul(x, cos), tape.mul(other, sin))
+        turned = tape.add(tape.mul(x, cos), tape.mul(self.rotate_half(x), sin))
         if self.family.rotates_in_fp32:
             turned = tape.cast(turned, x.dtype)
         return tape.concat([turned, *rest]) if rest else turned
+
+    def rotate_half(self, x: Tensor) -> Tensor:
+        """Return x with its second half, negated, before its first half."""
+        tape, (*rows, width) = self.tape, x.shape
+        first, second = (tape.part(x, *rows, width // 2) for _ in range(2))
+        return tape.concat([tape.scale(second), first])
 
     @property
     def eager(self) -> bool:
@@ -183,12 +194,42 @@ class Layer:
         """Return the sum of what each token's experts give, weighted by the router."""
         shape, tape, weights = self.shape, self.tape, self.weights
         batch, length, hidden = x.shape
-        tokens, chosen = batch * length, batch * length * shape.num_experts_per_tok
+        tokens, choices = batch * length, batch * length * shape.num_experts_per_tok
         x = tape.view(x, tokens, hidden)
+        chances, held = self.route(x)
+        with tape.module("experts"):
+            order, source, *held[1:] = (tape.new((choices,), "int64") for _ in range(3))
+            states = tape.op((choices, hidden), x.dtype, [x], [source], rule="matrix")
+            factors = tape.op((choices, 1), chances.dtype, [chances], [order], rule="matrix")
+            del source
+            offsets = [tape.new((shape.num_experts,), "int32")]
+            both = tape.grouped_product(states, weights["mlp.experts.gate_up_proj"], offsets)
+            half = (choices, both.shape[-1] // 2)
+            gate, up = tape.part(both, *half), tape.part(both, *half)
+            del both
+            gated = tape.mul(self.function(gate), up)
+            del gate, up
+            outputs = tape.grouped_product(gated, weights["mlp.experts.down_proj"], offsets)
+            del gated
+            outputs = tape.mul(outputs, factors)
+            back = tape.new((choices,), "int64")
+            outputs = tape.op(outputs.shape, outputs.dtype, [outputs], [back], rule="matrix")
+            summed = tape.op((tokens, hidden), outputs.dtype, [outputs], rule="matrix")
+            return tape.view(tape.cast(summed, x.dtype), batch, length, hidden)
+
+    def route(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Return the chances of each token's experts, and what else the code's variables hold."""
+        shape, tape = self.shape, self.tape
+        size = (x.shape[0], shape.num_experts_per_tok)
         with tape.module("gate"):
-            routed = tape.product(x, weights["mlp.gate.weight"])
-            chances = tape.softmax(routed)
-        return x, chosen, chances
+            logits = tape.product(x, self.weights["mlp.gate.weight"])
+            chances, chosen = tape.softmax(logits), tape.new(size, "int64")
+            top = tape.op(size, "float32", [chances], [chosen], rule="matrix")
+            if shape.norm_topk_prob:
+                top = tape.divide_by_sum(top)
+            return tape.cast(top, "float32" if self.family.routes_in_fp32 else logits.dtype), [
+                chosen
+            ]
 
     # --- modules ------------------------------------------------------------------------------
 
@@ -216,7 +257,8 @@ class Layer:
             inputs, dtype, adapter = x, result.dtype, weights[f"{path}.lora_A.weight"].dtype
             casts = not step.bits or not step.products or tape.device == "cpu"
             x = tape.cast(x, adapter) if casts else x
-            update = tape.dropout(x, step.config.lora_dropout)
+            with tape.module("lora_dropout"):
+                update = tape.dropout(x, step.config.lora_dropout)
             for matrix in ("lora_A", "lora_B"):
                 with tape.module(matrix):
                     update = tape.product(update, weights[f"{path}.{matrix}.weight"])

@@ -98,9 +98,8 @@ class History:
         self.events.append((number, -row.bytes * row.count))
 
     def mark(self, name: str) -> None:
-        """Name what follows; a name counts once, and what has no name is never looked at."""
-        if not name or name not in dict(self.marks):
-            self.marks.append((name, len(self.events)))
+        """Name what follows; what has no name is never looked at."""
+        self.marks.append((name, len(self.events)))
 
     def timeline(self) -> list[dict[str, int]]:
         """Return the live bytes of each part after each event."""
@@ -110,33 +109,19 @@ class History:
             moments.append(dict(live))
         return moments
 
-    def stretches(self) -> dict[str, range]:
-        """Return the events from each mark to the next."""
+    def tops(self) -> dict[str, int]:
+        """Return, for each name, the event after which the most lives."""
+        sums, found = list(accumulate(change for _, change in self.events)), {}
         ends = [start for _, start in self.marks[1:]] + [len(self.events)]
-        return {
-            name: range(start, end)
-            for (name, start), end in zip(self.marks, ends, strict=True)
-            if name and end > start
-        }
+        for (name, start), end in zip(self.marks, ends, strict=True):
+            if name and end > start:
+                events = [*range(start, end), found.get(name, start)]
+                found[name] = max(events, key=sums.__getitem__)
+        return dict(sorted(found.items(), key=lambda item: -sums[item[1]]))
 
     def peaks(self) -> dict[str, Ledger]:
-        """Return, for each stretch, what lives at its fullest moment."""
-        sums = self._sums()
-        return {
-            name: self.ledger(max(events, key=sums.__getitem__))
-            for name, events in self.stretches().items()
-        }
-
-    def fullest(self) -> tuple[str, int]:
-        """Return the stretch and the event at which the most lives."""
-        sums = self._sums()
-        tops = {
-            name: max(events, key=sums.__getitem__) for name, events in self.stretches().items()
-        }
-        return max(tops.items(), key=lambda item: sums[item[1]])
-
-    def _sums(self) -> list[int]:
-        return list(accumulate(change for _, change in self.events))
+        """Return, for each name, what lives at its fullest moment; the fullest of all is first."""
+        return {name: self.ledger(event) for name, event in self.tops().items()}
 
     def ledger(self, event: int) -> Ledger:
         """Return what lives after an event, counted from 0."""

@@ -1,10 +1,13 @@
 """The model around its layers as a program: embeddings, the last norm, the head, and the loss."""
 
+from collections.abc import Sequence
+
+from ftcourse.config import LOSS_CHUNK
 from ftcourse.memory.layer import Layer, Shared, normalize
 from ftcourse.memory.operations import Operations
 from ftcourse.memory.parameters import weights_of
 from ftcourse.memory.step import Step
-from ftcourse.memory.tape import Node, Parameter, Tensor
+from ftcourse.memory.tape import Leaf, Tensor
 
 
 class Model:
@@ -20,21 +23,28 @@ class Model:
 
     def run(self) -> Operations:
         """Run a step up to where the optimizer begins, and return the tape."""
-        tape, family, layers = self.tape, self.family, self.shape.num_hidden_layers
+        tape, layers = self.tape, self.shape.num_hidden_layers
         x = self.embed()
         shared = self.share(x)
         counts = [1, layers - 2, 1] if layers > 2 else [1] * layers
         for place, count in enumerate(counts):
             last = place == len(counts) - 1
-            tape.history.mark("the loss" if last else "")
-            masks = shared.masks[place % family.masks :][:1]
-            x = self.run_layer(x, shared._replace(masks=masks), count)
+            tape.history.mark("the forward pass" if last else "")
+            x = self.run_layer(x, shared.of_layer(self.sees_all(place, last)), count)
             if x.node:
                 x.node.mark = _moment(place, last)
+        tape.history.mark("the loss")
         loss = self.loss(x)
         del x, shared
         tape.backward(loss)
         return tape
+
+    def sees_all(self, place: int, last: bool) -> bool:
+        """Whether the first layer, one between or the last one sees all tokens."""
+        every, layers = self.family.sees_all_every, self.shape.num_hidden_layers
+        if last or place == 0:
+            return (layers if last else 1) % every == 0
+        return layers > every
 
     def run_layer(self, x: Tensor, shared: Shared, count: int) -> Tensor:
         """Return the output of one layer, which stands for so many equal ones."""
@@ -49,7 +59,7 @@ class Model:
     def parameter(self, name: str, count: int = 1) -> Tensor:
         """Return a parameter as a tensor."""
         weight = self.weights[name]
-        node = Parameter(name, count) if weight.trained else None
+        node = Leaf(name, count) if weight.trained else None
         return Tensor(weight.shape, weight.dtype, None, node)
 
     def embed(self) -> Tensor:
@@ -61,7 +71,7 @@ class Model:
             x = tape.op(size, self.table.dtype, [self.table], rule="matrix")
             x = tape.scale(x) if family.scaled_embedding == "inside" else x
         if self.step.config.gradient_checkpointing and not self.step.full:
-            x.node = Node(family.tables[0], 1)  # peft makes the embeddings need a gradient
+            x.node = Leaf(family.tables[0], 1, "activations")  # because peft asks for it
             tape.kept.append(x)
         tape.path = self.root
         x = tape.scale(x) if family.scaled_embedding == "after" else x
@@ -81,7 +91,8 @@ class Model:
         tape.path = self.root
         masks = []
         if config.attention == "eager":
-            masks = [tape.new((self.batch, *size[1:]), x.dtype) for _ in range(family.masks)]
+            kinds = 1 if family.sees_all_every == 1 else 2
+            masks = [tape.new((self.batch, *size[1:]), x.dtype) for _ in range(kinds)]
         elif 0 < self.shape.sliding_window < self.length and config.attention == "sdpa":
             masks = [tape.new(size, "bool")]
         positions = tape.new((1, self.length), "int64")
@@ -100,13 +111,43 @@ class Model:
         tied = "lm_head.weight" not in weights
         head = self.table if tied else self.parameter("lm_head.weight")
         bias = [self.parameter("lm_head.bias")] if family.head_bias else []
+        if self.step.config.loss == "chunked":
+            return self.chunked_loss(x, head, bias)
+        return self.whole_loss(x, head, bias)
+
+    def whole_loss(self, x: Tensor, head: Tensor, bias: Sequence[Tensor]) -> Tensor:
+        """Return the loss of all tokens at once."""
+        tape = self.tape
         tape.path = "lm_head"
         logits = tape.product(x, head, bias)
         del x
         tape.path = "loss"
         if self.shape.final_logit_softcapping:
             logits = tape.scale(tape.function(tape.scale(logits), saves_result=True))
+        if self.family.scales_logits:
+            logits = tape.scale(logits)
         return tape.cross_entropy(tape.cast(logits, "float32"))
+
+    def chunked_loss(self, x: Tensor, head: Tensor, bias: Sequence[Tensor]) -> Tensor:
+        """Return the loss as ``ftcourse.loss`` computes it, one chunk standing for all between."""
+        tape, (batch, length, hidden) = self.tape, x.shape
+        tape.path, tokens = "loss", batch * (length - 1)
+        x = tape.part(x, batch, length - 1, hidden)
+        x = tape.copy(x, tokens, hidden) if batch > 1 else tape.view(x, tokens, hidden)
+        targets = tape.new((tokens,), "int64")
+        whole, rest = divmod(tokens, LOSS_CHUNK)
+        sizes = [LOSS_CHUNK] * whole + [rest] * bool(rest)
+        counts = [1, len(sizes) - 2, 1] if len(sizes) > 2 else [1] * len(sizes)
+        losses = []
+        for size, count in zip([*sizes[: len(counts) - 1], sizes[-1]], counts, strict=True):
+            tape.path, tape.count = "loss", count
+            chunk = tape.op((size, hidden), x.dtype, [x], rule="chunk")
+            inputs = chunk, head, bias, targets
+            loss = tape.checkpoint(lambda inputs=inputs: self.whole_loss(*inputs[:3]))
+            loss.node.mark = "the loss" if count == 1 else ""
+            losses.append(loss)
+        tape.path, tape.count = "loss", 1
+        return tape.scale(tape.op((), "float32", losses, rule="same"))
 
 
 def _moment(place: int, last: bool) -> str:

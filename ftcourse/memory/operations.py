@@ -6,7 +6,7 @@ Names and rules are PyTorch's own (``tools/autograd/derivatives.yaml`` and "Auto
 from collections.abc import Sequence
 from math import prod
 
-from ftcourse.memory.tape import BYTES, Tape, Tensor
+from ftcourse.memory.tape import BYTES, Leaf, Tape, Tensor
 
 
 def wider(*dtypes: str) -> str:
@@ -95,6 +95,12 @@ class Operations(Tape):
         shape = (*x.shape[:-1], prod(weight.shape) // x.shape[-1])
         return self.op(shape, x.dtype, [x, weight, *bias], saves, rule="matrix")
 
+    def grouped_product(self, x: Tensor, weight: Tensor, offsets: Sequence[Tensor]) -> Tensor:
+        """Return the product of each row with its expert's matrix, (experts, outputs, inputs)."""
+        x = self.cast(x, weight.dtype)
+        saves = [x] * bool(weight.node) + [weight] * bool(x.node) + [*offsets]
+        return self.op((x.shape[0], weight.shape[1]), x.dtype, [x, weight], saves, rule="matrix")
+
     def matmul(self, x: Tensor, y: Tensor, *shape: int) -> Tensor:
         """Return the product of two activations; each is saved for the gradient of the other."""
         x, y = self.cast_to_product(x), self.cast_to_product(y)
@@ -102,10 +108,10 @@ class Operations(Tape):
         return self.op(shape, x.dtype, [x, y], saves, rule="matrix")
 
     def cast_to_product(self, x: Tensor) -> Tensor:
-        """Return x in autocast's format. A trained weight's copy is kept until autocast ends."""
+        """Return x in autocast's format. The copy of a leaf in float32 is kept until it ends."""
         if not self.autocast or x.dtype == self.autocast:
             return x
-        if x.storage or not x.node:
+        if x.dtype != "float32" or not isinstance(x.node, Leaf):
             return self.cast(x, self.autocast)
         if x.node not in self.casts:
             self.casts[x.node] = self.cast(x, self.autocast)
@@ -134,6 +140,11 @@ class Operations(Tape):
         return self.op(
             q.shape, q.dtype, [q, k, v], [q, k, v, sums, *saves], saves_result=True, rule="matrix"
         )
+
+    def divide_by_sum(self, x: Tensor) -> Tensor:
+        """Return x divided in place by the sum of its rows; saves the sum, and x as it was."""
+        total = self.op((*x.shape[:-1], 1), x.dtype, [x])
+        return self.op(x.shape, x.dtype, [x, total], [self.new(x.shape, x.dtype), total])
 
     def softmax(self, x: Tensor) -> Tensor:
         """Return the softmax in float32; saves its result.

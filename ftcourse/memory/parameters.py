@@ -50,7 +50,9 @@ def weights_of(step: Step) -> list[Weight]:
         bits = step.bits if each.linear else 0
         table = each.name in tables
         facts = (each.count, step.full, bits, table)
-        found.append(Weight(each.name, each.shape, step.weights_dtype, *facts))
+        narrow = step.bits == 4 and each.bias  # bitsandbytes casts it to the format of products
+        dtype = step.dtype if narrow else step.weights_dtype
+        found.append(Weight(each.name, each.shape, dtype, *facts))
         if each.linear in step.adapted and each.linear:
             inputs, outputs = step.shape.linears[each.linear]
             sides = {"lora_A": (config.rank, inputs), "lora_B": (outputs, config.rank)}

@@ -29,7 +29,7 @@ def predict_step(step: Step) -> MemoryBreakdown:
     history = tape.history
     history.mark("the optimizer's step")
     history.born(make_row("step", (optimizer_scratch_bytes(step),), "uint8", "overhead"))
-    moment, event = history.fullest()
+    moment, event = next(iter(history.tops().items()))
     ledger = Ledger.of([*resident_rows(step), *history.ledger(event)])
     return MemoryBreakdown.of(ledger, source="predicted", moment=moment, device=step.card.name)
 
@@ -41,8 +41,9 @@ def resident_rows(step: Step) -> list[Row]:
     rows = [*weight_rows(step), *optimizer_rows(step), batch, *workspaces(step.card)]
     family = step.shape.family
     if family.scaled_embedding == "inside":
+        buffer = step.dtype if step.bits else step.weights_dtype  # which peft does not cast
         name = f"{family.tables[0]}.embed_scale"
-        rows.append(make_row(name, (), step.weights_dtype, "overhead"))
+        rows.append(make_row(name, (), buffer, "overhead"))
     if not step.shape.learned_positions:
         half = (step.shape.rotary_width // 2,)
         for name in ("inv_freq", "original_inv_freq"):

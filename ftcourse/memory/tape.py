@@ -59,10 +59,15 @@ class Node:
         self.uses = 0
 
 
-class Parameter(Node):
-    """A trained parameter, where gradients arrive from all its uses."""
+class Leaf(Node):
+    """Where gradients arrive of what no operation made, such as a trained parameter."""
 
-    __slots__ = ()
+    __slots__ = ("part",)
+
+    def __init__(self, path: str, count: int, part: str = "gradients") -> None:
+        """Say to which part the gradient belongs."""
+        super().__init__(path, count)
+        self.part = part
 
 
 class Frame:
@@ -90,10 +95,11 @@ class Tape:
         self.gradients: list[Tensor] = []
         self._nodes: list[Node] = []
         self._buffers: dict[Node, Tensor] = {}
+        self._chunks: dict[Node, list[Tensor]] = {}
         self._frame: Frame | None = None
         self._again: list[Node] | None = None
         self.casts: dict[Node, Tensor] = {}
-        """The 16-bit copies of trained weights that autocast made and may use again."""
+        """The 16-bit copies of leaves that autocast made and may use again."""
 
     @contextmanager
     def module(self, name: str) -> Iterator[None]:
@@ -125,8 +131,9 @@ class Tape:
         ``saves`` are the tensors that autograd saves, beside the result if ``saves_result``. The
         backward pass makes a ``fresh`` gradient for each input that needs one, or hands on the
         ``same``; of a ``view`` or a ``part`` the result lies in its input's memory, and the
-        gradient of a part is fresh. In a ``matrix`` product each gradient has its input's shape. ``scratch``
-        are the shape, format and part of each tensor that the backward pass needs for a moment.
+        gradient of a part is fresh; those of ``chunk`` after chunk wait until all are there. In a
+        ``matrix`` product and in a ``cast`` each gradient has its input's own shape and format.
+        ``scratch`` are the shape, format and part of what the backward pass needs for a moment.
         """
         if all(x.node is None for x in inputs):
             return self._result(shape, dtype, inputs, rule)
@@ -173,7 +180,7 @@ class Tape:
         return out
 
     def _result(self, shape: Shape, dtype: str, inputs: Sequence[Tensor], rule: str) -> Tensor:
-        if rule in ("view", "part"):
+        if rule in ("view", "part", "chunk"):
             return Tensor(shape, dtype, inputs[0].storage)
         return self.new(shape, dtype)
 
@@ -206,45 +213,54 @@ class Tape:
             self._run_again(node.frame)
         self.path, self.count = f"{node.path} (backward)", node.count
         scratch = [self.new(*facts) for facts in node.scratch]
-        made = [x and self._gradient(node.rule, gradient, *x) for x in node.inputs]
-        del scratch, gradient
+        chunks = self._chunks.pop(node, None)
+        made = [x and self._gradient(node, gradient, *x) for x in node.inputs]
+        del scratch, chunks
+        if node.frame:  # what ran again is held by nobody else; what was saved stays a moment more
+            node.saved = ()
+        for place, x in enumerate(node.inputs):
+            if x and (made[place].shape, made[place].dtype) != x[1:]:
+                made[place] = self._new_for(node, *x)  # summed up, or cast
+        del gradient
         node.saved, node.frame = (), None
         for x in node.inputs:
+            found = made.pop(0)
             if x:
-                self._arrive(*x, made.pop(0))
-            else:
-                made.pop(0)
+                self._arrive(node, *x, found)
 
     def _gradient(
-        self, rule: str, gradient: Tensor, parent: Node, shape: Shape, dtype: str
+        self, node: Node, gradient: Tensor, parent: Node, shape: Shape, dtype: str
     ) -> Tensor:
         """Return an input's gradient; where the input was spread out, it is not yet summed up."""
-        if rule in ("same", "view") or (rule == "matrix" and len(shape) == 1):
+        rule = node.rule
+        if rule in ("same", "view", "chunk") or (rule == "matrix" and len(shape) == 1):
             return gradient if len(shape) == 1 else Tensor(shape, gradient.dtype, gradient.storage)
-        self.count = parent.count
         spread = rule == "fresh" and prod(shape) < prod(gradient.shape)
         dtype = gradient.dtype if rule == "fresh" else dtype
-        return self.new(gradient.shape if spread else shape, dtype)
+        return self._new_for(node, parent, gradient.shape if spread else shape, dtype)
 
-    def _arrive(self, parent: Node, shape: Shape, dtype: str, found: Tensor) -> None:
+    def _new_for(self, node: Node, parent: Node, shape: Shape, dtype: str) -> Tensor:
+        """Return a new gradient; between a layer and one that stands for many there is one."""
+        self.count = min(node.count, parent.count)
+        return self.new(shape, dtype)
+
+    def _arrive(self, node: Node, parent: Node, shape: Shape, dtype: str, found: Tensor) -> None:
         """Add a gradient to the one that waits for a node; a parameter waits for all its uses."""
-        self.count = parent.count
-        if (found.shape, found.dtype) != (shape, dtype):
-            found = self.new(shape, dtype)
         parent.uses -= 1
         waiting = self._buffers.pop(parent, None)
-        if waiting is not None:
-            found = self.new(shape, dtype)
-        if parent.inputs or parent.uses:
-            self._buffers[parent] = found
-        else:
+        if node.rule == "chunk":
+            self._chunks.setdefault(parent, []).append(found)
+        elif waiting is not None:
+            found = self._new_for(node, parent, shape, dtype)
+        if isinstance(parent, Leaf) and not parent.uses:
             self._keep(parent, found)
+        else:
+            self._buffers[parent] = found
 
-    def _keep(self, leaf: Node, gradient: Tensor) -> None:
+    def _keep(self, leaf: Leaf, gradient: Tensor) -> None:
         self.gradients.append(gradient)
-        if isinstance(leaf, Parameter):
-            rows, number = self.history.rows, gradient.storage.number
-            rows[number] = replace(rows[number], name=leaf.path, part="gradients")
+        rows, number = self.history.rows, gradient.storage.number
+        rows[number] = replace(rows[number], name=leaf.path, part=leaf.part)
 
     def _run_again(self, frame: Frame) -> None:
         """Run a checkpointed function again, up to where all that it saves is there."""

@@ -47,8 +47,9 @@ class Family:
     norms: Literal["before", "after", "around", "parallel", "shared"] = "before"
     """Where the norms stand: before attention and before the MLP, after them, both; or on the
     layer's input, from which attention and MLP start side by side, each with its own or one."""
-    qk_norm: Literal["", "head", "all"] = ""
-    """Whether queries and keys are normalized: per head, or all heads at once."""
+    qk_norm: Literal["", "head", "head_last", "all"] = ""
+    """Whether queries and keys are normalized: per head, the same after the values are made, or all
+    heads at once."""
     grouped: bool = True
     """Whether queries may share keys and values (``num_key_value_heads``)."""
     partial_rotary: bool = False
@@ -59,12 +60,14 @@ class Family:
     """Whether the outputs of attention and MLP are multiplied by a number."""
     scaled_embedding: Literal["", "inside", "after"] = ""
     """Whether embeddings are multiplied by a number, inside of their module or after it."""
+    scales_logits: bool = False
+    """Whether logits are divided by a number."""
     rotates_in_fp32: bool = False
     """Whether the tables that turn queries and keys are in fp32."""
-    holds_halves: bool = False
-    """Whether the code's variables hold attention's input and output while the MLP works."""
-    masks: int = 1
-    """Kinds of attention masks: two where some layers see only a window of the tokens."""
+    holds: Literal["", "output", "both"] = ""
+    """What the code's variables hold while the MLP works: attention's output, or its input, too."""
+    sees_all_every: int = 1
+    """One layer of so many sees all tokens, and the others see a window of them."""
     head_bias: bool = False
     defaults: dict[str, Any] = field(default_factory=dict)
     """What transformers takes where a config.json says nothing."""
@@ -116,7 +119,9 @@ FAMILIES = {
         switches=_ATTENTION_BIAS, qk_norm="head", defaults={"head_dim": 128, **_NO_WINDOW}
     ),
     "smollm3": Family(switches=_LLAMA_BIASES, defaults={"tie_word_embeddings": True, **_NO_WINDOW}),
-    "granite": Family(switches=_LLAMA_BIASES, scaled=True, scaled_embedding="after"),
+    "granite": Family(
+        switches=_LLAMA_BIASES, scaled=True, scaled_embedding="after", scales_logits=True
+    ),
     "gemma": Family(
         switches=_ATTENTION_BIAS, norm="rms_plus_one", scaled_embedding="inside", defaults=_GEMMA
     ),
@@ -126,7 +131,7 @@ FAMILIES = {
         switches=_ATTENTION_BIAS,
         norm="rms_plus_one",
         norms="around",
-        masks=2,
+        sees_all_every=2,
         defaults={
             **_GEMMA,
             **_WINDOW,
@@ -140,8 +145,8 @@ FAMILIES = {
         switches=_ATTENTION_BIAS,
         norm="rms_plus_one",
         norms="around",
-        masks=2,
-        qk_norm="head",
+        sees_all_every=6,
+        qk_norm="head_last",
         defaults={**_GEMMA, **_WINDOW},
         only={"attn_logit_softcapping": None},
     ),
@@ -177,7 +182,7 @@ FAMILIES = {
         only={"qk_layernorm": False},
     ),
     "stablelm": Family(
-        holds_halves=True,
+        holds="both",
         partial_rotary=True,
         switches={"use_qkv_bias": tuple(_QKV)},
         norm="layer",
@@ -204,6 +209,7 @@ FAMILIES = {
     ),
     "gpt2": Family(
         act_fn="act",
+        holds="output",
         layer_norms=("ln_1", "ln_2"),
         self_attn="attn",
         layers="transformer.h",
@@ -218,7 +224,7 @@ FAMILIES = {
         defaults=_GPT2,
         only={"add_cross_attention": False},
     ),
-    "mixtral": Family(mlp={}, routes_in_fp32=True),
+    "mixtral": Family(mlp={}, routes_in_fp32=True, defaults={"norm_topk_prob": True}),
     "qwen3_moe": Family(
         mlp={},
         switches=_ATTENTION_BIAS,

@@ -36,6 +36,8 @@ class ModelShape:
     num_experts: int = 0
     """Experts of a layer that has some in the place of its MLP."""
     num_experts_per_tok: int = 0
+    norm_topk_prob: bool = False
+    """Whether the chances of a token's experts are divided by their sum."""
     moe_intermediate_size: int = 0
     """Width of an expert, where it is not ``intermediate_size``."""
     sliding_window: int = 0
@@ -151,6 +153,7 @@ _NOW_AND_THEN = (
     "learned_positions",
     "num_experts",
     "num_experts_per_tok",
+    "norm_topk_prob",
     "moe_intermediate_size",
     "sliding_window",
     "attn_logit_softcapping",

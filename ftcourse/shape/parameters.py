@@ -18,6 +18,8 @@ class Parameter:
     """How many there are: one, or one in each layer."""
     linear: str = ""
     """The linear module of a layer whose weight it is: what gets quantized, or an adapter."""
+    bias: bool = False
+    """Whether it is the bias of such a module."""
 
     @property
     def numbers(self) -> int:
@@ -43,8 +45,8 @@ def parameters(shape: ModelShape) -> list[Parameter]:
         for path, count in zip(family.tables, rows, strict=False)
     ]
     layer = [
-        Parameter(f"{family.layers}.*.{name}", sides, shape.num_hidden_layers, linear)
-        for name, sides, linear in _of_a_layer(shape)
+        Parameter(f"{family.layers}.*.{name}", sides, shape.num_hidden_layers, *kind)
+        for name, sides, *kind in _of_a_layer(shape)
     ]
     head = [] if shape.tie_word_embeddings else [Parameter("lm_head.weight", (words, hidden))]
     bias = [Parameter("lm_head.bias", (words,))] * family.head_bias
@@ -57,23 +59,24 @@ def _norm_ends(shape: ModelShape) -> tuple[str, ...]:
     return {"bare": (), "layer": ("weight", "bias")}.get(shape.family.norm, ("weight",))
 
 
-def _of_a_layer(shape: ModelShape) -> Iterator[tuple[str, tuple[int, ...], str]]:
-    """Yield name, shape and linear module of each parameter of a layer."""
+def _of_a_layer(shape: ModelShape) -> Iterator[tuple]:
+    """Yield the fields of each parameter of a layer, but for how many there are."""
     family, hidden = shape.family, shape.hidden_size
     for name, (inputs, outputs) in shape.linears.items():
         path = family.path_of(name)
         sides = (inputs, outputs) if family.transposed else (outputs, inputs)
         yield f"{path}.weight", sides, name
         if name in shape.biased:
-            yield f"{path}.bias", (outputs,), ""
+            yield f"{path}.bias", (outputs,), "", True
     queries, keys = shape.widths["queries"], shape.widths["keys"]
-    sizes = {"head": (shape.head_dim,) * 2, "all": (queries, keys)}.get(family.qk_norm, ())
+    heads = (shape.head_dim, shape.head_dim)
+    sizes = {"": (), "all": (queries, keys)}.get(family.qk_norm, heads)
     for name, size in zip(("q_norm", "k_norm"), sizes, strict=False):
-        yield f"{family.self_attn}.{name}.weight", (size,), ""
+        yield f"{family.self_attn}.{name}.weight", (size,)
     if count := shape.num_experts:  # transformers stores a layer's experts as two tensors
         width = shape.widths["expert"]
-        yield "mlp.gate.weight", (count, hidden), ""
-        yield "mlp.experts.gate_up_proj", (count, 2 * width, hidden), ""
-        yield "mlp.experts.down_proj", (count, hidden, width), ""
+        yield "mlp.gate.weight", (count, hidden)
+        yield "mlp.experts.gate_up_proj", (count, 2 * width, hidden)
+        yield "mlp.experts.down_proj", (count, hidden, width)
     for name in family.layer_norms:
-        yield from ((f"{name}.{end}", (hidden,), "") for end in _norm_ends(shape))
+        yield from ((f"{name}.{end}", (hidden,)) for end in _norm_ends(shape))

@@ -39,10 +39,11 @@ def choices_of(card: Card) -> Iterator[None]:
 def _gpu_kernels() -> dict[str, Callable]:
     """Return what some operations do on a GPU and not on the CPU, by their names.
 
-    Autocast computes LayerNorm and powers in fp32, dropout keeps a mask of bytes, and attention's
-    kernel drops scores without writing them.
+    Autocast computes LayerNorm, softmax and powers in fp32, dropout keeps a mask of bytes, and the
+    kernel of attention drops scores without writing them.
     """
     layer_norm, power = torch.nn.functional.layer_norm, torch.pow
+    softmax = torch.nn.functional.softmax
     attention = torch.nn.functional.scaled_dot_product_attention
 
     def wide(x: Tensor) -> Tensor:
@@ -60,6 +61,7 @@ def _gpu_kernels() -> dict[str, Callable]:
         "torch.nn.functional.scaled_dot_product_attention": lambda *inputs, dropout_p=0, **more: (
             attention(*inputs, **more)
         ),
+        "torch.nn.functional.softmax": lambda x, **options: softmax(wide(x), **options),
         "torch.pow": lambda x, exponent: power(wide(x), exponent),
     }
 

@@ -98,7 +98,7 @@ def _run(
     hooks = [*live.follow(model), *_marks(model, live)]
     with live:
         live.makes = "activations"
-        live.history.mark("the loss")
+        live.history.mark("the forward pass")
         _backward(step, model, batch)
         live.history.mark("the optimizer's step")
         live.makes = "overhead"
@@ -128,6 +128,8 @@ def _marks(model: PreTrainedModel, live: LiveBytes) -> list:
 
     def mark_backward(layer: nn.Module, _: tuple, out: Tensor | tuple[Tensor, ...]) -> None:
         out = out if torch.is_tensor(out) else out[0]
+        if layer is layers[-1]:
+            live.history.mark("the loss")
         if out.requires_grad:
             out.register_hook(lambda _: live.history.mark(moment[layer]))
 

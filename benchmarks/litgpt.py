@@ -4,12 +4,13 @@ Source: litgpt of October 2023 (``finetune/lora.py``, ``lit_gpt/lora.py``), with
 Lightning 2.1 and bitsandbytes 0.41.1.
 """
 
-from ftcourse.memory.activations import layer_activations
+from dataclasses import replace
+from math import ceil
 
-from ftcourse.memory import MemoryBreakdown
-from ftcourse.memory.parameters import quantized_bytes, weight_bytes
-from ftcourse.memory.peak import cublas_workspaces
-from ftcourse.memory.step import Step
+from ftcourse.memory import MemoryBreakdown, Step
+from ftcourse.memory.model import Model
+from ftcourse.memory.parameters import weight_rows
+from ftcourse.memory.peak import workspaces
 
 LOSS_CHUNK = 128
 """Tokens whose loss goes backward at a time."""
@@ -23,14 +24,30 @@ def predict_litgpt(step: Step) -> MemoryBreakdown:
     pieces; bitsandbytes quantizes the head too, and dequantizes it in the fp16 of the
     checkpoint and again in bf16. There are no gradients and no optimizer states yet.
     """
-    shape, tokens = step.shape, step.tokens
-    layers = shape.num_hidden_layers * tokens * (layer_activations(step) + litgpt_layer(step))
+    shape, tokens = step.shape, step.config.batch_size * step.config.max_length
+    layers = shape.num_hidden_layers * (kept_by_a_layer(step) + tokens * litgpt_layer(step))
     words, head = shape.vocab_size, shape.vocab_size * shape.hidden_size
-    activations, weights = layers + 8 * words * tokens, weight_bytes(step)
+    activations = layers + 8 * words * tokens
+    weights = sum(row.bytes * row.count for row in weight_rows(step))
     if step.config.method == "lora":
         return _breakdown(step, weights, activations + 8 * words * LOSS_CHUNK, 0)
-    weights += quantized_bytes(head, words, step.config) - 2 * head
+    weights += quantized_bytes(head, step) - 2 * head
     return _breakdown(step, weights, activations, (2 + 2) * head)
+
+
+def kept_by_a_layer(step: Step) -> int:
+    """Return the bytes that one more layer of transformers keeps for its backward pass."""
+    layers = step.shape.num_hidden_layers
+    more = replace(step, shape=replace(step.shape, num_hidden_layers=layers + 1))
+    peaks = [Model(each).run().history.peaks()["the loss"] for each in (step, more)]
+    return peaks[1].parts["activations"] - peaks[0].parts["activations"]
+
+
+def quantized_bytes(numbers: int, step: Step) -> int:
+    """Return the bytes of a matrix in 4 bits, with its constants (QLoRA paper, section 3)."""
+    blocks = ceil(numbers / 64)
+    constants = blocks + 4 * ceil(blocks / 256) + 4 * 256 + 4
+    return numbers // 2 + 4 * 16 + (constants if step.config.double_quant else 4 * blocks)
 
 
 def litgpt_layer(step: Step) -> int:
@@ -50,5 +67,5 @@ def litgpt_layer(step: Step) -> int:
 
 
 def _breakdown(step: Step, weights: int, activations: int, overhead: int) -> MemoryBreakdown:
-    overhead += sum(cublas_workspaces(step.card))
+    overhead += sum(row.bytes * row.count for row in workspaces(step.card))
     return MemoryBreakdown(weights, 0, 0, activations, overhead, "predicted", "the loss")

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from ftcourse.memory.operations import Operations
 from ftcourse.memory.step import Step
-from ftcourse.memory.tape import Tensor
+from ftcourse.memory.tape import Shape, Tensor
 
 
 class Shared(NamedTuple):
@@ -133,6 +133,8 @@ class Layer:
         grouped = self.shape.num_key_value_heads < self.shape.num_attention_heads
         if (repeats or self.eager) and grouped:
             k, v = tape.copy(k, *q.shape), tape.copy(v, *q.shape)
+        if self.eager and self.step.config.attention == "sdpa":
+            return self.attend_in_float32(q, k, v)
         if self.eager:
             return self.attend_eagerly(q, k, v, masks)
         saves = [tape.new((q.shape[0], *mask.shape[1:]), q.dtype) for mask in masks]
@@ -142,15 +144,24 @@ class Layer:
         """Return the same by scores of shape (batch, heads, length, length)."""
         tape, shape, length = self.tape, self.shape, self.step.config.max_length
         sizes = (*q.shape[:2], length, length)
-        if self.step.config.attention == "sdpa":  # PyTorch's own code for the CPU, all in float32
-            q, k, v = (tape.cast(t, "float32") for t in (q, k, v))
         scores = tape.scale(tape.matmul(q, k, *sizes))
         if shape.attn_logit_softcapping:
             scores = tape.scale(tape.function(tape.scale(scores), saves_result=True))
-        scores = tape.add(scores, *masks[:1])
+        scores = tape.add(scores, *masks)
         chances = tape.cast(tape.softmax(scores), q.dtype)
         chances = tape.dropout(chances, shape.attention_dropout)
         return tape.matmul(chances, v, *q.shape)
+
+    def attend_in_float32(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Return the same as PyTorch computes it on a CPU where some scores are dropped."""
+        tape, length, dtype = self.tape, self.step.config.max_length, q.dtype
+        q, k, v = (tape.cast(t, "float32") for t in (tape.scale(q), tape.scale(k), v))
+        autocast, tape.autocast = tape.autocast, None
+        scores = tape.matmul(q, k, *q.shape[:2], length, length)
+        chances = tape.dropout(tape.softmax(scores), self.shape.attention_dropout)
+        out = tape.matmul(chances, v, *q.shape)
+        tape.autocast = autocast
+        return tape.cast(out, dtype)
 
     # --- the MLP ------------------------------------------------------------------------------
 
@@ -275,16 +286,33 @@ class Layer:
         if not step.bits:
             return tape.product(x, weight, bias)
         shape = (*x.shape[:-1], prod(weight.shape) // x.shape[-1])
-        dtype, part = (step.dtype, "overhead") if step.bits == 4 else (x.dtype, "activations")
-        dequantized = [(weight.shape, dtype, part)]
         if step.bits == 8:
-            out = tape.op(shape, x.dtype, [x], rule="matrix", scratch=dequantized)
-            if out.node:
-                tape.kept.append(x)
-            return out
-        narrow = tape.cast(x, dtype)
-        out = tape.op(shape, dtype, [narrow], rule="matrix", scratch=dequantized)
+            return self.int8_product(x, weight, shape)
+        narrow = tape.cast(x, step.dtype)
+        dequantized = [(weight.shape, step.dtype, "overhead")]
+        out = tape.op(shape, step.dtype, [narrow], rule="matrix", scratch=dequantized)
         return tape.cast(out, x.dtype)
+
+    def int8_product(self, x: Tensor, weight: Tensor, shape: Shape) -> Tensor:
+        """Return LLM.int8's product (section 3); its module keeps x in an attribute.
+
+        On a GPU x becomes one byte a number, and the products are summed in int32. On a CPU
+        bitsandbytes multiplies by the dequantized weight, in autocast's format.
+        """
+        tape = self.tape
+        if tape.device == "cpu":
+            dtype, held = tape.autocast or x.dtype, [tape.new(weight.shape, x.dtype)]
+        else:
+            dtype, half = x.dtype, [tape.new(x.shape, "float16")] * (x.dtype != "float16")
+            held = [tape.new(x.shape, "int8"), tape.new(x.shape[:-1], "float32")]
+            del half
+            held.append(tape.new(shape, "int32"))
+        scratch = [(weight.shape, x.dtype, "activations")]
+        out = tape.op(shape, dtype, [x], rule="matrix", scratch=scratch)
+        del held
+        if out.node:
+            tape.kept.append(x)
+        return out
 
 
 def normalize(tape: Operations, kind: str, x: Tensor, parameters: list[Tensor]) -> Tensor:

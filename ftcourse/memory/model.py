@@ -126,6 +126,8 @@ class Model:
             logits = tape.scale(tape.function(tape.scale(logits), saves_result=True))
         if self.family.scales_logits:
             logits = tape.scale(logits)
+        if self.step.holds_logits:
+            tape.kept.append(logits)
         return tape.cross_entropy(tape.cast(logits, "float32"))
 
     def chunked_loss(self, x: Tensor, head: Tensor, bias: Sequence[Tensor]) -> Tensor:

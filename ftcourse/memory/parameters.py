@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from math import ceil, prod
 
 from ftcourse.memory.ledger import Row
@@ -40,6 +41,7 @@ class Weight:
         return self.numbers * BYTES[self.dtype]
 
 
+@lru_cache(16)
 def weights_of(step: Step) -> list[Weight]:
     """Return all parameters of a run: the base model's, and each adapted module's two matrices.
 
@@ -81,7 +83,7 @@ def weight_rows(step: Step) -> Iterator[Row]:
             case 0:
                 tensors = {"": (weight.shape, weight.dtype)}
             case 8:
-                tensors = {"": (weight.shape, "uint8"), ".SCB": (weight.shape[:1], "float32")}
+                tensors = {"": (weight.shape, "int8"), ".SCB": (weight.shape[:1], "float32")}
             case 4:
                 tensors = {
                     "": ((ceil(weight.numbers / 2), 1), "uint8"),

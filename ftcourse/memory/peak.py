@@ -1,5 +1,7 @@
 """The peak of a training step by arithmetic: the fullest moment of a step that a tape ran."""
 
+from functools import lru_cache
+
 from ftcourse.config import FinetuneConfig
 from ftcourse.hardware import Card, detect
 from ftcourse.memory.breakdown import MemoryBreakdown
@@ -23,6 +25,7 @@ def predict_memory(config: FinetuneConfig, card: Card | None = None) -> MemoryBr
     return predict_step(Step(config, load_shape(config.model), card or detect()))
 
 
+@lru_cache(256)  # panels and searches ask for the same step again and again
 def predict_step(step: Step) -> MemoryBreakdown:
     """Return the bytes of a step that may differ from the Trainer's, as a ``Step`` describes it."""
     tape = Model(step).run()

@@ -1,6 +1,7 @@
 """One training step: what decides its bytes, in one object that the arithmetic passes around."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from ftcourse.config import FinetuneConfig, adapted_modules, check_attention
 from ftcourse.errors import CourseError
@@ -36,17 +37,17 @@ class Step:
         """Whether all weights are trained."""
         return self.config.method == "full"
 
-    @property
+    @cached_property
     def bits(self) -> int:
         """The bits of a quantized base weight, 0 where the base is not quantized."""
         return self.config.bits if self.config.method == "qlora" else 0
 
-    @property
+    @cached_property
     def dtype(self) -> str:
         """The format of matrix products."""
         return self.config.dtype_on(self.card)
 
-    @property
+    @cached_property
     def weights_dtype(self) -> str:
         """The format of the weights that are not quantized.
 
@@ -56,12 +57,12 @@ class Step:
         keeps_fp32 = self.config.upcast or (self.full and self.dtype == "float16")
         return "float32" if keeps_fp32 else self.dtype
 
-    @property
+    @cached_property
     def products(self) -> str | None:
         """The format to which autocast turns the inputs of products; None where there is none."""
         return self.dtype if self.autocast and self.dtype != "float32" else None
 
-    @property
+    @cached_property
     def adapted(self) -> list[str]:
         """Names of the linear modules that get an adapter."""
         return adapted_modules(self.config, self.shape.linears)

@@ -12,7 +12,16 @@ from math import prod
 
 from ftcourse.memory.ledger import History, Row
 
-BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int64": 8, "int32": 4, "uint8": 1, "bool": 1}
+BYTES = {
+    "float32": 4,
+    "float16": 2,
+    "bfloat16": 2,
+    "int64": 8,
+    "int32": 4,
+    "uint8": 1,
+    "int8": 1,
+    "bool": 1,
+}
 Shape = tuple[int, ...]
 
 

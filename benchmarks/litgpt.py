@@ -10,7 +10,7 @@ from math import ceil
 from ftcourse.memory import MemoryBreakdown, Step
 from ftcourse.memory.model import Model
 from ftcourse.memory.parameters import weight_rows
-from ftcourse.memory.peak import workspaces
+from ftcourse.memory.peak import around
 
 LOSS_CHUNK = 128
 """Tokens whose loss goes backward at a time."""
@@ -67,5 +67,5 @@ def litgpt_layer(step: Step) -> int:
 
 
 def _breakdown(step: Step, weights: int, activations: int, overhead: int) -> MemoryBreakdown:
-    overhead += sum(row.bytes * row.count for row in workspaces(step.card))
+    overhead += sum(row.bytes * row.count for row in around(step))
     return MemoryBreakdown(weights, 0, 0, activations, overhead, "predicted", "the loss")

@@ -156,22 +156,25 @@ def _shaped(row: Row, tensor: Tensor) -> Row:
 
 def resident_tensors(model: nn.Module, optimizer: Any) -> Iterator[tuple[Tensor, str, str]]:
     """Yield the tensors that live through every step, each with its part and its name."""
+    for leaf in tree_leaves(list(optimizer.state.values())):
+        yield from ((t, "optimizer", "optimizer") for t in [leaf] if torch.is_tensor(t))
     for path, parameter in model.named_parameters():
-        yield parameter, "weights", plain(path)
-        state = getattr(parameter, "quant_state", None)
-        for constants in (state, getattr(state, "state2", None)):
-            for name, value in vars(constants).items() if constants is not None else ():
-                if torch.is_tensor(value):
-                    yield value, "weights", f"{plain(path)}.{name}"
-        for name, value in optimizer.state.get(parameter, {}).items():
-            if torch.is_tensor(value):
-                yield value, "optimizer", f"{plain(path)}.{name}"
+        name, state = plain(path), getattr(parameter, "quant_state", None)
+        yield parameter, "weights", name
+        yield from _named(state, "weights", name)
+        yield from _named(getattr(state, "state2", None), "weights", f"{name}.state2")
+        yield from _named(optimizer.state.get(parameter), "optimizer", name)
     for path, module in model.named_modules():  # an 8-bit module keeps its weight and constants
         for name, end in (("CB", ""), ("SCB", ".SCB")):
             if torch.is_tensor(value := getattr(getattr(module, "state", None), name, None)):
                 yield value, "weights", f"{plain(path)}.weight{end}"
     for path, buffer in model.named_buffers():
         yield buffer, "overhead", plain(path)
-    for leaf in tree_leaves(list(optimizer.state.values())):
-        if torch.is_tensor(leaf):
-            yield leaf, "optimizer", "optimizer"
+
+
+def _named(holder: Any, part: str, path: str) -> Iterator[tuple[Tensor, str, str]]:
+    """Yield the tensors of an object or a dictionary; what 8-bit states share has no parameter."""
+    values = holder if isinstance(holder, dict) else vars(holder) if holder else {}
+    for name, value in values.items():
+        if torch.is_tensor(value) and not name.startswith("qmap"):
+            yield value, part, f"{path}.{name}"

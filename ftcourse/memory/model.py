@@ -1,13 +1,14 @@
 """The model around its layers as a program: embeddings, the last norm, the head, and the loss."""
 
 from collections.abc import Sequence
+from math import prod
 
 from ftcourse.config import LOSS_CHUNK
-from ftcourse.memory.layer import Layer, Shared, normalize
+from ftcourse.memory.graph import Leaf, Tensor
+from ftcourse.memory.layer import Layer, Shared
 from ftcourse.memory.operations import Operations
 from ftcourse.memory.parameters import weights_of
 from ftcourse.memory.step import Step
-from ftcourse.memory.tape import Leaf, Tensor
 
 
 class Model:
@@ -17,6 +18,7 @@ class Model:
         """Start with the parameters, which the tape does not count."""
         self.step, self.shape, self.family = step, step.shape, step.shape.family
         self.tape = Operations(step.products, step.card.device)
+        self.tape.accumulates = step.accumulates
         self.batch, self.length = step.config.batch_size, step.config.max_length
         self.weights = {w.name: w for w in weights_of(step)}
         self.root = self.family.layers.rpartition(".")[0]
@@ -74,11 +76,13 @@ class Model:
             x.node = Leaf(family.tables[0], 1, "activations")  # because peft asks for it
             tape.kept.append(x)
         tape.path = self.root
+        self.positions = tape.new((self.length,), "int64")
         x = tape.scale(x) if family.scaled_embedding == "after" else x
         if shape.learned_positions:
             positions = self.parameter(f"{family.tables[1]}.weight")
             with tape.module(family.tables[1].rpartition(".")[2]):
-                added = tape.op((1, *size[1:]), positions.dtype, [positions], rule="matrix")
+                sides, saves = (1, *size[1:]), [self.positions]
+                added = tape.op(sides, positions.dtype, [positions], saves, rule="matrix")
             x = tape.add(x, added)
             del added
         with tape.module("drop"):
@@ -95,7 +99,7 @@ class Model:
             masks = [tape.new((self.batch, *size[1:]), x.dtype) for _ in range(kinds)]
         elif 0 < self.shape.sliding_window < self.length and config.attention == "sdpa":
             masks = [tape.new(size, "bool")]
-        positions = tape.new((1, self.length), "int64")
+        positions, self.positions = self.positions, None
         tape.path = family.rotary
         dtype = "float32" if family.rotates_in_fp32 else x.dtype
         sides = (1, self.length, self.shape.rotary_width)
@@ -107,7 +111,7 @@ class Model:
         tape, family, weights = self.tape, self.family, self.weights
         tape.count, tape.path = 1, family.final_norm
         ends = [n for n in weights if n.startswith(f"{family.final_norm}.")]
-        x = normalize(tape, family.norm, x, [self.parameter(n) for n in ends])
+        x = tape.normalize(family.norm, x, [self.parameter(n) for n in ends])
         tied = "lm_head.weight" not in weights
         head = self.table if tied else self.parameter("lm_head.weight")
         bias = [self.parameter("lm_head.bias")] if family.head_bias else []
@@ -120,7 +124,6 @@ class Model:
         tape = self.tape
         tape.path = "lm_head"
         logits = tape.product(x, head, bias)
-        del x
         tape.path = "loss"
         if self.shape.final_logit_softcapping:
             logits = tape.scale(tape.function(tape.scale(logits), saves_result=True))
@@ -128,15 +131,17 @@ class Model:
             logits = tape.scale(logits)
         if self.step.holds_logits:
             tape.kept.append(logits)
-        return tape.cross_entropy(tape.cast(logits, "float32"))
+        logits = tape.cast(logits, "float32")
+        return tape.cross_entropy(tape.view(logits, prod(x.shape[:-1]), self.shape.vocab_size))
 
     def chunked_loss(self, x: Tensor, head: Tensor, bias: Sequence[Tensor]) -> Tensor:
         """Return the loss as ``ftcourse.loss`` computes it, one chunk standing for all between."""
         tape, (batch, length, hidden) = self.tape, x.shape
         tape.path, tokens = "loss", batch * (length - 1)
         x = tape.part(x, batch, length - 1, hidden)
-        x = tape.copy(x, tokens, hidden) if batch > 1 else tape.view(x, tokens, hidden)
-        targets = tape.new((tokens,), "int64")
+        x = tape.copy(x, *x.shape) if batch > 1 else x
+        x = tape.view(x, tokens, hidden)
+        targets = tape.new((batch, length - 1), "int64")
         whole, rest = divmod(tokens, LOSS_CHUNK)
         sizes = [LOSS_CHUNK] * whole + [rest] * bool(rest)
         counts = [1, len(sizes) - 2, 1] if len(sizes) > 2 else [1] * len(sizes)

@@ -6,7 +6,8 @@ Names and rules are PyTorch's own (``tools/autograd/derivatives.yaml`` and "Auto
 from collections.abc import Sequence
 from math import prod
 
-from ftcourse.memory.tape import BYTES, Leaf, Tape, Tensor
+from ftcourse.memory.graph import BYTES, Leaf, Tensor
+from ftcourse.memory.tape import Tape
 
 
 def wider(*dtypes: str) -> str:
@@ -78,13 +79,13 @@ class Operations(Tape):
         return self.op(shape, x.dtype, [x], rule="part")
 
     def copy(self, x: Tensor, *shape: int) -> Tensor:
-        """Return the numbers of x in another order, or each of them several times."""
-        return self.op(shape, x.dtype, [x])
+        """Return the numbers of x in another order, or repeated; gradients are then summed up."""
+        return self.op(shape, x.dtype, [x], rule="same")
 
     def concat(self, xs: Sequence[Tensor]) -> Tensor:
         """Return tensors joined along their last side; their gradients are parts of one."""
         shape = (*xs[0].shape[:-1], sum(x.shape[-1] for x in xs))
-        return self.op(shape, xs[0].dtype, xs, rule="same")
+        return self.op(shape, xs[0].dtype, xs, rule="join")
 
     # --- matrix products ----------------------------------------------------------------------
 
@@ -130,6 +131,27 @@ class Operations(Tape):
         """Return each row of x, in float32, divided by its root mean square."""
         factor = self.function(self.scale(self.mean(self.square(x))), saves_result=True)
         return self.mul(x, factor)
+
+    def normalize(self, kind: str, x: Tensor, parameters: Sequence[Tensor]) -> Tensor:
+        """Return a norm of one of the kinds that ``Family.norm`` names."""
+        match kind:
+            case "layer":
+                return self.layer_norm(x, parameters)
+            case "bare":
+                return self.cast(self.layer_norm(self.cast(x, "float32")), x.dtype)
+            case "rms":
+                (weight,) = parameters
+                quotient = self.divide_by_rms(self.cast(x, "float32"))
+                return self.mul(weight, self.cast(quotient, x.dtype))
+            case "rms_fp32":
+                (weight,) = parameters
+                quotient = self.divide_by_rms(self.cast(x, "float32"))
+                return self.cast(self.mul(quotient, weight), x.dtype)
+            case "rms_plus_one":
+                (weight,) = parameters
+                quotient = self.divide_by_rms(self.cast(x, "float32"))
+                factor = self.scale(self.cast(weight, "float32"))
+                return self.cast(self.mul(quotient, factor), x.dtype)
 
     # --- attention and the loss ---------------------------------------------------------------
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from math import ceil, prod
 
+from ftcourse.memory.graph import BYTES
 from ftcourse.memory.ledger import Row
 from ftcourse.memory.step import Step
-from ftcourse.memory.tape import BYTES
 from ftcourse.shape import parameters
 
 PAGED_FROM = 100_000

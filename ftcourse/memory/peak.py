@@ -8,6 +8,7 @@ from ftcourse.memory.breakdown import MemoryBreakdown
 from ftcourse.memory.ledger import Ledger, Row
 from ftcourse.memory.model import Model
 from ftcourse.memory.parameters import (
+    gradient_rows,
     make_row,
     optimizer_rows,
     optimizer_scratch_bytes,
@@ -40,8 +41,10 @@ def predict_step(step: Step) -> MemoryBreakdown:
 def resident_rows(step: Step) -> list[Row]:
     """Return what lives through the whole step."""
     tokens = (step.config.batch_size, step.config.max_length)
-    batch = make_row("batch", tokens, "int64", "overhead", 2)  # token ids and labels
-    rows = [*weight_rows(step), *optimizer_rows(step), batch, *workspaces(step.card)]
+    batches = 2 * step.config.gradient_accumulation_steps  # token ids and labels
+    batch = make_row("batch", tokens, "int64", "overhead", batches)
+    rows = [*weight_rows(step), *optimizer_rows(step), batch, *around(step)]
+    rows += gradient_rows(step) if step.accumulates else []
     family = step.shape.family
     if family.scaled_embedding == "inside":
         buffer = step.dtype if step.bits else step.weights_dtype  # which peft does not cast
@@ -54,11 +57,14 @@ def resident_rows(step: Step) -> list[Row]:
     return rows
 
 
-def workspaces(card: Card) -> list[Row]:
-    """Return the scratch memory of cuBLAS, which PyTorch chooses (``getChosenWorkspaceSize``).
+def around(step: Step) -> list[Row]:
+    """Return what neither the model nor its data is: the Trainer's two sums, and cuBLAS's scratch.
 
-    Each thread that multiplies has its own: the forward pass's and autograd's. Hopper's are larger.
+    PyTorch chooses the scratch memory (``getChosenWorkspaceSize``); each thread that multiplies has
+    its own, the forward pass's and autograd's, and Hopper's are larger.
     """
-    size = 32 * 2**20 if card.capability == (9, 0) else 8_519_680
-    row = make_row("cuBLAS workspace", (size,), "uint8", "overhead", 2)
-    return [row] * (card.device == "cuda")
+    sums = [make_row("step", (), "float32", "activations")]
+    sums += [make_row("batch", (), "float32", "overhead")]
+    size = 32 * 2**20 if step.card.capability == (9, 0) else 8_519_680
+    scratch = make_row("cuBLAS workspace", (size,), "uint8", "overhead", 2)
+    return sums * step.autocast + [scratch] * (step.card.device == "cuda")

@@ -10,82 +10,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from math import prod
 
+from ftcourse.memory.graph import BYTES, Frame, Leaf, Node, Shape, Storage, Tensor
 from ftcourse.memory.ledger import History, Row
-
-BYTES = {
-    "float32": 4,
-    "float16": 2,
-    "bfloat16": 2,
-    "int64": 8,
-    "int32": 4,
-    "uint8": 1,
-    "int8": 1,
-    "bool": 1,
-}
-Shape = tuple[int, ...]
-
-
-class Storage:
-    """The memory of a tensor and of all its views."""
-
-    def __init__(self, history: History, row: Row) -> None:
-        """Note the birth."""
-        self.history, self.number = history, history.born(row)
-
-    def __del__(self) -> None:
-        """Note the death: nobody holds the memory any more."""
-        self.history.died(self.number)
-
-
-class Tensor:
-    """A shape and a format, the memory behind it, and the node of the backward pass that made it.
-
-    Without storage it is counted elsewhere, as parameters are; without a node it needs no gradient.
-    """
-
-    __slots__ = ("dtype", "node", "shape", "storage")
-
-    def __init__(
-        self, shape: Shape, dtype: str, storage: Storage | None = None, node: "Node | None" = None
-    ) -> None:
-        """Hold the storage from now on."""
-        self.shape, self.dtype, self.storage, self.node = shape, dtype, storage, node
-
-
-class Node:
-    """A step of the backward pass."""
-
-    __slots__ = ("count", "frame", "inputs", "mark", "path", "rule", "saved", "scratch", "uses")
-
-    def __init__(self, path: str, count: int) -> None:
-        """Start in a module of the model, for so many layers."""
-        self.path, self.count = path, count
-        self.inputs: list[tuple[Node, Shape, str] | None] = []
-        self.rule, self.scratch = "fresh", ()
-        self.saved: Sequence[Storage | None] | None = ()
-        self.frame: Frame | None = None
-        self.mark: str | None = None
-        self.uses = 0
-
-
-class Leaf(Node):
-    """Where gradients arrive of what no operation made, such as a trained parameter."""
-
-    __slots__ = ("part",)
-
-    def __init__(self, path: str, count: int, part: str = "gradients") -> None:
-        """Say to which part the gradient belongs."""
-        super().__init__(path, count)
-        self.part = part
-
-
-class Frame:
-    """A checkpointed function: its operations save nothing until it runs again."""
-
-    def __init__(self, run: Callable[[], Tensor], path: str, count: int) -> None:
-        """Hold what the function needs to run again."""
-        self.run, self.path, self.count = run, path, count
-        self.nodes: list[Node] = []
 
 
 class AllSavedError(Exception):
@@ -102,6 +28,8 @@ class Tape:
         self.kept: list[Tensor] = []
         """What modules keep in attributes until the whole backward pass is over."""
         self.gradients: list[Tensor] = []
+        self.accumulates = False
+        """Whether gradients are there from an earlier batch, and new ones are added to them."""
         self._nodes: list[Node] = []
         self._buffers: dict[Node, Tensor] = {}
         self._chunks: dict[Node, list[Tensor]] = {}
@@ -137,12 +65,17 @@ class Tape:
     ) -> Tensor:
         """Return the result of an operation, and note what its backward pass needs.
 
-        ``saves`` are the tensors that autograd saves, beside the result if ``saves_result``. The
-        backward pass makes a ``fresh`` gradient for each input that needs one, or hands on the
-        ``same``; of a ``view`` or a ``part`` the result lies in its input's memory, and the
-        gradient of a part is fresh; those of ``chunk`` after chunk wait until all are there. In a
-        ``matrix`` product and in a ``cast`` each gradient has its input's own shape and format.
-        ``scratch`` are the shape, format and part of what the backward pass needs for a moment.
+        ``saves`` are the tensors that autograd saves, beside the result if ``saves_result``;
+        ``scratch`` are shape, format and part of what the backward pass needs for a moment. The
+        rule says what the result is, and what gradient each input gets:
+
+        - fresh: a new one in the result's format, summed up where the input was spread out
+        - cast, matrix: a new one in the input's own shape and format; a bias gets a sum
+        - same: that of the result
+        - view: the result lies in the input's memory, and so does its gradient
+        - part: the result lies in the input's memory, but its gradient is new, with zeros
+        - chunk: as a view, but the gradients of all chunks wait and are joined
+        - join: inputs that are joined get parts of the result's
         """
         if all(x.node is None for x in inputs):
             return self._result(shape, dtype, inputs, rule)
@@ -241,9 +174,11 @@ class Tape:
         self, node: Node, gradient: Tensor, parent: Node, shape: Shape, dtype: str
     ) -> Tensor:
         """Return an input's gradient; where the input was spread out, it is not yet summed up."""
-        rule = node.rule
-        if rule in ("same", "view", "chunk") or (rule == "matrix" and len(shape) == 1):
-            return gradient if len(shape) == 1 else Tensor(shape, gradient.dtype, gradient.storage)
+        rule, alike = node.rule, prod(shape) == prod(gradient.shape)
+        if rule in ("view", "chunk", "join") or (rule == "same" and alike):
+            return Tensor(shape, gradient.dtype, gradient.storage)
+        if rule == "same" or (rule == "matrix" and len(shape) == 1):
+            return gradient
         spread = rule == "fresh" and prod(shape) < prod(gradient.shape)
         dtype = gradient.dtype if rule == "fresh" else dtype
         return self._new_for(node, parent, gradient.shape if spread else shape, dtype)
@@ -267,6 +202,9 @@ class Tape:
             self._buffers[parent] = found
 
     def _keep(self, leaf: Leaf, gradient: Tensor) -> None:
+        """Keep a leaf's gradient, or add it to the one that is there from the batch before."""
+        if self.accumulates:
+            return
         self.gradients.append(gradient)
         rows, number = self.history.rows, gradient.storage.number
         rows[number] = replace(rows[number], name=leaf.path, part=leaf.part)

@@ -21,7 +21,7 @@ from ftcourse.hardware import Card, detect
 from ftcourse.live import LIBRARIES
 from ftcourse.memory import MemoryBreakdown, Step
 from ftcourse.memory.ledger import Ledger
-from ftcourse.memory.peak import workspaces
+from ftcourse.memory.peak import around
 from ftcourse.models import architecture, build_empty
 from ftcourse.shape import ModelShape, is_known, load_shape
 from ftcourse.simulate.allocator import replay
@@ -87,7 +87,7 @@ def simulate_step(
         )
     peaks = _peaks(step, progress)
     moment = max(peaks, key=lambda name: sum(peaks[name].parts.values()))
-    ledger = Ledger.of([*(_as_trained(row, step) for row in peaks[moment]), *workspaces(step.card)])
+    ledger = Ledger.of([*(_as_trained(row, step) for row in peaks[moment]), *around(step)])
     totals = _totals(step) if reserved else {}
     facts = {"source": "simulated", "moment": moment, "device": step.card.name}
     return MemoryBreakdown.of(ledger, **facts, **totals)
@@ -131,7 +131,7 @@ def _totals(step: Step) -> dict[str, int]:
     if step.card.device == "cpu" or "paged" in step.config.optimizer:
         return {}
     events, loaded = trace_from_load(step)
-    scratch = [(-1 - n, row.bytes) for n, row in enumerate(workspaces(step.card))]
+    scratch = [(-1 - n, row.bytes) for n, row in enumerate(around(step))]
     reserved = replay([*events[:loaded], *scratch, *events[loaded:]])
     context = step.card.context
     return {"reserved": reserved} | ({"process": reserved + context} if context else {})

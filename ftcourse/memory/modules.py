@@ -1,0 +1,87 @@
+"""The modules of a layer as programs: norms, and linear modules with bitsandbytes and peft."""
+
+from collections.abc import Mapping
+from math import prod
+
+from ftcourse.memory.graph import Shape, Tensor
+from ftcourse.memory.operations import Operations
+from ftcourse.memory.step import Step
+
+
+class Modules:
+    """The modules of one layer."""
+
+    def __init__(self, tape: Operations, step: Step, weights: Mapping[str, Tensor]) -> None:
+        """Take the layer's parameters by the end of their name, such as ``mlp.up_proj.weight``."""
+        self.tape, self.step, self.weights = tape, step, weights
+        self.shape, self.family = step.shape, step.shape.family
+
+    def norm(self, name: str, x: Tensor) -> Tensor:
+        """Return the norm of the hidden states, or of queries or keys."""
+        tape, weights = self.tape, self.weights
+        path = f"{self.family.self_attn}.{name}" if name in ("q_norm", "k_norm") else name
+        parameters = [weights[p] for p in (f"{path}.weight", f"{path}.bias") if p in weights]
+        with tape.module(name):
+            return tape.normalize(self.family.norm, x, parameters)
+
+    def linear(self, name: str, x: Tensor) -> Tensor:
+        """Return a linear module's result, with its adapter's update if it has one.
+
+        peft casts the input to the adapter's format; its layers for quantized weights do so only
+        where they see no autocast, and they look for that of a GPU.
+        """
+        tape, step, weights = self.tape, self.step, self.weights
+        path = self.family.path_of(name)
+        with tape.module(name.split(".")[-1]):
+            result = self.base(path, x)
+            if name not in step.adapted:
+                return result
+            result = tape.clone(result) if step.bits == 4 else result
+            inputs, dtype, adapter = x, result.dtype, weights[f"{path}.lora_A.weight"].dtype
+            casts = not step.bits or not step.products or tape.device == "cpu"
+            x = tape.cast(x, adapter) if casts else x
+            with tape.module("lora_dropout"):
+                update = tape.dropout(x, step.config.lora_dropout)
+            for matrix in ("lora_A", "lora_B"):
+                with tape.module(matrix):
+                    update = tape.product(update, weights[f"{path}.{matrix}.weight"])
+            update = tape.scale(update)
+            update = tape.cast(update, dtype) if casts and step.bits else update
+            del inputs
+            return tape.cast(tape.add(result, update), result.dtype if step.bits else dtype)
+
+    def base(self, path: str, x: Tensor) -> Tensor:
+        """Return the product with the module's own weight, quantized or not."""
+        tape, step, weights = self.tape, self.step, self.weights
+        weight = weights[f"{path}.weight"]
+        bias = [weights[f"{path}.bias"]] if f"{path}.bias" in weights else []
+        if not step.bits:
+            return tape.product(x, weight, bias)
+        shape = (*x.shape[:-1], prod(weight.shape) // x.shape[-1])
+        if step.bits == 8:
+            return self.int8_product(x, weight, shape)
+        narrow = tape.cast(x, step.dtype)
+        dequantized = [(weight.shape, step.dtype, "overhead")]
+        out = tape.op(shape, step.dtype, [narrow], rule="matrix", scratch=dequantized)
+        return tape.cast(out, x.dtype)
+
+    def int8_product(self, x: Tensor, weight: Tensor, shape: Shape) -> Tensor:
+        """Return LLM.int8's product (section 3); its module keeps x in an attribute.
+
+        On a GPU x becomes one byte a number, and the products are summed in int32. On a CPU
+        bitsandbytes multiplies by the dequantized weight, in autocast's format.
+        """
+        tape = self.tape
+        if tape.device == "cpu":
+            dtype, held = tape.autocast or x.dtype, [tape.new(weight.shape, x.dtype)]
+        else:
+            dtype, half = x.dtype, [tape.new(x.shape, "float16")] * (x.dtype != "float16")
+            held = [tape.new(x.shape, "int8"), tape.new(x.shape[:-1], "float32")]
+            del half
+            held.append(tape.new(shape, "int32"))
+        scratch = [(weight.shape, x.dtype, "activations")]
+        out = tape.op(shape, dtype, [x], rule="matrix", scratch=scratch)
+        del held
+        if out.node:
+            tape.kept.append(x)
+        return out

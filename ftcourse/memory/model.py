@@ -23,30 +23,35 @@ class Model:
         self.weights = {w.name: w for w in weights_of(step)}
         self.root = self.family.layers.rpartition(".")[0]
 
-    def run(self) -> Operations:
-        """Run a step up to where the optimizer begins, and return the tape."""
+    def run(self, all_layers: bool = False) -> Operations:
+        """Run a step up to where the optimizer begins, and return the tape.
+
+        One middle layer stands for all between the first and the last, unless ``all_layers``.
+        """
         tape, layers = self.tape, self.shape.num_hidden_layers
         x = self.embed()
         shared = self.share(x)
-        counts = [1, layers - 2, 1] if layers > 2 else [1] * layers
-        for place, count in enumerate(counts):
-            last = place == len(counts) - 1
-            tape.history.mark("the forward pass" if last else "")
-            x = self.run_layer(x, shared.of_layer(self.sees_all(place, last)), count)
+        places = {0: 1, layers - 1: 1}
+        if layers > 2:
+            between = range(1, layers - 1) if all_layers else [self.typical()]
+            places = {0: 1, **dict.fromkeys(between, (layers - 2) // len(between)), layers - 1: 1}
+        for place, count in places.items():
+            tape.history.mark("the forward pass" if place == layers - 1 else "")
+            x = self.run_layer(
+                x, shared.of_layer((place + 1) % self.family.sees_all_every == 0), count
+            )
             if x.node:
-                x.node.mark = _moment(place, last)
+                x.node.mark = _moment(place, layers)
         tape.history.mark("the loss")
         loss = self.loss(x)
         del x, shared
         tape.backward(loss)
         return tape
 
-    def sees_all(self, place: int, last: bool) -> bool:
-        """Whether the first layer, one between or the last one sees all tokens."""
-        every, layers = self.family.sees_all_every, self.shape.num_hidden_layers
-        if last or place == 0:
-            return (layers if last else 1) % every == 0
-        return layers > every
+    def typical(self) -> int:
+        """Return the layer that stands for all between: one that sees all tokens, if any does."""
+        place = self.family.sees_all_every - 1
+        return place if 0 < place < self.shape.num_hidden_layers - 1 else 1
 
     def run_layer(self, x: Tensor, shared: Shared, count: int) -> Tensor:
         """Return the output of one layer, which stands for so many equal ones."""
@@ -157,7 +162,7 @@ class Model:
         return tape.scale(tape.op((), "float32", losses, rule="same"))
 
 
-def _moment(place: int, last: bool) -> str:
+def _moment(place: int, layers: int) -> str:
     if place == 0:
         return "the first layer's backward pass"
-    return "the last layer's backward pass" if last else ""
+    return "the last layer's backward pass" if place == layers - 1 else ""

@@ -156,12 +156,16 @@ class Operations(Tape):
     # --- attention and the loss ---------------------------------------------------------------
 
     def attention(self, q: Tensor, k: Tensor, v: Tensor, saves: Sequence[Tensor] = ()) -> Tensor:
-        """Return the flash kernel's result; saves what goes in and out, and a sum a row."""
+        """Return the flash kernel's result; saves what goes in and out, and a sum a row.
+
+        The backward kernel makes all three gradients, also those that nobody needs.
+        """
         q, k, v = (self.cast_to_product(x) for x in (q, k, v))
         sums = self.new(q.shape[:-1], "float32")
-        return self.op(
-            q.shape, q.dtype, [q, k, v], [q, k, v, sums, *saves], saves_result=True, rule="matrix"
-        )
+        scratch = [(x.shape, x.dtype, "activations") for x in (q, k, v) if not x.node]
+        inputs, saves = [q, k, v], [q, k, v, sums, *saves]
+        rules = {"saves_result": True, "rule": "matrix", "scratch": scratch}
+        return self.op(q.shape, q.dtype, inputs, saves, **rules)
 
     def divide_by_sum(self, x: Tensor) -> Tensor:
         """Return x divided in place by the sum of its rows; saves the sum, and x as it was."""

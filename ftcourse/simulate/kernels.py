@@ -82,7 +82,7 @@ class LiveBytesOfCuda(LiveBytes):
     def __init__(self, step: Step) -> None:
         """Start with nothing alive."""
         super().__init__()
-        half = (step.products or step.weights_dtype) == "float16"
+        half = step.weights_dtype == "float16"  # of the mask, and so of the scores
         self.product_dtype = torch.float16 if half else torch.float32
         self.pages = "paged" in step.config.optimizer
         self._paged: set[int] = set()

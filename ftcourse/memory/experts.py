@@ -1,14 +1,10 @@
 """A mixture of experts, as transformers computes it: grouped products of sorted tokens."""
 
-from typing import TYPE_CHECKING
-
 from ftcourse.memory.graph import Tensor
-
-if TYPE_CHECKING:
-    from ftcourse.memory.layer import Layer
+from ftcourse.memory.modules import Modules
 
 
-def mix(layer: "Layer", x: Tensor) -> Tensor:
+def mix(layer: Modules, x: Tensor) -> Tensor:
     """Return the sum of what each token's experts give, weighted by the router."""
     shape, tape, weights = layer.shape, layer.tape, layer.weights
     batch, length, hidden = x.shape
@@ -36,7 +32,7 @@ def mix(layer: "Layer", x: Tensor) -> Tensor:
         return tape.view(tape.cast(summed, x.dtype), batch, length, hidden)
 
 
-def route(layer: "Layer", x: Tensor) -> tuple[Tensor, list[Tensor]]:
+def route(layer: Modules, x: Tensor) -> tuple[Tensor, list[Tensor]]:
     """Return the chances of each token's experts, and what else the code's variables hold."""
     shape, tape = layer.shape, layer.tape
     size = (x.shape[0], shape.num_experts_per_tok)

@@ -178,19 +178,3 @@ class Layer(Modules):
                 out = self.linear(down, tape.mul(gated, self.linear(up, x)))
             with tape.module("dropout"):
                 return tape.dropout(out, self.shape.hidden_dropout)
-
-    def function(self, x: Tensor) -> Tensor:
-        """Return the MLP's function; gelu_new is written in Python, with a power in it."""
-        tape = self.tape
-        with tape.module(self.family.act_fn):
-            if self.shape.hidden_act != "gelu_new":
-                return tape.function(x)
-            half, cube = tape.scale, tape.function  # as one expression: nothing else holds a part
-            return tape.mul(
-                half(x),
-                tape.scale(
-                    tape.function(
-                        tape.scale(tape.add(x, tape.scale(cube(tape.wide(x))))), saves_result=True
-                    )
-                ),
-            )

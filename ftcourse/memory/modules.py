@@ -24,6 +24,20 @@ class Modules:
         with tape.module(name):
             return tape.normalize(self.family.norm, x, parameters)
 
+    def function(self, x: Tensor) -> Tensor:
+        """Return the MLP's function; gelu_new is written in Python, with a power in it."""
+        tape = self.tape
+        with tape.module(self.family.act_fn):
+            if self.shape.hidden_act != "gelu_new":
+                return tape.function(x)
+            half, y = tape.scale(x), tape.function(tape.wide(x))  # x / 2, and the third power
+            y = tape.scale(y)
+            y = tape.add(x, y)
+            y = tape.scale(y)
+            y = tape.function(y, saves_result=True)  # tanh
+            y = tape.scale(y)
+            return tape.mul(half, y)
+
     def linear(self, name: str, x: Tensor) -> Tensor:
         """Return a linear module's result, with its adapter's update if it has one.
 
@@ -37,18 +51,19 @@ class Modules:
             if name not in step.adapted:
                 return result
             result = tape.clone(result) if step.bits == 4 else result
-            inputs, dtype, adapter = x, result.dtype, weights[f"{path}.lora_A.weight"].dtype
+            dtype, adapter = result.dtype, step.config.adapter_dtype
             casts = not step.bits or not step.products or tape.device == "cpu"
-            x = tape.cast(x, adapter) if casts else x
+            inputs = tape.cast(x, adapter) if casts else x
             with tape.module("lora_dropout"):
-                update = tape.dropout(x, step.config.lora_dropout)
+                update = tape.dropout(inputs, step.config.lora_dropout)
             for matrix in ("lora_A", "lora_B"):
                 with tape.module(matrix):
                     update = tape.product(update, weights[f"{path}.{matrix}.weight"])
             update = tape.scale(update)
             update = tape.cast(update, dtype) if casts and step.bits else update
-            del inputs
-            return tape.cast(tape.add(result, update), result.dtype if step.bits else dtype)
+            result = tape.add(result, update)
+            del update
+            return result if step.bits else tape.cast(result, dtype)
 
     def base(self, path: str, x: Tensor) -> Tensor:
         """Return the product with the module's own weight, quantized or not."""

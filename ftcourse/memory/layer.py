@@ -174,7 +174,7 @@ class Layer(Modules):
                 out = self.linear(names[1], tape.mul(up, self.function(gate)))
             else:
                 gate, up, down = names
-                gated = self.function(self.linear(gate, x))
-                out = self.linear(down, tape.mul(gated, self.linear(up, x)))
+                inner = tape.mul(self.function(self.linear(gate, x)), self.linear(up, x))
+                out = self.linear(down, inner)
             with tape.module("dropout"):
                 return tape.dropout(out, self.shape.hidden_dropout)

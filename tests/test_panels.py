@@ -5,7 +5,6 @@ from dataclasses import replace
 import ipywidgets
 import pytest
 from matplotlib.figure import Figure
-from test_memory import write_shape
 
 from ftcourse.config import FinetuneConfig
 from ftcourse.errors import CourseError
@@ -232,9 +231,9 @@ def test_a_measurement_agrees_with_its_prediction_on_the_chosen_card():
     assert "against" not in line
 
 
-def test_a_run_that_cannot_be_simulated_says_why_and_keeps_its_picture(tmp_path):
-    write_shape(tmp_path, model_type="mixtral", num_local_experts=4, num_experts_per_tok=2)
-    mixture = memory_panel(model=str(tmp_path), card=Card("CPU", 2**40))
+def test_a_run_that_cannot_be_simulated_says_why_and_keeps_its_picture(write_shape):
+    model = write_shape(model_type="mixtral", num_local_experts=4, num_experts_per_tok=2)
+    mixture = memory_panel(model=model, card=Card("CPU", 2**40))
     mixture.buttons["simulate"].click()
     assert bars(mixture) == ["predicted"]
     assert "\nsimulate: Fake tensors multiply " in mixture.text

@@ -112,6 +112,7 @@ def test_an_answer_ends_with_the_end_token(model, tokenizer):
     assert model.generation_config.pad_token_id == tokenizer.pad_token_id
 
 
+@pytest.mark.slow
 def test_it_reads_passages_and_knows_no_fact_without_them(model, tokenizer):
     sets = Exam(DATA).sets()
     assert share_right(model, tokenizer, sets["one passage"][::2]) >= 0.9

@@ -41,7 +41,12 @@ def test_the_parts_of_a_ledger_are_bytes_times_count_and_always_five():
 
 def test_the_table_shows_each_row_and_the_sum():
     lines = repr(Ledger.of([WEIGHT, OUTPUT])).splitlines()
-    assert lines[1].split(maxsplit=3) == ["192", "3", "activations", "bfloat16  4 x 8  model.layers.*.mlp"]
+    assert lines[1].split(maxsplit=3) == [
+        "192",
+        "3",
+        "activations",
+        "bfloat16  4 x 8  model.layers.*.mlp",
+    ]
     assert lines[-1].split() == ["224", "in", "all"]
 
 

@@ -12,6 +12,7 @@ from ftcourse.memory import PARTS, predict_memory
 from ftcourse.train import finetune
 
 
+@pytest.mark.slow
 def test_the_meter_measures_the_very_run_and_changes_nothing():
     dialogues = load_dialogues("train")[:32]
     config = FinetuneConfig(max_steps=4, batch_size=4, max_length=128)

@@ -74,9 +74,7 @@ def test_the_adapter_is_the_one_that_peft_attaches(name, modules, real_model):
     modules = list(shape.linears)[1] if modules == "second" else modules
     config = FinetuneConfig(method="lora", rank=4, target_modules=modules, attention="eager")
     model = attach_adapter(real_model(values, "cpu"), config)
-    theirs = Counter(
-        (plain(n), *facts(p)) for n, p in model.named_parameters() if p.requires_grad
-    )
+    theirs = Counter((plain(n), *facts(p)) for n, p in model.named_parameters() if p.requires_grad)
     ours = [w for w in weights_of(Step(config, shape, CPU)) if w.trained]
     assert {(w.name, w.shape, w.dtype): w.count for w in ours} == theirs
 

@@ -34,6 +34,7 @@ class KillAt(TrainerCallback):
             raise Killed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "run",
     [
@@ -126,6 +127,7 @@ def test_a_run_that_failed_before_its_first_checkpoint_does_not_block_its_folder
     assert read_run(tmp_path)["config"]["rank"] == 4
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(dialogues):
     losses = [
         finetune(FinetuneConfig(method="lora", seed=seed, **SHORT), dialogues).history[-1]["loss"]
@@ -179,6 +181,7 @@ def test_a_bar_shows_steps_and_loss_unless_it_is_hidden(hidden, dialogues, monke
     assert ("6/6" in text and "loss=" in text) is not hidden
 
 
+@pytest.mark.slow
 def test_accumulated_small_batches_train_like_one_large_batch(dialogues):
     large = FinetuneConfig(method="lora", **{**SHORT, "batch_size": 8})
     small = FinetuneConfig(

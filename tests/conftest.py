@@ -42,7 +42,7 @@ def write_config(tmp_path_factory):
 
 @pytest.fixture
 def write_shape(write_config):
-    """Return a function that does so for a config that is small, but has all that a real one has."""
+    """Return a function that writes a small config, with changes, and returns its folder."""
     return lambda **changes: write_config(SMALL_LLAMA | changes)
 
 

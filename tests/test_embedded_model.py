@@ -158,5 +158,6 @@ def test_a_killed_run_continues_as_if_nothing_had_happened(tmp_path, tokenizer):
     assert all(torch.allclose(whole[name], halved[name], atol=1e-5) for name in whole)
 
 
+@pytest.mark.slow
 def test_the_tokenizer_is_made_again_from_its_seed(tokenizer):
     assert make_tokenizer().get_vocab() == tokenizer.get_vocab()

@@ -85,9 +85,7 @@ def test_the_chunked_loss_is_the_models_own(name, real_model):
 
 @pytest.mark.slow
 @each_family
-def test_a_real_step_of_each_family_holds_the_predicted_tensors_and_bytes(
-    name, write_config, resident
-):
+def test_a_real_step_holds_the_predicted_tensors_and_bytes(name, write_config, resident):
     """The Trainer keeps the loss and the number of supervised tokens: 8 bytes more."""
     attention = "eager" if name == "gemma-2-2b" else "sdpa"
     run = {"batch_size": 8, "max_length": 128, "dtype": "bfloat16", "attention": attention}

@@ -133,6 +133,7 @@ def test_more_tokens_never_take_fewer_bytes(field, choices):
     assert sizes == sorted(sizes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("field", "choices"),
     [

@@ -91,6 +91,7 @@ def test_after_an_error_in_a_metered_step_nothing_of_the_meter_stays():
     assert sum(map(hooks_of, failing.model.modules())) == failing.hooks
 
 
+@pytest.mark.slow
 def test_a_run_does_not_inherit_the_optimizer_choices_of_one_before(write_shape):
     """bitsandbytes keeps one list for all runs, and finds parameters by an address used again."""
     run = {"model": write_shape(), "optimizer": "adamw_8bit", "max_length": 16}

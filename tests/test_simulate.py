@@ -52,6 +52,7 @@ def test_arithmetic_and_simulation_agree_on_a_model_that_needs_a_real_card(metho
     agree(CARDS[card], model="llama-3.1-8b", method=method, max_length=1024)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "dtype"), [("lora", "float16"), ("lora", "bfloat16"), ("qlora", "float32")]
 )
@@ -61,6 +62,7 @@ def test_they_agree_on_eager_attention_as_a_gpu_computes_it(method, dtype):
     assert {each.moment for each in found} == {"the last layer's backward pass"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "run",
     [
@@ -99,6 +101,7 @@ def test_a_simulated_breakdown_says_so():
     assert repr(simulate_memory(config, T4)).startswith("simulated on Tesla T4")
 
 
+@pytest.mark.slow
 def test_flash_attention_keeps_what_pytorchs_own_keeps():
     flash, sdpa = (
         simulate_memory(FinetuneConfig(model="smollm2-135m", attention=name), A100)
@@ -152,6 +155,7 @@ def test_totals_without_a_basis_are_none(card, run):
     assert simulated.process is None
 
 
+@pytest.mark.slow
 def test_a_process_is_not_guessed_where_the_context_is_not_known(write_shape):
     config = FinetuneConfig(model=write_shape(), max_length=64)
     simulated = simulate_memory(config, A100, reserved=True)
@@ -178,6 +182,7 @@ def stranger(write_shape):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", STRANGERS)
 def test_a_family_that_arithmetic_does_not_know_is_simulated(family, stranger):
     run = {"method": "lora", "dtype": "bfloat16", "max_length": 64}

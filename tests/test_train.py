@@ -57,7 +57,10 @@ def test_every_method_lowers_the_loss_on_dialogues_it_has_not_seen(run, dialogue
     assert [entry["step"] for entry in result.history] == list(range(1, 13))
 
 
-@pytest.mark.parametrize("method", ["full", "lora", "qlora"])
+@pytest.mark.parametrize(
+    "method",
+    ["qlora", *(pytest.param(name, marks=pytest.mark.slow) for name in ("full", "lora"))],
+)
 def test_a_finished_run_is_saved_as_safetensors_and_loaded_by_the_same_call(
     method, dialogues, tmp_path
 ):
@@ -118,6 +121,7 @@ def test_weights_that_no_run_of_ours_wrote_are_not_overwritten(dialogues, tmp_pa
     assert (tmp_path / "adapter_model.safetensors").read_bytes() == b"precious"
 
 
+@pytest.mark.slow
 def test_a_run_that_failed_before_its_first_checkpoint_does_not_block_its_folder(
     dialogues, tmp_path
 ):
@@ -191,6 +195,7 @@ def test_accumulated_small_batches_train_like_one_large_batch(dialogues):
     assert math.isclose(*ends, rel_tol=0.01)
 
 
+@pytest.mark.slow
 def test_a_data_set_of_the_datasets_library_is_the_same_run_as_a_list(dialogues, tmp_path):
     from datasets import Dataset
 

@@ -25,8 +25,12 @@ def history():
 
 
 def test_equal_tensors_are_one_row_and_the_largest_sum_stands_first():
-    ledger = Ledger.of([WEIGHT, OUTPUT, WEIGHT])
-    assert ledger == (OUTPUT, replace(WEIGHT, count=2))
+    ledger = Ledger.of([WEIGHT, OUTPUT, WEIGHT, replace(WEIGHT, part="gradients", bytes=100)])
+    assert ledger == (
+        OUTPUT,
+        replace(WEIGHT, part="gradients", bytes=100),
+        replace(WEIGHT, count=2),
+    )
 
 
 def test_rows_that_cancel_out_are_left_out():
@@ -71,5 +75,6 @@ def test_a_name_marks_its_first_moment_only_and_what_has_no_name_is_not_looked_a
     history.mark("")
     history.born(replace(WEIGHT, bytes=10**6))
     history.mark("forward")
+    history.born(WEIGHT)
     assert list(history.peaks()) == ["forward", "backward"]
     assert history.fullest() == ("forward", 2)

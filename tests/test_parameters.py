@@ -23,7 +23,8 @@ OPTIMIZERS += ["paged_adamw_8bit", "adafactor", "sgd"]
 
 
 def step_of(name, card=T4, **run):
-    return Step(FinetuneConfig(model=name, **run), ModelShape.named(name), card)
+    shape = ModelShape.from_config(SMALL[name]) if name in SMALL else ModelShape.named(name)
+    return Step(FinetuneConfig(**run), shape, card)
 
 
 def rows_of(name, **run):
@@ -38,7 +39,7 @@ def facts(tensor):
 
 @pytest.mark.parametrize("double_quant", [True, False])
 @pytest.mark.parametrize(
-    ("model", "size"), [("smollm2-135m", (576, 1536)), ("qwen2.5-0.5b", (896, 4864))]
+    ("model", "size"), [("Llama-3.2-1B", (64, 96)), ("qwen2.5-0.5b", (896, 4864))]
 )
 def test_four_bit_weights_are_stored_in_the_tensors_of_bitsandbytes(model, size, double_quant):
     weight = torch.randn(size)

@@ -7,7 +7,10 @@ the network or the reader. ``tests/store_notebooks.py`` runs this file for the s
 import os
 import tempfile
 
-SCRATCH = tempfile.TemporaryDirectory(prefix="ftcourse-tests-")  # gone when Python ends
+WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+# Each worker of pytest-xdist, and so each kernel that it starts, has a folder of its own, which is
+# gone when Python ends.
+SCRATCH = tempfile.TemporaryDirectory(prefix="ftcourse-tests-")
 QUIET = {
     "FTCOURSE_CACHE": f"{SCRATCH.name}/cache",  # what an older version left there proves nothing
     "FTCOURSE_PROGRESS": f"{SCRATCH.name}/progress.json",  # the reader's own is never touched
@@ -19,4 +22,18 @@ QUIET = {
     "TQDM_DISABLE": "1",
     "TRANSFORMERS_VERBOSITY": "error",
 }
+if WORKERS > 1:  # they share the cores
+    QUIET["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // WORKERS))
 os.environ.update(QUIET)
+
+
+def pytest_collection_modifyitems(items):
+    """Mark lessons as slow, and begin with the files that hold slow tests, the lessons first.
+
+    So no worker starts a long file when the others are nearly done.
+    """
+    for item in items:
+        if item.path.suffix == ".ipynb":
+            item.add_marker("slow")
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: (item.path.suffix != ".ipynb", item.path not in slow))

@@ -118,6 +118,7 @@ def page(chromium):
         browser.close()
 
 
+@pytest.mark.slow
 def test_lesson_00_runs_in_a_browser_and_its_panel_answers(lab, page):
     from playwright.sync_api import expect
 

@@ -9,7 +9,6 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
-from test_memory import write_shape
 
 from ftcourse.cli import _make_parser, _read_config, main
 from ftcourse.config import FinetuneConfig
@@ -129,9 +128,9 @@ def test_predict_can_simulate_instead(capsys):
     assert re.search(r"\nsimulated: .* %.*, against the arithmetic\nFits the Tesla T4 with ", text)
 
 
-def test_a_family_that_arithmetic_does_not_know_can_be_simulated(capsys, tmp_path):
-    write_shape(tmp_path, model_type="starcoder2")
-    arguments = ["predict", "--model", str(tmp_path), "--max-length", "64", "--card", "T4"]
+def test_a_family_that_arithmetic_does_not_know_can_be_simulated(capsys, write_shape):
+    model = write_shape(model_type="starcoder2")
+    arguments = ["predict", "--model", model, "--max-length", "64", "--card", "T4"]
     assert main(arguments) == 2
     assert "simulate_memory" in capsys.readouterr().err
     assert main([*arguments, "--simulate"]) == 0
@@ -140,9 +139,9 @@ def test_a_family_that_arithmetic_does_not_know_can_be_simulated(capsys, tmp_pat
     assert "Fits the Tesla T4" in text.splitlines()[-1]
 
 
-def test_what_cannot_be_simulated_is_refused(capsys, tmp_path):
-    write_shape(tmp_path, model_type="mixtral", num_local_experts=4, num_experts_per_tok=2)
-    arguments = ["--model", str(tmp_path), "--dtype", "float32", "--card", "A100 80GB"]
+def test_what_cannot_be_simulated_is_refused(capsys, write_shape):
+    model = write_shape(model_type="mixtral", num_local_experts=4, num_experts_per_tok=2)
+    arguments = ["--model", model, "--dtype", "float32", "--card", "A100 80GB"]
     assert main(["predict", *arguments, "--simulate"]) == 2
     assert "Fake tensors" in capsys.readouterr().err
 

@@ -112,6 +112,7 @@ def test_an_answer_ends_with_the_end_token(model, tokenizer):
     assert model.generation_config.pad_token_id == tokenizer.pad_token_id
 
 
+@pytest.mark.slow
 def test_it_reads_passages_and_knows_no_fact_without_them(model, tokenizer):
     sets = Exam(DATA).sets()
     assert share_right(model, tokenizer, sets["one passage"][::2]) >= 0.9
@@ -157,5 +158,6 @@ def test_a_killed_run_continues_as_if_nothing_had_happened(tmp_path, tokenizer):
     assert all(torch.allclose(whole[name], halved[name], atol=1e-5) for name in whole)
 
 
+@pytest.mark.slow
 def test_the_tokenizer_is_made_again_from_its_seed(tokenizer):
     assert make_tokenizer().get_vocab() == tokenizer.get_vocab()

@@ -29,10 +29,7 @@ T4 = CARDS["T4"]
 SMALL = FinetuneConfig(model="embedded", rank=8)
 METHODS = [
     {"method": "full"},
-    {"method": "lora"},
-    {"method": "qlora"},
     {"method": "qlora", "upcast": True},
-    {"method": "qlora", "optimizer": "adamw_8bit"},
     {"method": "lora", "optimizer": "paged_adamw_8bit", "target_modules": ("q_proj",)},
     {"method": "lora", "gradient_checkpointing": False, "attention": "eager"},
     {"method": "full", "loss": "chunked", "optimizer": "adamw_torch"},
@@ -136,6 +133,7 @@ def test_more_tokens_never_take_fewer_bytes(field, choices):
     assert sizes == sorted(sizes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("field", "choices"),
     [
@@ -254,6 +252,18 @@ def test_a_suggestion_surely_fits_and_says_what_it_is_predicted_to_need():
     assert answer(changed) == "yes"
     gib = predict_memory(changed, T4).allocated / GIB
     assert does_not_fit(config, T4).do.endswith(f": predicted to need {gib:.2f} GiB.")
+
+
+def test_what_does_not_fit_is_answered_with_the_breakdown_and_a_change_that_fits():
+    error = does_not_fit(FinetuneConfig(model="llama-3.1-8b", method="lora", max_length=1024), T4)
+    assert "weights" in error.got
+    assert "method='qlora'" in error.do
+
+
+def test_where_nothing_fits_the_answer_is_a_smaller_model_or_a_larger_card():
+    config = FinetuneConfig(model="llama-3.1-70b", method="full")
+    assert cheapest_change(config, CARDS["RTX 3060"]) == config
+    assert "smaller model" in does_not_fit(config, CARDS["RTX 3060"]).do
 
 
 def test_a_difference_names_its_sign_and_the_part_to_blame():

@@ -249,6 +249,7 @@ def commands_below(process):
             yield child.cmdline()
 
 
+@pytest.mark.slow
 def test_a_real_lab_listens_on_loopback_behind_its_token_whatever_is_configured(release, tmp_path):
     config = tmp_path / "config"
     config.mkdir()

@@ -1,46 +1,18 @@
+import pytest
 import torch
+from bitsandbytes.optim import GlobalOptimManager
+from torch.utils._python_dispatch import _get_current_dispatch_mode as dispatch_mode
+from transformers import TrainerCallback
 
 from ftcourse.config import FinetuneConfig
 from ftcourse.data import load_dialogues
-from ftcourse.live import LiveBytes
-from ftcourse.measure import MemoryMeter
-from ftcourse.memory import PARTS
+from ftcourse.errors import CourseError
+from ftcourse.measure import MemoryMeter, measure_memory
+from ftcourse.memory import PARTS, predict_memory
 from ftcourse.train import finetune
 
 
-def live_bytes(tracker):
-    return sum(change for _, change in tracker.events)
-
-
-def test_a_tensor_counts_from_its_birth_to_its_death_and_a_view_not_at_all():
-    with LiveBytes() as tracker:
-        one = torch.zeros(1000)
-        assert live_bytes(tracker) == 4000
-        view = one.view(10, 100)[2:]
-        assert live_bytes(tracker) == 4000
-        del one
-        assert live_bytes(tracker) == 4000
-        del view
-        assert live_bytes(tracker) == 0
-
-
-def test_a_tensor_that_was_there_before_is_counted_when_it_is_used():
-    old = torch.zeros(1000)
-    with LiveBytes() as tracker:
-        old.add_(1)
-        assert live_bytes(tracker) == 4000
-
-
-def test_what_autograd_saves_counts_until_the_backward_pass():
-    x = torch.randn(1000, requires_grad=True)
-    with LiveBytes() as tracker:
-        loss = x.exp().sum()
-        held = live_bytes(tracker)
-        loss.backward()
-        assert held == 4000 + 4000 + 4  # x, exp(x) and the sum
-        assert live_bytes(tracker) == held - 4000 + 4000  # exp(x) went, the gradient came
-
-
+@pytest.mark.slow
 def test_the_meter_measures_the_very_run_and_changes_nothing():
     dialogues = load_dialogues("train")[:32]
     config = FinetuneConfig(max_steps=4, batch_size=4, max_length=128)
@@ -52,23 +24,78 @@ def test_the_meter_measures_the_very_run_and_changes_nothing():
     assert all(tuple(live) == PARTS for live in meter.timeline)
 
 
-def test_the_meter_tells_the_peak_of_each_phase_and_in_which_one_the_highest_lies():
+@pytest.fixture(scope="module")
+def full():
+    """Return the meter of a run that trains all weights."""
     meter = MemoryMeter()
     config = FinetuneConfig(method="full", max_steps=2, gradient_checkpointing=False)
     finetune(config, load_dialogues("train")[:16], callbacks=[meter])
-    highest = {phase: sum(parts.values()) for phase, parts in meter.peaks.items()}
+    return meter
+
+
+def test_the_meter_has_the_peak_of_each_phase_and_knows_in_which_one_the_highest_lies(full):
+    highest = {phase: sum(parts.values()) for phase, parts in full.peaks.items()}
     assert list(highest) == ["the forward pass", "the backward pass", "the optimizer's step"]
-    assert highest[meter.breakdown.moment] == meter.breakdown.allocated == max(highest.values())
-    assert meter.peaks["the forward pass"]["gradients"] == 0
-    held = [parts["activations"] for parts in meter.peaks.values()]
+    assert highest[full.breakdown.moment] == full.breakdown.allocated == max(highest.values())
+    assert full.peaks["the forward pass"]["gradients"] == 0
+    held = [parts["activations"] for parts in full.peaks.values()]
     assert held[2] < held[0] <= held[1]
 
 
-def test_the_timeline_shows_gradients_come_and_activations_go():
-    dialogues = load_dialogues("train")[:16]
-    meter = MemoryMeter()
-    finetune(FinetuneConfig(method="full", max_steps=2), dialogues, callbacks=[meter])
-    peak = max(meter.timeline, key=lambda live: live["gradients"])
+def test_the_timeline_shows_gradients_come_and_activations_go(full):
+    peak = max(full.timeline, key=lambda live: live["gradients"])
     assert peak["gradients"] == peak["weights"]
-    assert meter.timeline[0]["gradients"] == 0
-    assert len({live["optimizer"] for live in meter.timeline[-100:]}) == 1
+    assert full.timeline[0]["gradients"] == 0
+    assert len({live["optimizer"] for live in full.timeline[-100:]}) == 1
+
+
+def test_a_measurement_on_the_cpu_says_what_it_counted(write_shape):
+    measured = measure_memory(FinetuneConfig(model=write_shape(), max_length=16))
+    assert "counted one by one" in repr(measured)
+    assert measured.device == "CPU"
+    assert set(measured.versions) == {"torch", "transformers", "peft", "bitsandbytes"}
+    assert measured.reserved is None
+
+
+def test_the_embedded_model_takes_the_predicted_bytes():
+    config = FinetuneConfig(batch_size=2, max_length=64)
+    assert predict_memory(config).allocated == measure_memory(config).allocated - 8
+
+
+class FullMemory(TrainerCallback):
+    """Lets the first forward pass of the second step run out of memory."""
+
+    def on_step_begin(self, args, state, control, model, **_):
+        if state.global_step == 1:
+            self.model = model
+            self.hooks = sum(map(hooks_of, model.modules()))
+            model.get_output_embeddings().forward = self.fail
+
+    def fail(self, *_):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+
+def hooks_of(module):
+    gradients = [p._post_accumulate_grad_hooks or {} for p in module.parameters(recurse=False)]
+    hooks = [module._forward_hooks, module._forward_pre_hooks, *gradients]
+    return sum(map(len, hooks))
+
+
+def test_after_an_error_in_a_metered_step_nothing_of_the_meter_stays():
+    meter, failing = MemoryMeter(), FullMemory()
+    config = FinetuneConfig(method="lora", max_steps=3, max_length=64, batch_size=2)
+    with pytest.raises(CourseError):
+        finetune(config, load_dialogues("train")[:16], callbacks=[failing, meter])
+    assert meter.breakdown is None
+    assert dispatch_mode() is None
+    assert sum(map(hooks_of, failing.model.modules())) == failing.hooks
+
+
+@pytest.mark.slow
+def test_a_run_does_not_inherit_the_optimizer_choices_of_one_before(write_shape):
+    """bitsandbytes keeps one list for all runs, and finds parameters by an address used again."""
+    run = {"model": write_shape(), "optimizer": "adamw_8bit", "max_length": 16}
+    measure_memory(FinetuneConfig(method="full", **run))
+    assert GlobalOptimManager.get_instance().pid2config
+    measure_memory(FinetuneConfig(method="lora", **run))
+    assert not GlobalOptimManager.get_instance().pid2config  # a LoRA run overrides nothing

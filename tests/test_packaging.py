@@ -134,6 +134,7 @@ def run_installed(site, *arguments):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_a_wheel_built_from_an_sdist_holds_lessons_data_types_and_licence(installed):
     package = installed / "ftcourse"
     assert (package / "py.typed").exists()
@@ -143,6 +144,7 @@ def test_a_wheel_built_from_an_sdist_holds_lessons_data_types_and_licence(instal
     assert list(installed.glob("*.dist-info/licenses/LICENSE"))
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_all_of_the_data_but_nothing_that_made_it(installed):
     data = ROOT / "data"
     files = {path.relative_to(data) for path in data.rglob("*") if path.is_file()}
@@ -152,6 +154,7 @@ def test_the_wheel_holds_all_of_the_data_but_nothing_that_made_it(installed):
     assert all((shipped / path).read_bytes() == (data / path).read_bytes() for path in rest)
 
 
+@pytest.mark.slow
 def test_an_installed_wheel_copies_the_lessons_outside_any_checkout(installed, tmp_path):
     printed = run_installed(installed, "lab", tmp_path / "mine", "--copy-only")
     lessons = sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))

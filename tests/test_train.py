@@ -34,6 +34,7 @@ class KillAt(TrainerCallback):
             raise Killed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "run",
     [
@@ -56,7 +57,10 @@ def test_every_method_lowers_the_loss_on_dialogues_it_has_not_seen(run, dialogue
     assert [entry["step"] for entry in result.history] == list(range(1, 13))
 
 
-@pytest.mark.parametrize("method", ["full", "lora", "qlora"])
+@pytest.mark.parametrize(
+    "method",
+    ["qlora", *(pytest.param(name, marks=pytest.mark.slow) for name in ("full", "lora"))],
+)
 def test_a_finished_run_is_saved_as_safetensors_and_loaded_by_the_same_call(
     method, dialogues, tmp_path
 ):
@@ -117,6 +121,7 @@ def test_weights_that_no_run_of_ours_wrote_are_not_overwritten(dialogues, tmp_pa
     assert (tmp_path / "adapter_model.safetensors").read_bytes() == b"precious"
 
 
+@pytest.mark.slow
 def test_a_run_that_failed_before_its_first_checkpoint_does_not_block_its_folder(
     dialogues, tmp_path
 ):
@@ -126,6 +131,7 @@ def test_a_run_that_failed_before_its_first_checkpoint_does_not_block_its_folder
     assert read_run(tmp_path)["config"]["rank"] == 4
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(dialogues):
     losses = [
         finetune(FinetuneConfig(method="lora", seed=seed, **SHORT), dialogues).history[-1]["loss"]
@@ -179,6 +185,7 @@ def test_a_bar_shows_steps_and_loss_unless_it_is_hidden(hidden, dialogues, monke
     assert ("6/6" in text and "loss=" in text) is not hidden
 
 
+@pytest.mark.slow
 def test_accumulated_small_batches_train_like_one_large_batch(dialogues):
     large = FinetuneConfig(method="lora", **{**SHORT, "batch_size": 8})
     small = FinetuneConfig(
@@ -188,6 +195,7 @@ def test_accumulated_small_batches_train_like_one_large_batch(dialogues):
     assert math.isclose(*ends, rel_tol=0.01)
 
 
+@pytest.mark.slow
 def test_a_data_set_of_the_datasets_library_is_the_same_run_as_a_list(dialogues, tmp_path):
     from datasets import Dataset
 

@@ -1,11 +1,15 @@
+import ast
 import re
 import warnings
 from dataclasses import replace
+from pathlib import Path
 
 import ipywidgets
+import nbformat
 import pytest
+from IPython.core.inputtransformer2 import TransformerManager
 from matplotlib.figure import Figure
-from test_memory import write_shape
+from nbclient import NotebookClient
 
 from ftcourse.config import FinetuneConfig
 from ftcourse.errors import CourseError
@@ -200,6 +204,7 @@ def small():
     return panel
 
 
+@pytest.mark.slow
 def test_simulate_and_measure_add_their_bars_and_name_the_difference(small):
     before = small.text
     small.buttons["simulate"].click()
@@ -232,9 +237,9 @@ def test_a_measurement_agrees_with_its_prediction_on_the_chosen_card():
     assert "against" not in line
 
 
-def test_a_run_that_cannot_be_simulated_says_why_and_keeps_its_picture(tmp_path):
-    write_shape(tmp_path, model_type="mixtral", num_local_experts=4, num_experts_per_tok=2)
-    mixture = memory_panel(model=str(tmp_path), card=Card("CPU", 2**40))
+def test_a_run_that_cannot_be_simulated_says_why_and_keeps_its_picture(write_shape):
+    model = write_shape(model_type="mixtral", num_local_experts=4, num_experts_per_tok=2)
+    mixture = memory_panel(model=model, card=Card("CPU", 2**40))
     mixture.buttons["simulate"].click()
     assert bars(mixture) == ["predicted"]
     assert "\nsimulate: Fake tensors multiply " in mixture.text
@@ -289,3 +294,43 @@ def test_memory_panel_warns_of_a_rank_above_a_module_s_width():
     wide = memory_panel(model="qwen2.5-0.5b")
     wide.controls["rank"].value = 256
     assert "Note: rank 256 is above the width of k_proj (128)" in wide.text
+
+
+# --- in the lessons ---------------------------------------------------------------------------
+
+LESSONS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
+VIEW = "application/vnd.jupyter.widget-view+json"
+
+
+def panel_cells(lesson):
+    """Return a lesson's cells that use a panel, whole, and only the imports of all others."""
+    cells = []
+    for cell in nbformat.read(lesson, as_version=4).cells:
+        if cell.cell_type == "code" and not re.search(r"panel\b", cell.source):
+            body = ast.parse(TransformerManager().transform_cell(cell.source)).body
+            lines = [ast.unparse(n) for n in body if isinstance(n, ast.Import | ast.ImportFrom)]
+            cells.append(nbformat.v4.new_code_cell("\n".join(lines)))
+        elif cell.cell_type == "code":
+            cells.append(cell)
+    return cells
+
+
+def texts(cell):
+    return [output.get("data", {}).get("text/plain") for output in cell.outputs]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lesson", LESSONS, ids=lambda path: path.stem)
+def test_the_panels_of_a_lesson_show_themselves_with_the_ipywidgets_that_are_installed(lesson):
+    version = nbformat.v4.new_code_cell("import ipywidgets; ipywidgets.__version__")
+    cells = panel_cells(lesson)
+    stored = [texts(cell) for cell in cells]
+    run = nbformat.v4.new_notebook(cells=[*cells, version])
+    folder = {"metadata": {"path": str(lesson.parent)}}
+    NotebookClient(run, kernel_name="python3", resources=folder, timeout=180).execute()
+    assert texts(run.cells.pop()) == [repr(ipywidgets.__version__)]
+    views = [out for cell in run.cells for out in cell.outputs if VIEW in out.get("data", {})]
+    made = sum("_panel(" in cell.source for cell in run.cells)
+    assert len(views) == made
+    assert made >= 1
+    assert [texts(cell) for cell in run.cells] == stored

@@ -92,7 +92,7 @@ def test_a_real_step_holds_the_predicted_tensors_and_bytes(name, write_config, r
     config = FinetuneConfig(model=write_config(SMALL[name]), **run)
     predicted, measured = predict_memory(config), measure_memory(config)
     assert resident(predicted) == resident(measured)
-    assert predicted.allocated == measured.allocated - 8
+    assert predicted.allocated == measured.allocated
 
 
 def test_a_model_whose_logits_are_made_in_another_way_gets_no_chunked_loss(real_model):

@@ -59,6 +59,12 @@ FORMER_MISTAKES = {
         "A100",
         "full, chunked",
     ),
+    "many chunks, of which one stands for most": (
+        "Llama-3.2-1B",
+        {"hidden_size": 16},
+        "A100",
+        "full, chunked",
+    ),
     "a mask and repeated keys of a window": (
         "Mistral-7B-v0.3",
         {"sliding_window": 64},
@@ -69,10 +75,6 @@ FORMER_MISTAKES = {
 FEW_BYTES = {
     ("Mixtral-8x7B", ""): (17_000, "how long the router's positions live"),
     ("Qwen3-30B-A3B", ""): (17_000, "how long the router's positions live"),
-    ("phi-1_5", "qlora, 8 bits"): (10_000, "biases that bitsandbytes turns to LayerNorm's float32"),
-    ("pythia-1b", "qlora, 8 bits"): (10_000, "the same"),
-    ("gpt2", "qlora, 8 bits"): (20_000, "the same"),
-    ("stablelm-2-1_6b", "qlora, 8 bits"): (10_000, "the same"),
 }
 """What is not exact: the most bytes of difference, and the cause."""
 
@@ -160,7 +162,7 @@ def named(ledger):
 @pytest.mark.parametrize("name", FORMER_MISTAKES)
 def test_former_mistakes_are_exact_now(name):
     model, changes, device, run = FORMER_MISTAKES[name]
-    step = step_of(model, run, device, changes)
+    step = step_of(model, run, device, changes, max_length=512 if "chunks" in name else 128)
     ours, theirs = predicted(step), simulated(step)
     assert {m: total(ours[m]) for m in MOMENTS} == {m: total(theirs[m]) for m in MOMENTS}
 

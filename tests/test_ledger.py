@@ -71,10 +71,12 @@ def test_each_stretch_has_its_peak_and_the_fullest_moment_is_one_of_them(history
     assert history.ledger(2) == peaks["forward"]
 
 
-def test_a_name_marks_its_first_moment_only_and_what_has_no_name_is_not_looked_at(history):
+def test_a_name_may_come_again_and_what_has_no_name_is_not_looked_at(history):
     history.mark("")
-    history.born(replace(WEIGHT, bytes=10**6))
+    giant = history.born(replace(WEIGHT, bytes=10**6))
+    history.died(giant)
     history.mark("forward")
-    history.born(WEIGHT)
+    history.born(replace(WEIGHT, bytes=2000))
     assert list(history.peaks()) == ["forward", "backward"]
-    assert history.fullest() == ("forward", 2)
+    assert sum(history.peaks()["forward"].parts.values()) == 2064
+    assert history.fullest() == ("forward", 8)

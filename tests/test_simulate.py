@@ -189,7 +189,7 @@ def test_a_family_that_arithmetic_does_not_know_is_simulated(family, stranger):
     config = FinetuneConfig(model=stranger(family), **run)
     with pytest.raises(CourseError, match="simulate_memory"):
         predict_memory(config)
-    assert simulate_memory(config).allocated == measure_memory(config).allocated - 8
+    assert simulate_memory(config).allocated == measure_memory(config).allocated
 
 
 def test_layers_that_differ_are_all_traced(stranger):

@@ -111,17 +111,25 @@ class History:
 
     def tops(self) -> dict[str, int]:
         """Return, for each name, the event after which the most lives."""
-        sums, found = list(accumulate(change for _, change in self.events)), {}
+        sums, found = self._sums(), {}
         ends = [start for _, start in self.marks[1:]] + [len(self.events)]
         for (name, start), end in zip(self.marks, ends, strict=True):
             if name and end > start:
-                events = [*range(start, end), found.get(name, start)]
+                events = [found.get(name, start), *range(start, end)]
                 found[name] = max(events, key=sums.__getitem__)
-        return dict(sorted(found.items(), key=lambda item: -sums[item[1]]))
+        return found
+
+    def fullest(self) -> tuple[str, int]:
+        """Return the name and the event after which the most of all lives."""
+        sums = self._sums()
+        return max(self.tops().items(), key=lambda item: sums[item[1]])
 
     def peaks(self) -> dict[str, Ledger]:
-        """Return, for each name, what lives at its fullest moment; the fullest of all is first."""
+        """Return, for each name, what lives at its fullest moment."""
         return {name: self.ledger(event) for name, event in self.tops().items()}
+
+    def _sums(self) -> list[int]:
+        return list(accumulate(change for _, change in self.events))
 
     def ledger(self, event: int) -> Ledger:
         """Return what lives after an event, counted from 0."""

@@ -147,12 +147,13 @@ class Model:
         x = tape.copy(x, *x.shape) if batch > 1 else x
         x = tape.view(x, tokens, hidden)
         targets = tape.new((batch, length - 1), "int64")
-        whole, rest = divmod(tokens, LOSS_CHUNK)
-        sizes = [LOSS_CHUNK] * whole + [rest] * bool(rest)
+        whole, rest = divmod(tokens, LOSS_CHUNK)  # a single token predicts none
+        sizes = [LOSS_CHUNK] * whole + [rest] * (rest > 0 or not whole)
         counts = [1, len(sizes) - 2, 1] if len(sizes) > 2 else [1] * len(sizes)
         losses = []
         for size, count in zip([*sizes[: len(counts) - 1], sizes[-1]], counts, strict=True):
             tape.path, tape.count = "loss", count
+            tape.history.mark("the loss" if count == 1 else "")
             chunk = tape.op((size, hidden), x.dtype, [x], rule="chunk")
             inputs = chunk, head, bias, targets
             loss = tape.checkpoint(lambda inputs=inputs: self.whole_loss(*inputs[:3]))

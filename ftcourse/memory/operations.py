@@ -43,7 +43,7 @@ class Operations(Tape):
     def mul(self, x: Tensor, y: Tensor) -> Tensor:
         """Return x * y; each factor is saved for the gradient of the other."""
         saves = [a for a, b in ((x, y), (y, x)) if b.node]
-        shape = max(x.shape, y.shape, key=prod)
+        shape = max(x.shape, y.shape, key=lambda sides: (prod(sides), len(sides)))
         return self.op(shape, wider(x.dtype, y.dtype), [x, y], saves)
 
     def square(self, x: Tensor) -> Tensor:

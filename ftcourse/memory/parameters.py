@@ -52,8 +52,7 @@ def weights_of(step: Step) -> list[Weight]:
         bits = step.bits if each.linear else 0
         table = each.name in tables
         facts = (each.count, step.full, bits, table)
-        narrow = step.bits == 4 and each.bias  # bitsandbytes casts it to the format of products
-        dtype = step.dtype if narrow else step.weights_dtype
+        dtype = _bias_dtype(step, each.name) if step.bits and each.bias else step.weights_dtype
         found.append(Weight(each.name, each.shape, dtype, *facts))
         if each.linear in step.adapted and each.linear:
             inputs, outputs = step.shape.linears[each.linear]
@@ -62,6 +61,19 @@ def weights_of(step: Step) -> list[Weight]:
                 name = each.name.replace("weight", f"{matrix}.weight")
                 found.append(Weight(name, shape, config.adapter_dtype, each.count, trained=True))
     return found
+
+
+def _bias_dtype(step: Step, name: str) -> str:
+    """Return the format to which bitsandbytes casts a bias: that of its module's products.
+
+    That of an 8-bit module is the format of its input: on a GPU float32 beside LayerNorm, which
+    autocast computes so, but for attention's own output.
+    """
+    family = step.shape.family
+    if step.bits == 8 and family.norm == "layer" and step.products and step.card.device == "cuda":
+        output = family.path_of(list(family.attention)[-1])
+        return step.dtype if name.endswith(f"{output}.bias") else "float32"
+    return step.dtype
 
 
 def trained(step: Step) -> list[Weight]:
@@ -83,7 +95,8 @@ def weight_rows(step: Step) -> Iterator[Row]:
             case 0:
                 tensors = {"": (weight.shape, weight.dtype)}
             case 8:
-                tensors = {"": (weight.shape, "int8"), ".SCB": (weight.shape[:1], "float32")}
+                outputs = weight.shape[-1:] if step.shape.family.transposed else weight.shape[:1]
+                tensors = {"": (weight.shape, "int8"), ".SCB": (outputs, "float32")}
             case 4:
                 tensors = {
                     "": ((ceil(weight.numbers / 2), 1), "uint8"),

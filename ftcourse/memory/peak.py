@@ -33,7 +33,7 @@ def predict_step(step: Step) -> MemoryBreakdown:
     history = tape.history
     history.mark("the optimizer's step")
     history.born(make_row("step", (optimizer_scratch_bytes(step),), "uint8", "overhead"))
-    moment, event = next(iter(history.tops().items()))
+    moment, event = history.fullest()
     ledger = Ledger.of([*resident_rows(step), *history.ledger(event)])
     return MemoryBreakdown.of(ledger, source="predicted", moment=moment, device=step.card.name)
 

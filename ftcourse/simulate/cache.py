@@ -28,7 +28,7 @@ def cached(key: Any, compute: Callable[[], MemoryBreakdown]) -> MemoryBreakdown:
     path = cache_folder() / f"{name[:32]}.json"
     try:
         return _from_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         found = compute()
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)

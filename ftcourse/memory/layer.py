@@ -6,6 +6,7 @@ from typing import NamedTuple
 from ftcourse.memory.experts import mix
 from ftcourse.memory.graph import Tensor
 from ftcourse.memory.modules import Modules
+from ftcourse.shape.families import Family
 
 
 class Shared(NamedTuple):
@@ -17,8 +18,9 @@ class Shared(NamedTuple):
     """One for each kind of layer."""
     positions: Tensor
 
-    def of_layer(self, sees_all: bool) -> "Shared":
+    def of_layer(self, number: int, family: Family) -> "Shared":
         """Return what one layer gets: the mask of its window, or the one without a window."""
+        sees_all = (number + 1) % family.sees_all_every == 0
         return self._replace(masks=self.masks[-1:] if sees_all else self.masks[:1])
 
 

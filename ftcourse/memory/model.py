@@ -28,30 +28,30 @@ class Model:
 
         One middle layer stands for all between the first and the last, unless ``all_layers``.
         """
-        tape, layers = self.tape, self.shape.num_hidden_layers
+        tape, last = self.tape, self.shape.num_hidden_layers - 1
         x = self.embed()
         shared = self.share(x)
-        places = {0: 1, layers - 1: 1}
-        if layers > 2:
-            between = range(1, layers - 1) if all_layers else [self.typical()]
-            places = {0: 1, **dict.fromkeys(between, (layers - 2) // len(between)), layers - 1: 1}
-        for place, count in places.items():
-            tape.history.mark("the forward pass" if place == layers - 1 else "")
-            x = self.run_layer(
-                x, shared.of_layer((place + 1) % self.family.sees_all_every == 0), count
-            )
+        for number, count in self.layers(all_layers).items():
+            tape.history.mark("the forward pass" if number == last else "")
+            x = self.run_layer(x, shared.of_layer(number, self.family), count)
             if x.node:
-                x.node.mark = _moment(place, layers)
+                names = {last: "the last layer's", 0: "the first layer's"}
+                x.node.mark = f"{names[number]} backward pass" if number in names else ""
         tape.history.mark("the loss")
         loss = self.loss(x)
         del x, shared
         tape.backward(loss)
         return tape
 
-    def typical(self) -> int:
-        """Return the layer that stands for all between: one that sees all tokens, if any does."""
-        place = self.family.sees_all_every - 1
-        return place if 0 < place < self.shape.num_hidden_layers - 1 else 1
+    def layers(self, every: bool) -> dict[int, int]:
+        """Return the numbers of the layers to run, and for how many each of them stands.
+
+        For those between stands one that sees all tokens, if there is one.
+        """
+        last, sees_all = self.shape.num_hidden_layers - 1, self.family.sees_all_every - 1
+        if every or last < 3:
+            return dict.fromkeys(range(last + 1), 1)
+        return {0: 1, (sees_all if 0 < sees_all < last else 1): last - 1, last: 1}
 
     def run_layer(self, x: Tensor, shared: Shared, count: int) -> Tensor:
         """Return the output of one layer, which stands for so many equal ones."""
@@ -161,9 +161,3 @@ class Model:
             losses.append(loss)
         tape.path, tape.count = "loss", 1
         return tape.scale(tape.op((), "float32", losses, rule="same"))
-
-
-def _moment(place: int, layers: int) -> str:
-    if place == 0:
-        return "the first layer's backward pass"
-    return "the last layer's backward pass" if place == layers - 1 else ""

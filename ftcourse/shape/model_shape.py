@@ -78,16 +78,16 @@ class ModelShape:
                 f"model_type={given.get('model_type')!r}",
                 "Use simulate_memory, which runs the model's own code, or a known family.",
             )
-        values = _in_our_words(family, given)
+        values = _in_common_words(family, given)
         _check(family, values)
         heads = values["num_attention_heads"]
         return cls(
-            **{name: values[name] for name in ("model_type", *_ALWAYS_THERE)},
+            **{name: values[name] for name in ("model_type", *_REQUIRED)},
             num_key_value_heads=(family.grouped and values.get("num_key_value_heads")) or heads,
             head_dim=values.get("head_dim") or values["hidden_size"] // heads,
             tie_word_embeddings=bool(values.get("tie_word_embeddings")),
             biased=_biased(family, values),
-            **{name: values[name] for name in _NOW_AND_THEN if values.get(name)},
+            **{name: values[name] for name in _OPTIONAL if values.get(name)},
         )
 
     @classmethod
@@ -96,7 +96,7 @@ class ModelShape:
 
         Its layers are Llama's here, which they are not: the arithmetic would be wrong.
         """
-        numbers = {name: getattr(config, name, 0) for name in _ALWAYS_THERE}
+        numbers = {name: getattr(config, name, 0) for name in _REQUIRED}
         experts = (getattr(config, name, 0) for name in ("num_experts", "num_local_experts"))
         return cls(
             config.model_type,
@@ -140,14 +140,14 @@ class ModelShape:
         return {name: (widths[i], widths[o]) for name, (i, o) in sides.items()}
 
 
-_ALWAYS_THERE = (
+_REQUIRED = (
     "hidden_size",
     "intermediate_size",
     "num_hidden_layers",
     "num_attention_heads",
     "vocab_size",
 )
-_NOW_AND_THEN = (
+_OPTIONAL = (
     "partial_rotary_factor",
     "hidden_act",
     "learned_positions",
@@ -162,7 +162,7 @@ _NOW_AND_THEN = (
     "attention_dropout",
     "hidden_dropout",
 )
-_OTHER_WORDS = {
+_OTHER_NAMES = {
     "n_embd": "hidden_size",
     "rotary_pct": "partial_rotary_factor",
     "n_inner": "intermediate_size",
@@ -179,15 +179,15 @@ _OTHER_WORDS = {
 """The words of some families for what most call by the name on the right."""
 
 
-def _in_our_words(family: Family, given: dict[str, Any]) -> dict[str, Any]:
+def _in_common_words(family: Family, given: dict[str, Any]) -> dict[str, Any]:
     """Return a config in the words of most, with what transformers takes where it says nothing."""
-    said = {name: value for name, value in given.items() if name not in _OTHER_WORDS}
-    said |= {
-        word: given[name] for name, word in _OTHER_WORDS.items() if given.get(name) is not None
+    stated = {name: value for name, value in given.items() if name not in _OTHER_NAMES}
+    stated |= {
+        word: given[name] for name, word in _OTHER_NAMES.items() if given.get(name) is not None
     }
     if "n_embd" in given:  # GPT-2's width of the MLP, unless it says another
-        said.setdefault("intermediate_size", 4 * given["n_embd"])
-    values = {**family.defaults, **said}
+        stated.setdefault("intermediate_size", 4 * given["n_embd"])
+    values = {**family.defaults, **stated}
     if not values.get("use_sliding_window", True):
         values["sliding_window"] = 0
     return values
@@ -195,9 +195,9 @@ def _in_our_words(family: Family, given: dict[str, Any]) -> dict[str, Any]:
 
 def _check(family: Family, values: dict[str, Any]) -> None:
     """Refuse a config that lacks a number, or whose layers are not the family's usual ones."""
-    if missing := [name for name in _ALWAYS_THERE if name not in values]:
+    if missing := [name for name in _REQUIRED if name not in values]:
         raise CourseError(
-            "A model's config says " + ", ".join(_ALWAYS_THERE) + ".",
+            "A model's config says " + ", ".join(_REQUIRED) + ".",
             "a config without " + ", ".join(missing),
             "Use the config.json that came with the model.",
         )

@@ -31,7 +31,7 @@ LIGHT = ["config", "memory", "memory.fit", "memory.records", "plots", "widgets.m
 LIGHT += ["cli"]
 # Lines with docstrings: what can still be read from beginning to end.
 BUDGETS = {
-    "memory": 1_950,  # the aim is 1,300
+    "memory": 2_000,  # the aim is 1,300
     "live measure simulate": 1_050,  # the aim is 850
     "chat data models evaluate voice loss train": 1_100,
     "plots widgets": 1_000,

@@ -11,6 +11,7 @@ from ftcourse.config import FinetuneConfig, adapted_modules
 from ftcourse.errors import CourseError
 from ftcourse.hardware import GIB, Card, detect
 from ftcourse.memory.breakdown import PARTS, MemoryBreakdown, show_bytes
+from ftcourse.memory.parameters import EIGHT_BIT_FROM, PAGED_FROM
 from ftcourse.memory.peak import predict_memory
 from ftcourse.shape import is_known, load_shape
 
@@ -38,9 +39,6 @@ GROWING_FIELDS = ("max_length", "batch_size", "rank")
 SEARCH_END = 2**20
 """Where ``largest`` stops: at a million tokens, or sequences. A shape does not say how many
 positions a model was trained for, and few were trained for more."""
-_STATE_NUMBERS = (4096, 100_000)
-"""Numbers in a matrix from which on bitsandbytes keeps its states in 8 bits instead of 32
-(``min_8bit_size``), or moves paged states out of PyTorch's memory (``get_state_buffer``)."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +163,7 @@ def _growing_ranges(config: FinetuneConfig, field: str) -> list[range]:
     widths = {
         w for name in adapted_modules(replace(config, rank=1), linears) for w in linears[name]
     }
-    starts = {ceil(numbers / width) for numbers in _STATE_NUMBERS for width in widths}
+    starts = {ceil(numbers / width) for numbers in (EIGHT_BIT_FROM, PAGED_FROM) for width in widths}
     starts = sorted({1} | {rank for rank in starts if rank <= min(widths)})
     return [range(*ends) for ends in pairwise([*starts, min(widths) + 1])]
 

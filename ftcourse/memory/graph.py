@@ -23,6 +23,8 @@ class Storage:
     def __init__(self, history: History, row: Row) -> None:
         """Note the birth."""
         self.history, self.number = history, history.born(row)
+        self.others: Storage | None = None
+        """What lives as long as this."""
 
     def __del__(self) -> None:
         """Note the death: nobody holds the memory any more."""

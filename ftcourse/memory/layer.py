@@ -129,7 +129,7 @@ class Layer(Modules):
         grouped = self.shape.num_key_value_heads < self.shape.num_attention_heads
         if (repeats or self.eager) and grouped:
             k, v = tape.copy(k, *q.shape), tape.copy(v, *q.shape)
-        if self.eager and self.step.config.attention == "sdpa":
+        if self.eager and self.step.config.attention != "eager":
             return self.attend_in_float32(q, k, v)
         if self.eager:
             return self.attend_eagerly(q, k, v, masks)

@@ -1,8 +1,7 @@
 """Whose bytes they are: the tensors of a step, when each lived, and which live at one moment."""
 
-from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import accumulate
 
 PARTS = ("weights", "gradients", "optimizer", "activations", "overhead")
@@ -37,10 +36,11 @@ class Ledger(tuple[Row, ...]):
           256      2  activations  float32  4 x 8  model.norm
           256         in all
         """
-        counts: Counter[Row] = Counter()
+        counts: dict[tuple, int] = {}
         for row in rows:
-            counts[replace(row, count=1)] += row.count
-        found = [replace(row, count=count) for row, count in counts.items() if count]
+            facts = row.name, row.shape, row.dtype, row.part, row.bytes
+            counts[facts] = counts.get(facts, 0) + row.count
+        found = [Row(*facts, count) for facts, count in counts.items() if count]
         return cls(sorted(found, key=lambda row: -row.bytes * row.count))
 
     @property

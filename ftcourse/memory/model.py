@@ -29,7 +29,7 @@ class Model:
         One middle layer stands for all between the first and the last, unless ``all_layers``.
         """
         tape, last = self.tape, self.shape.num_hidden_layers - 1
-        x = self.embed()
+        x = embedded = self.embed()
         shared = self.share(x)
         for number, count in self.layers(all_layers).items():
             tape.history.mark("the forward pass" if number == last else "")
@@ -38,6 +38,7 @@ class Model:
                 names = {last: "the last layer's", 0: "the first layer's"}
                 x.node.mark = f"{names[number]} backward pass" if number in names else ""
         tape.history.mark("the loss")
+        del embedded
         loss = self.loss(x)
         del x, shared
         tape.backward(loss)
@@ -58,10 +59,13 @@ class Model:
         tape, start = self.tape, f"{self.family.layers}.*."
         ends = {name.removeprefix(start): name for name in self.weights if name.startswith(start)}
         layer = Layer(tape, self.step, {end: self.parameter(n, count) for end, n in ends.items()})
-        tape.count, tape.path = count, start[:-1]
-        if self.step.config.gradient_checkpointing:
-            return tape.checkpoint(lambda: layer(x, shared))
-        return layer(x, shared)
+        tape.path = start[:-1]
+        x = tape.several(x, count)
+        tape.count = count
+        checkpoints = self.step.config.gradient_checkpointing
+        out = tape.checkpoint(lambda: layer(x, shared)) if checkpoints else layer(x, shared)
+        tape.path, tape.count = start[:-1], 1
+        return tape.one_of(out, count)
 
     def parameter(self, name: str, count: int = 1) -> Tensor:
         """Return a parameter as a tensor."""
@@ -146,7 +150,7 @@ class Model:
         x = tape.part(x, batch, length - 1, hidden)
         x = tape.copy(x, *x.shape) if batch > 1 else x
         x = tape.view(x, tokens, hidden)
-        targets = tape.new((batch, length - 1), "int64")
+        targets = tape.new((batch, length - 1), "int64") if batch > 1 else None
         whole, rest = divmod(tokens, LOSS_CHUNK)  # a single token predicts none
         sizes = [LOSS_CHUNK] * whole + [rest] * (rest > 0 or not whole)
         counts = [1, len(sizes) - 2, 1] if len(sizes) > 2 else [1] * len(sizes)

@@ -126,6 +126,23 @@ class Tape:
             return Tensor(shape, dtype, inputs[0].storage)
         return self.new(shape, dtype)
 
+    def several(self, x: Tensor, count: int) -> Tensor:
+        """Return the input of so many layers: x, which is the first one's, and as many more."""
+        if count == 1:
+            return x
+        self.count = count - 1
+        storage = self.new(x.shape, x.dtype).storage
+        storage.others = x.storage
+        return Tensor(x.shape, x.dtype, storage, x.node)
+
+    def one_of(self, x: Tensor, count: int) -> Tensor:
+        """Return the output of the last of so many layers, which alone is still needed."""
+        return (
+            x
+            if count == 1
+            else Tensor(x.shape, x.dtype, self.new(x.shape, x.dtype).storage, x.node)
+        )
+
     def checkpoint(self, run: Callable[[], Tensor]) -> Tensor:
         """Run a function that saves nothing now and runs again when the backward pass arrives."""
         self._frame = Frame(run, self.path, self.count)

@@ -30,7 +30,7 @@ def trace(step: Step, layers: int, tick: Callable[[], None] = lambda: None) -> d
     with _fakes(step, layers) as (model, optimizer, batch):
         _run(step, model, optimizer, batch, LiveBytes())  # the optimizer makes its states
         tick()
-        live = _follow(step, model, optimizer)
+        live = _follow(step, model, optimizer, batch)
         _run(step, model, optimizer, batch, live)
         tick()
     return live.history.peaks()
@@ -39,7 +39,7 @@ def trace(step: Step, layers: int, tick: Callable[[], None] = lambda: None) -> d
 def trace_from_load(step: Step) -> tuple[list[tuple[int, int]], int]:
     """Return the events of two steps with all layers, and how many come before the first step."""
     with _fakes(step, step.shape.num_hidden_layers) as (model, optimizer, batch):
-        live = _follow(step, model, optimizer)
+        live = _follow(step, model, optimizer, batch)
         loaded = len(live.history.events)
         for _ in range(2):
             _run(step, model, optimizer, batch, live)
@@ -79,11 +79,15 @@ def _fakes(
             yield model, build_optimizer(model, config, step.card.device), batch
 
 
-def _follow(step: Step, model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> LiveBytes:
+def _follow(
+    step: Step, model: PreTrainedModel, optimizer: torch.optim.Optimizer, batch: Batch
+) -> LiveBytes:
     """Return a counter that has counted what lives before the step."""
     live = LiveBytesOfCuda(step) if step.card.device == "cuda" else LiveBytes()
     for tensor, part, name in resident_tensors(model, optimizer):
         live.note(tensor, part, name)
+    for tensor in batch.values():
+        live.note(tensor, "overhead", "batch")
     return live
 
 

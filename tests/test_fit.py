@@ -62,7 +62,9 @@ def test_the_margin_for_gaps_covers_three_of_four_published_runs_and_no_more_tha
 
 def test_published_runs_that_nearly_fill_a_t4_end_as_the_answer_says():
     rooms = {True: [], False: []}
-    for text in (course_path("data/measured") / "published_t4_limits.jsonl").open():
+    for text in (
+        (course_path("data/measured") / "published_t4_limits.jsonl").read_text().splitlines()
+    ):
         line = json.loads(text)
         shape = ModelShape.from_config(line["shape"])
         step = predict_step(Step(FinetuneConfig(**line["config"]), shape, T4, **line["loop"]))

@@ -55,7 +55,7 @@ class MemoryMeter(TrainerCallback):
         live.history.mark("the forward pass")
         hooks = [
             *live.follow(model),
-            model.register_forward_pre_hook(self._note_length, with_kwargs=True),
+            model.register_forward_pre_hook(self._note_batch, with_kwargs=True),
             model.register_forward_hook(lambda *_: live.history.mark("the backward pass")),
         ]
         for hook in hooks:
@@ -64,8 +64,10 @@ class MemoryMeter(TrainerCallback):
             torch.cuda.reset_peak_memory_stats()
         self._open.enter_context(live)
 
-    def _note_length(self, model, args, inputs):
+    def _note_batch(self, model, args, inputs):
         self.length = max(self.length, inputs["input_ids"].shape[1])
+        for name in ("input_ids", "labels"):
+            self._live.note(inputs[name], "overhead", "batch")
 
     def on_pre_optimizer_step(self, args, state, control, **_):
         """From here on, what is made is the optimizer's scratch memory."""

@@ -30,7 +30,7 @@ from ftcourse.errors import CourseError
 from ftcourse.files import course_path
 from ftcourse.hardware import detect
 from ftcourse.measure import MemoryMeter
-from ftcourse.memory import predict_memory
+from ftcourse.memory import MemoryBreakdown, predict_memory
 from ftcourse.memory.fit import judge_fit
 from ftcourse.models import attach_adapter, libraries_quiet, load_base, save_random_model
 from ftcourse.shape import load_shape
@@ -118,7 +118,7 @@ def measure(config: FinetuneConfig, scratch: Path) -> dict:
         "dtype": config.dtype_on(detect()),
         "driver": driver_version(),
         "cuda": torch.version.cuda,
-        "predicted": asdict(predict_memory(config)),
+        "predicted": sums(predict_memory(config)),
     }
     start = time.perf_counter()
     try:
@@ -128,12 +128,17 @@ def measure(config: FinetuneConfig, scratch: Path) -> dict:
     step = statistics.median(clock.times)
     tokens = config.batch_size * config.gradient_accumulation_steps * config.max_length
     return record | {
-        "measured": {"allocated": meter.breakdown.allocated} | asdict(meter.breakdown),
+        "measured": {"allocated": meter.breakdown.allocated} | sums(meter.breakdown),
         "resident": clock.resident,
         "seconds": round(time.perf_counter() - start, 2),
         "step_seconds": round(step, 4),
         "tokens_per_second": round(tokens / step, 1),
     }
+
+
+def sums(breakdown: MemoryBreakdown) -> dict:
+    """Return a breakdown without its ledger, whose hundreds of rows a line need not hold."""
+    return {name: value for name, value in asdict(breakdown).items() if name != "ledger"}
 
 
 def run_steps(config: FinetuneConfig) -> tuple[MemoryMeter, Clock]:

@@ -21,7 +21,7 @@ from ftcourse.simulate.trace import trace
 LOSS = "the loss"
 MOMENTS = (LOSS, "the last layer's backward pass", "the first layer's backward pass")
 DEVICES = {"A100": CARDS["A100 80GB"], "T4": CARDS["T4"], "CPU": Card("CPU", 2**40)}
-LAYERS = 6
+LAYERS = 5
 KEPT = {"gradient_checkpointing": False}
 RUNS = {
     "lora, no checkpointing": {"method": "lora", **KEPT},
@@ -80,7 +80,7 @@ FEW_BYTES = {
 
 
 def step_of(name, run, device="A100", changes=(), **more):
-    """Return a step of a small model with six layers, as a folder with its config.json."""
+    """Return a step of a small model with five layers, as a folder with its config.json."""
     values = {k: v for k, v in (smaller(PUBLISHED[name]) | dict(changes)).items() if v is not None}
     values["n_layer" if "n_layer" in values else "num_hidden_layers"] = LAYERS
     shape = ModelShape.from_config(values)

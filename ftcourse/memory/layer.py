@@ -13,7 +13,8 @@ class Shared(NamedTuple):
     """What all layers get beside their input."""
 
     rotary: Sequence[Tensor]
-    """The tables that turn queries and keys by their positions; none where these are learned."""
+    """The tables that turn queries and keys by their positions: two for each type of layer that
+    has its own, none where positions are learned."""
     masks: Sequence[Tensor]
     """One for each kind of layer."""
     positions: Tensor
@@ -21,7 +22,10 @@ class Shared(NamedTuple):
     def of_layer(self, number: int, family: Family) -> "Shared":
         """Return what one layer gets: the mask of its window, or the one without a window."""
         sees_all = (number + 1) % family.sees_all_every == 0
-        return self._replace(masks=self.masks[-1:] if sees_all else self.masks[:1])
+        masks, rotary = self.masks[:1], self.rotary[:2]
+        if sees_all:
+            masks, rotary = self.masks[-1:], self.rotary[-2:]
+        return self._replace(masks=masks, rotary=rotary)
 
 
 class Layer(Modules):

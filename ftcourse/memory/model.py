@@ -35,8 +35,7 @@ class Model:
             tape.history.mark("the forward pass" if number == last else "")
             x = self.run_layer(x, shared.of_layer(number, self.family), count)
             if x.node:
-                names = {last: "the last layer's", 0: "the first layer's"}
-                x.node.mark = f"{names[number]} backward pass" if number in names else ""
+                x.node.mark = self.moment(number)
         tape.history.mark("the loss")
         del embedded
         loss = self.loss(x)
@@ -47,12 +46,23 @@ class Model:
     def layers(self, every: bool) -> dict[int, int]:
         """Return the numbers of the layers to run, and for how many each of them stands.
 
-        For those between stands one that sees all tokens, if there is one.
+        One stands for all between the first and the last. Where some layers see all tokens and
+        others a window, the lowest that sees all runs apart: its mask lives until then.
         """
-        last, sees_all = self.shape.num_hidden_layers - 1, self.family.sees_all_every - 1
+        last, lowest = self.shape.num_hidden_layers - 1, self.family.sees_all_every - 1
         if every or last < 3:
             return dict.fromkeys(range(last + 1), 1)
-        return {0: 1, (sees_all if 0 < sees_all < last else 1): last - 1, last: 1}
+        if not 0 < lowest < last:
+            return {0: 1, 1: last - 1, last: 1}
+        counts = {0: 1, 1: lowest - 1, lowest: 1, lowest + 1: last - lowest - 1, last: 1}
+        return {number: count for number, count in counts.items() if count}
+
+    def moment(self, number: int) -> str:
+        """Return what a layer's backward pass is called; one for many layers has no name."""
+        names = {0: "the first layer's", self.shape.num_hidden_layers - 1: "the last layer's"}
+        if number == self.family.sees_all_every - 1:
+            names.setdefault(number, "a layer's")
+        return f"{names[number]} backward pass" if number in names else ""
 
     def run_layer(self, x: Tensor, shared: Shared, count: int) -> Tensor:
         """Return the output of one layer, which stands for so many equal ones."""
@@ -112,7 +122,7 @@ class Model:
         tape.path = family.rotary
         dtype = "float32" if family.rotates_in_fp32 else x.dtype
         sides = (1, self.length, self.shape.rotary_width)
-        turns = 0 if self.shape.learned_positions else 2
+        turns = 0 if self.shape.learned_positions else 2 * len(self.shape.rotary_types)
         return Shared([tape.new(sides, dtype) for _ in range(turns)], masks, positions)
 
     def loss(self, x: Tensor) -> Tensor:

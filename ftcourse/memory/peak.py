@@ -52,8 +52,9 @@ def resident_rows(step: Step) -> list[Row]:
         rows.append(make_row(name, (), buffer, "overhead"))
     if not step.shape.learned_positions:
         half = (step.shape.rotary_width // 2,)
-        for name in ("inv_freq", "original_inv_freq"):
-            rows.append(make_row(f"{family.rotary}.{name}", half, "float32", "overhead"))
+        for kind in step.shape.rotary_types:
+            for name in (f"{kind}inv_freq", f"{kind}original_inv_freq"):
+                rows.append(make_row(f"{family.rotary}.{name}", half, "float32", "overhead"))
     return rows
 
 

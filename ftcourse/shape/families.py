@@ -39,6 +39,8 @@ class Family:
     final_norm: str = "model.norm"
     rotary: str = "model.rotary_emb"
     """The path of what turns queries and keys by their positions."""
+    rotary_types: tuple[str, ...] = ("",)
+    """What the names of its tables begin with, one for each type of layer that has its own."""
     transposed: bool = False
     """Whether a linear module's weight is stored as (inputs, outputs): GPT-2's Conv1D."""
     norm: Literal["rms", "rms_fp32", "rms_plus_one", "layer", "bare"] = "rms"
@@ -140,6 +142,7 @@ FAMILIES = {
         },
     ),
     "gemma3_text": Family(
+        rotary_types=("sliding_attention_", "full_attention_"),
         scaled_embedding="inside",
         layer_norms=_FOUR_NORMS,
         switches=_ATTENTION_BIAS,

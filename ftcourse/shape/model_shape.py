@@ -113,6 +113,12 @@ class ModelShape:
         return FAMILIES.get(self.model_type, FAMILIES["llama"])
 
     @property
+    def rotary_types(self) -> tuple[str, ...]:
+        """The types of layers that are there, of those that turn queries and keys differently."""
+        every = self.family.sees_all_every
+        return self.family.rotary_types[: 1 if self.num_hidden_layers < every else None]
+
+    @property
     def rotary_width(self) -> int:
         """How many numbers of a head positions turn."""
         return int(self.head_dim * self.partial_rotary_factor)

@@ -75,8 +75,10 @@ FORMER_MISTAKES = {
 FEW_BYTES = {
     ("Mixtral-8x7B", ""): (17_000, "how long the router's positions live"),
     ("Qwen3-30B-A3B", ""): (17_000, "how long the router's positions live"),
+    ("pythia-1b", "full", "T4"): (1_000, "how long autocast's copies of biases live"),
 }
 """What is not exact: the most bytes of difference, and the cause."""
+NOT_RUN = [(name, "qlora, upcast") for name in ("Mixtral-8x7B", "Qwen3-30B-A3B")]
 
 
 def step_of(name, run, device="A100", changes=(), **more):
@@ -131,6 +133,7 @@ def each(names, runs, fast):
             pytest.param(n, r, id=f"{n}, {r}", marks=marks[place < 6 and r == fast])
             for place, n in enumerate(names)
             for r in runs
+            if (n, r) not in NOT_RUN
         ],
     )
 
@@ -181,7 +184,15 @@ def test_a_base_in_float32_has_no_autocast_for_an_adapter_in_16_bits():
 def test_other_devices_are_exact_too(name, run, device):
     step = step_of(name, run, device)
     ours, theirs = predicted(step), simulated(step)
-    assert {m: total(ours[m]) for m in MOMENTS} == {m: total(theirs[m]) for m in MOMENTS}
+    few = FEW_BYTES.get((name, run, device)) or (0, "")
+    assert max(abs(total(ours[m]) - total(theirs[m])) for m in MOMENTS) <= few[0]
+
+
+@pytest.mark.parametrize(("name", "run"), NOT_RUN)
+def test_the_real_code_of_a_mixture_fails_with_upcast(name, run):
+    """Its norms give float32 then, and its grouped product asks for the weights' format."""
+    with pytest.raises(RuntimeError, match="Expected inputs of BF16 type"):
+        simulated(step_of(name, run))
 
 
 @pytest.mark.parametrize("run", ["full, no checkpointing", "lora", "qlora, 8 bits"])

@@ -19,7 +19,7 @@ def mix(layer: Modules, x: Tensor) -> Tensor:
         offsets = [tape.new((shape.num_experts,), "int32")]
         both = tape.grouped_product(states, weights["mlp.experts.gate_up_proj"], offsets)
         half = (choices, both.shape[-1] // 2)
-        gate, up = tape.part(both, *half), tape.part(both, *half)
+        gate, up = tape.split(both, 2, *half)
         del both
         gated = tape.mul(layer.function(gate), up)
         del gate, up

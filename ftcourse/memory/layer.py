@@ -21,11 +21,9 @@ class Shared(NamedTuple):
 
     def of_layer(self, number: int, family: Family) -> "Shared":
         """Return what one layer gets: the mask of its window, or the one without a window."""
-        sees_all = (number + 1) % family.sees_all_every == 0
-        masks, rotary = self.masks[:1], self.rotary[:2]
-        if sees_all:
-            masks, rotary = self.masks[-1:], self.rotary[-2:]
-        return self._replace(masks=masks, rotary=rotary)
+        if (number + 1) % family.sees_all_every:
+            return self._replace(masks=self.masks[:1], rotary=self.rotary[:2])
+        return self._replace(masks=self.masks[-1:], rotary=self.rotary[-2:])
 
 
 class Layer(Modules):
@@ -72,10 +70,9 @@ class Layer(Modules):
                 q, k = self.rotate(q, *shared.rotary), self.rotate(k, *shared.rotary)
             attended = self.attend(q, k, v, shared.masks)
             batch, heads, length, width = attended.shape
-            if self.family.partial_rotary or self.eager:  # its rows are not side by side
-                attended = tape.copy(attended, batch, length, heads * width)
-            else:
-                attended = tape.view(attended, batch, length, heads * width)
+            apart = self.family.partial_rotary or self.eager  # its rows are not side by side
+            reshape = tape.copy if apart else tape.view
+            attended = reshape(attended, batch, length, heads * width)
             out = self.linear(list(self.family.attention)[-1], attended)
             with tape.module("resid_dropout"):
                 return tape.dropout(out, shape.hidden_dropout)
@@ -86,6 +83,8 @@ class Layer(Modules):
         batch, length, _ = x.shape
         names, norms = list(family.attention), ("q_norm", "k_norm", "")
         fused, found = self.linear(names[0], x) if family.fused else None, []
+        if fused and not family.slices:
+            return tape.split(fused, 3, batch, shape.num_attention_heads, length, shape.head_dim)
         for place, norm in enumerate(norms):
             heads = shape.num_key_value_heads if place else shape.num_attention_heads
             sides = batch, heads, length, shape.head_dim
@@ -148,8 +147,9 @@ class Layer(Modules):
         if shape.attn_logit_softcapping:
             scores = tape.scale(tape.function(tape.scale(scores), saves_result=True))
         scores = tape.add(scores, *masks)
-        chances = tape.cast(tape.softmax(scores), q.dtype)
-        chances = tape.dropout(chances, shape.attention_dropout)
+        in_fp32 = self.family.softmax_in_fp32 or (tape.autocast and tape.device == "cuda")
+        chances = tape.softmax(scores, "float32" if in_fp32 else scores.dtype)
+        chances = tape.dropout(tape.cast(chances, q.dtype), shape.attention_dropout)
         return tape.matmul(chances, v, *q.shape)
 
     def attend_in_float32(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -176,7 +176,7 @@ class Layer(Modules):
             elif len(names) == 2:
                 both = self.linear(names[0], x)
                 half = (*both.shape[:2], self.shape.intermediate_size)
-                gate, up = tape.part(both, *half), tape.part(both, *half)
+                gate, up = tape.split(both, 2, *half)
                 out = self.linear(names[1], tape.mul(up, self.function(gate)))
             else:
                 gate, up, down = names

@@ -134,9 +134,8 @@ class Model:
         tied = "lm_head.weight" not in weights
         head = self.table if tied else self.parameter("lm_head.weight")
         bias = [self.parameter("lm_head.bias")] if family.head_bias else []
-        if self.step.config.loss == "chunked":
-            return self.chunked_loss(x, head, bias)
-        return self.whole_loss(x, head, bias)
+        chunked = self.step.config.loss == "chunked"
+        return (self.chunked_loss if chunked else self.whole_loss)(x, head, bias)
 
     def whole_loss(self, x: Tensor, head: Tensor, bias: Sequence[Tensor]) -> Tensor:
         """Return the loss of all tokens at once."""

@@ -57,9 +57,8 @@ class Operations(Tape):
 
     def function(self, x: Tensor, *, saves_result: bool = False) -> Tensor:
         """Return a function that saves its input, such as silu, or its result, such as tanh."""
-        return self.op(
-            x.shape, x.dtype, [x], () if saves_result else [x], saves_result=saves_result
-        )
+        saves = () if saves_result else [x]
+        return self.op(x.shape, x.dtype, [x], saves, saves_result=saves_result)
 
     def dropout(self, x: Tensor, rate: float) -> Tensor:
         """Return x with some numbers zeroed; saves which, in a byte each, on a CPU in a number."""
@@ -77,6 +76,11 @@ class Operations(Tape):
     def part(self, x: Tensor, *shape: int) -> Tensor:
         """Return a part of x in the same memory; its gradient is as large as x."""
         return self.op(shape, x.dtype, [x], rule="part")
+
+    def split(self, x: Tensor, count: int, *shape: int) -> list[Tensor]:
+        """Return parts of x in the same memory; their gradients wait and are joined."""
+        whole = self.part(x, *x.shape)
+        return [self.op(shape, x.dtype, [whole], rule="chunk") for _ in range(count)]
 
     def copy(self, x: Tensor, *shape: int) -> Tensor:
         """Return the numbers of x in another order, or repeated; gradients are then summed up."""
@@ -172,16 +176,16 @@ class Operations(Tape):
         total = self.op((*x.shape[:-1], 1), x.dtype, [x])
         return self.op(x.shape, x.dtype, [x, total], [self.new(x.shape, x.dtype), total])
 
-    def softmax(self, x: Tensor) -> Tensor:
-        """Return the softmax in float32; saves its result.
+    def softmax(self, x: Tensor, dtype: str = "float32") -> Tensor:
+        """Return the softmax in this format; saves its result.
 
         CUDA's backward kernel first multiplies result and gradient (PyTorch's SoftMax.cu).
         """
         on_gpu = self.device == "cuda"
         if not (on_gpu and x.dtype == "float16"):  # which that kernel reads as it is
-            x = self.cast(x, "float32")
-        scratch = [(x.shape, "float32", "activations")] * on_gpu
-        return self.op(x.shape, "float32", [x], saves_result=True, rule="cast", scratch=scratch)
+            x = self.cast(x, dtype)
+        scratch = [(x.shape, dtype, "activations")] * on_gpu
+        return self.op(x.shape, dtype, [x], saves_result=True, rule="cast", scratch=scratch)
 
     def cross_entropy(self, logits: Tensor) -> Tensor:
         """Return the loss; log-softmax saves its result, and nothing else is as large."""

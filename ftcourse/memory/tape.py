@@ -137,11 +137,9 @@ class Tape:
 
     def one_of(self, x: Tensor, count: int) -> Tensor:
         """Return the output of the last of so many layers, which alone is still needed."""
-        return (
-            x
-            if count == 1
-            else Tensor(x.shape, x.dtype, self.new(x.shape, x.dtype).storage, x.node)
-        )
+        if count == 1:
+            return x
+        return Tensor(x.shape, x.dtype, self.new(x.shape, x.dtype).storage, x.node)
 
     def checkpoint(self, run: Callable[[], Tensor]) -> Tensor:
         """Run a function that saves nothing now and runs again when the backward pass arrives."""

@@ -56,6 +56,10 @@ class Family:
     """Whether queries may share keys and values (``num_key_value_heads``)."""
     partial_rotary: bool = False
     """Whether positions turn only a part of each head, which then is joined with the rest."""
+    slices: bool = False
+    """Whether fused queries, keys and values are cut out one by one, not split at once."""
+    softmax_in_fp32: bool = True
+    """Whether the code of eager attention asks for it; a GPU's autocast does so for all."""
     routes_in_fp32: bool = False
     """Whether a router's weights stay in fp32, and what they multiply goes to fp32, too."""
     scaled: bool = False
@@ -167,6 +171,7 @@ FAMILIES = {
     "phi3": Family(
         act_fn="activation_fn",
         partial_rotary=True,
+        slices=True,
         attention={"qkv_proj": "hidden qkv", "o_proj": "queries hidden"},
         mlp={"gate_up_proj": "hidden gate_up", "down_proj": "inner hidden"},
     ),
@@ -219,6 +224,7 @@ FAMILIES = {
         tables=("transformer.wte", "transformer.wpe"),
         final_norm="transformer.ln_f",
         transposed=True,
+        softmax_in_fp32=False,
         grouped=False,
         attention={"c_attn": "hidden qkv", "attn.c_proj": "queries hidden"},
         mlp={"c_fc": "hidden inner", "mlp.c_proj": "inner hidden"},

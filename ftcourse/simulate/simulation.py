@@ -1,7 +1,7 @@
 """The bytes of a training step by running the real model code on tensors without content.
 
 Where all layers are alike, we trace models of two and of three layers, and every further layer
-adds what the third one added.
+adds what the third one added. Where one layer of so many sees all tokens, we add as many at once.
 """
 
 import os
@@ -101,8 +101,9 @@ def _as_trained(row, step):
 
 def _peaks(step: Step, progress: Progress | None) -> dict[str, Ledger]:
     """Return the peak of each moment with all layers: extended, or traced if the layers differ."""
-    layers = step.shape.num_hidden_layers
-    extends = layers > 3 and layers_alike(step)
+    layers, period = step.shape.num_hidden_layers, step.shape.family.sees_all_every
+    few = next(n for n in count(period + 1) if (layers - n) % period == 0)
+    extends = layers > few + period and layers_alike(step)
     done, runs = count(1), 4 if extends else 2  # two in each trace
 
     def tick() -> None:
@@ -111,14 +112,15 @@ def _peaks(step: Step, progress: Progress | None) -> dict[str, Ledger]:
 
     if not extends:
         return trace(step, layers, tick)
-    two, three = trace(step, 2, tick), trace(step, 3, tick)
-    return {name: extend(two[name], three[name], layers) for name in two}
+    first, second = trace(step, few, tick), trace(step, few + period, tick)
+    times = (layers - few) // period
+    return {name: extend(first[name], second[name], times) for name in first if name in second}
 
 
-def extend(two: Ledger, three: Ledger, layers: int) -> Ledger:
-    """Return what lives with all layers, each one adding what the third added to two."""
-    more = [replace(row, count=row.count * (layers - 2)) for row in three]
-    less = [replace(row, count=row.count * (3 - layers)) for row in two]
+def extend(first: Ledger, second: Ledger, times: int) -> Ledger:
+    """Return what lives where so often is added what the second ledger has more than the first."""
+    more = [replace(row, count=row.count * times) for row in second]
+    less = [replace(row, count=row.count * (1 - times)) for row in first]
     return Ledger.of([*more, *less])
 
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from tqdm.auto import tqdm
@@ -34,7 +34,7 @@ from ftcourse.models import (
     load_finetuned,
     load_tokenizer,
 )
-from ftcourse.train.run import describe_run, last_checkpoint, open_run, write_run
+from ftcourse.train.run import Run, describe_run, last_checkpoint, open_run, write_run
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -103,9 +103,7 @@ def finetune(
     )
 
 
-def train(
-    trainer: Trainer, config: FinetuneConfig, checkpoint: Path | None = None
-) -> dict[str, Any]:
+def train(trainer: Trainer, config: FinetuneConfig, checkpoint: Path | None = None) -> Run:
     """Train to the end, from a checkpoint if there is one; return ``history`` and other facts.
 
     Raises CourseError with the cheapest change that would fit, if there is not enough memory.

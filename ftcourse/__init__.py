@@ -4,7 +4,7 @@ A file on this level holds what a lesson imports; a folder is machinery behind o
 
 ground     errors       the one error, in three parts: what must hold, what we got, what to do
            files        where the course's own files are, and the one way to write a file
-           source       the package's own source, shown in a lesson
+           source       the package's own source and texts, shown in a lesson
            hardware     cards as facts, the machine at hand, its number format and the reason
            config       FinetuneConfig: the choices of a run
 
@@ -12,7 +12,7 @@ memory     shape        ModelShape, load_shape, parameter_count: the numbers tha
            memory       MemoryBreakdown, predict_memory: the bytes of a training step by arithmetic
 
 models     models       the only file that loads models, through transformers and peft
-           chat         dialogues as tokens, the supervised ones marked; and the model's replies
+           chat         dialogues as tokens, the supervised ones marked; and the model's answers
            data         records from a file or a dataset, and the support desk's dialogues
            loss         the loss of the next token without all logits at once
            evaluate     held-out loss, answers and their advice, with intervals
@@ -24,6 +24,7 @@ runs       train        finetune: one run on transformers.Trainer
            simulate     simulate_memory: the real code on tensors without content
 
 pictures   plots        data in, Axes out
+           show         dialogues as a reader reads them, and tokens with their labels
 
 roof       widgets      the panels of the lessons
            check        judges the exercises, and keeps the progress in one file

@@ -11,6 +11,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ftcourse.errors import CourseError
+from ftcourse.source import Text
 
 Message = dict[str, str]
 """A turn of a dialogue: ``role`` (system, user or assistant) and ``content``."""
@@ -72,16 +73,16 @@ def supervised_text(example: Example, tokenizer: PreTrainedTokenizerBase) -> str
     return tokenizer.decode([label for label in example.labels if label != IGNORED])
 
 
-def reply(
+def ask(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    messages: str | Sequence[Message],
+    question: str | Sequence[Message],
     max_new_tokens: int = 64,
-) -> str:
+) -> Text:
     """Return the model's answer to a question or a dialogue, without sampling."""
-    if isinstance(messages, str):
-        messages = [{"role": "user", "content": messages}]
-    return reply_all(model, tokenizer, [messages], max_new_tokens)[0]
+    if isinstance(question, str):
+        question = [{"role": "user", "content": question}]
+    return Text(reply_all(model, tokenizer, [question], max_new_tokens)[0])
 
 
 @torch.inference_mode()

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
-from textwrap import fill
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -39,29 +38,6 @@ class Score:
         """Return the share in percent, with its interval and the count."""
         low, high = self.interval
         return f"{self.share:.0%} of {self.count} (95 % interval {low:.0%} to {high:.0%})"
-
-
-@dataclass(frozen=True)
-class Transcript:
-    """Questions and answers, for a person to read."""
-
-    turns: tuple[tuple[str, str], ...]
-
-    @classmethod
-    def of(cls, records: Sequence[Record], answers: Sequence[str] | None = None) -> "Transcript":
-        """Return the records' questions with a model's answers, or with the records' own."""
-        dialogues = [[message["content"] for message in to_messages(r)] for r in records]
-        own = [dialogue[-1] for dialogue in dialogues]
-        questions = [dialogue[-2] for dialogue in dialogues]
-        return cls(tuple(zip(questions, answers or own, strict=False)))
-
-    def __repr__(self) -> str:
-        """Return each question with its answer, and an empty line between turns."""
-        return "\n\n".join(f"{_wrap('asked   ', q)}\n{_wrap('answered', a)}" for q, a in self.turns)
-
-
-def _wrap(label: str, text: str) -> str:
-    return fill(text, 90, initial_indent=f"{label}  ", subsequent_indent=" " * (len(label) + 2))
 
 
 def advice_score(answers: Sequence[str], records: Sequence[Record]) -> Score:

@@ -1,24 +1,39 @@
-"""The package's own source, shown in a lesson: what is taught is what runs."""
+"""What a lesson shows as it is: a text without quotes, and the package's own source."""
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from pathlib import PurePosixPath as Path
+from textwrap import fill
 
 
-@dataclass(frozen=True)
-class Source:
-    """Source code that a notebook shows with colours, and a terminal as it is."""
+class Text(str):
+    """A text that a notebook shows as a reader reads it: without quotes, its lines wrapped."""
 
-    code: str
+    def __repr__(self) -> str:
+        """Return the text in lines of at most 80 columns."""
+        return "\n".join(fill(line, 80) for line in self.splitlines())
+
+
+class Source(str):
+    """Source code: a notebook shows it with colours, a terminal as it is."""
+
+    place = ""
+    """Its file and line, such as ``ftcourse/chat.py, line 46``; empty if it is in no file."""
 
     def __repr__(self) -> str:
         """Return the code as it is in the file."""
-        return self.code
+        return str(self)
 
     def _repr_markdown_(self) -> str:
-        return f"```python\n{self.code}\n```"
+        place = f"`{self.place}`\n" if self.place else ""
+        return f"{place}```python\n{self}\n```"
 
 
 def show_source(thing: type | Callable) -> Source:
     """Return the source of a function or class of the package, comments and docstring included."""
-    return Source(inspect.getsource(inspect.unwrap(thing)).rstrip())
+    thing = inspect.unwrap(thing)
+    lines, first = inspect.getsourcelines(thing)
+    source = Source("".join(lines).rstrip())
+    file = Path(*thing.__module__.split("."))
+    source.place = f"{file.with_suffix('.py')}, line {first}"
+    return source

@@ -4,10 +4,10 @@ import pytest
 
 from ftcourse.chat import (
     IGNORED,
+    ask,
     encode_dialogue,
     encode_prompt,
     encode_text,
-    reply,
     reply_all,
     supervised_text,
 )
@@ -60,5 +60,5 @@ def test_answers_in_a_batch_equal_the_answers_to_single_questions(tokenizer):
     model = load_base(FinetuneConfig(method="lora"))
     questions = ["Hello.", "My drone drifts to the left after a crash. What should I do?"]
     together = reply_all(model, tokenizer, [dialogue(question) for question in questions])
-    assert together == [reply(model, tokenizer, question) for question in questions]
+    assert together == [ask(model, tokenizer, question) for question in questions]
     assert all(together)

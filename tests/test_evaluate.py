@@ -6,7 +6,6 @@ from ftcourse.config import FinetuneConfig
 from ftcourse.data import encode, load_dialogues, read_records
 from ftcourse.evaluate import (
     Score,
-    Transcript,
     advice_score,
     held_out_loss,
     text_loss,
@@ -50,15 +49,6 @@ def test_the_loss_of_plain_text_is_a_mean_over_tokens_and_rises_when_the_words_a
     assert text_loss(model, tokenizer, texts) == pytest.approx(mean)
     shuffled = [" ".join(sorted(text.split())) for text in texts]
     assert text_loss(model, tokenizer, shuffled) > 1.5 * mean
-
-
-def test_a_transcript_sets_questions_and_answers_side_by_side():
-    records = [
-        {"prompt": "Where is it?", "completion": "There."},
-        {"prompt": "W", "completion": "T"},
-    ]
-    assert repr(Transcript.of(records[:1])) == "asked     Where is it?\nanswered  There."
-    assert Transcript.of(records, ["Here."]).turns == (("Where is it?", "Here."),)
 
 
 @pytest.mark.parametrize("voice", ["brand", "neutral"])

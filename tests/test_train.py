@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import TrainerCallback
 
-from ftcourse.chat import reply
+from ftcourse.chat import ask
 from ftcourse.config import FinetuneConfig
 from ftcourse.data import load_dialogues
 from ftcourse.errors import CourseError
@@ -72,7 +72,7 @@ def test_a_finished_run_is_saved_as_safetensors_and_loaded_by_the_same_call(
     again = finetune(config, dialogues, tmp_path, callbacks=[KillAt(1)])  # no step is trained
     assert again.history == first.history
     question = "My drone drifts. What can I do?"
-    assert reply(again.model, again.tokenizer, question) == reply(
+    assert ask(again.model, again.tokenizer, question) == ask(
         first.model, first.tokenizer, question
     )
 

@@ -13,18 +13,22 @@ from pkgutil import iter_modules
 from typing import Any
 
 from ftcourse.check.exercise import Exercise, Verdict
+from ftcourse.check.guess import revisit
 from ftcourse.check.progress import progress
 from ftcourse.errors import CourseError
+from ftcourse.source import Source, Text
 
-__all__ = ["Verdict", "hint", "progress", "solution"]
+__all__ = ["Verdict", "hint", "progress", "revisit", "solution"]
+
+_MACHINERY = ("exercise", "guess", "progress")
 
 
-def hint(name: str, number: int = 1) -> str:
+def hint(name: str, number: int = 1) -> Text:
     """Return the first, second or third hint for an exercise."""
     return _named(name).hint(number)
 
 
-def solution(name: str) -> str:
+def solution(name: str) -> Source:
     """Return a right answer to an exercise, as Python."""
     return _named(name).solution
 
@@ -45,7 +49,7 @@ def __dir__() -> list[str]:
 
 def _lessons() -> list[str]:
     """Return the names of the lessons' modules."""
-    return [m.name for m in iter_modules(__path__) if m.name not in ("exercise", "progress")]
+    return [m.name for m in iter_modules(__path__) if m.name not in _MACHINERY]
 
 
 def _exercises() -> Iterator[Exercise]:

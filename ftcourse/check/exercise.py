@@ -1,11 +1,15 @@
 """What an exercise is: a judge that never raises, three hints and a solution."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any
+
+import numpy as np
 
 from ftcourse.check.progress import keep
 from ftcourse.errors import CourseError
+from ftcourse.source import Source, Text
 
 
 @dataclass(frozen=True)
@@ -19,9 +23,19 @@ class Verdict:
         """Return whether the answer passed."""
         return self.passed
 
+    @property
+    def mark(self) -> str:
+        """The first words of the verdict, with a mark that needs no colour."""
+        return "✓ Right." if self.passed else "✗ Not yet."
+
     def __repr__(self) -> str:
         """Return the verdict as the learner reads it."""
-        return f"{'Right.' if self.passed else 'Not yet.'} {self.says}"
+        return repr(Text(f"{self.mark} {self.says}"))
+
+    def _repr_html_(self) -> str:
+        color = "#009E73" if self.passed else "#E69F00"
+        style = f"border-left: 4px solid {color}; padding-left: 8px; white-space: pre-wrap"
+        return f'<p style="{style}"><b>{self.mark}</b> {escape(self.says)}</p>'
 
 
 Judge = Callable[[Any], Verdict]
@@ -34,7 +48,7 @@ class Exercise:
     judge: Judge
     hints: tuple[str, str, str]
     """Three hints; each one helps more than the one before."""
-    solution: str
+    solution: Source
     """A right answer, as Python."""
 
     @property
@@ -61,13 +75,71 @@ class Exercise:
         problem = keep(self.name, verdict.passed)
         return Verdict(verdict.passed, f"{verdict.says} ({problem})") if problem else verdict
 
-    def hint(self, number: int) -> str:
+    def hint(self, number: int) -> Text:
         """Return the first, second or third hint."""
         if number not in (1, 2, 3):
             raise CourseError("There are three hints.", f"number={number!r}", "Ask for 1, 2 or 3.")
-        return self.hints[number - 1]
+        return Text(self.hints[number - 1])
 
 
 def exercise(hints: tuple[str, str, str], solution: str) -> Callable[[Judge], Exercise]:
     """Return a decorator that turns a judge into an exercise with the judge's name."""
-    return lambda judge: Exercise(judge, hints, solution)
+    return lambda judge: Exercise(judge, hints, Source(solution.strip()))
+
+
+def judge_function(
+    mine: Any,
+    cases: Callable[[], Sequence[tuple]],
+    right: Callable,
+    bugs: Mapping[str, Callable],
+    praise: str,
+) -> Verdict:
+    """Judge a learner's function on cases that the lesson does not show.
+
+    ``cases`` makes the arguments of each call, new ones each time, since a function may change what
+    it is given. ``right`` is the function that is asked for. ``bugs`` maps a question to what
+    somebody writes who needs to be asked it; a function that agrees with it gets the question.
+    """
+    if not callable(mine):
+        return Verdict(False, f"A function is asked for. Is yours a {type(mine).__name__}?")
+    answers = []
+    for case in cases():
+        try:
+            answers.append(mine(*case))
+        except Exception as error:
+            what = f"{type(error).__name__}: {error}"
+            return Verdict(False, f"Your function stopped with {what}. It was given: {_say(case)}")
+    if any(answer is None for answer in answers):
+        return Verdict(False, "Your function returned None. Does it end with a return?")
+
+    def agrees(other: Callable) -> bool:
+        return all(_same(a, other(*case)) for a, case in zip(answers, cases(), strict=True))
+
+    if agrees(right):
+        return Verdict(True, praise)
+    question = next((question for question, bug in bugs.items() if agrees(bug)), None)
+    if question is None:
+        wrong = next(i for i, case in enumerate(cases()) if not _same(answers[i], right(*case)))
+        question = (
+            f"For {_say(cases()[wrong])} it gives {_short(answers[wrong])}, and "
+            f"{_short(right(*cases()[wrong]))} is right. Where do they part?"
+        )
+    return Verdict(False, question)
+
+
+def _same(mine: Any, right: Any) -> bool:
+    """Return whether two results have the same shape and values; numbers may differ by rounding."""
+    mine, right = (x.detach() if hasattr(x, "detach") else x for x in (mine, right))
+    mine, right = np.asarray(mine), np.asarray(right)
+    if mine.shape != right.shape or mine.dtype.kind in "OUS":
+        return mine.shape == right.shape and bool((mine == right).all())
+    return np.allclose(mine, right, rtol=1e-4, atol=1e-6, equal_nan=True)
+
+
+def _say(case: tuple) -> str:
+    return ", ".join(map(_short, case))
+
+
+def _short(value: Any) -> str:
+    text = " ".join(str(value).split())
+    return text if len(text) <= 120 else f"{text[:117]}..."

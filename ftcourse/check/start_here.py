@@ -1,15 +1,62 @@
-"""The exercises of lesson 00: the bytes of the weights, a run that must fit, a part that stays."""
+"""The exercises of lesson 00: bytes of weights, a run and a text that must fit, a gradient."""
 
 import math
+from dataclasses import fields
 from numbers import Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ftcourse.check.exercise import Verdict, exercise
+from ftcourse.check.exercise import Verdict, exercise, judge_function
 from ftcourse.config import FinetuneConfig
 from ftcourse.hardware import CARDS, GIB
 from ftcourse.memory import PARTS, predict_memory, show_bytes
-from ftcourse.memory.fit import judge_fit
+from ftcourse.memory.fit import Fit, judge_fit
 from ftcourse.shape import ModelShape, parameter_count
+
+if TYPE_CHECKING:  # torch takes a second to import, and only one exercise needs it
+    from torch import Tensor
+
+T4 = CARDS["T4"]
+
+
+@exercise(
+    hints=(
+        "How many texts are read at once? And must the scores of all words exist at once?",
+        "Move batch size to 1: activations grow with the tokens of all texts together.",
+        "batch size 1, loss chunked, max length 8192.",
+    ),
+    solution="""
+panel.controls["batch_size"].value = 1
+panel.controls["loss"].value = "chunked"
+panel.controls["max_length"].value = 8192
+mine = panel
+""",
+)
+def reach_8192(mine: Any) -> Verdict:
+    """Judge a panel that must show a run of 8192 tokens that fits a T4."""
+    if not hasattr(mine, "controls"):
+        return Verdict(False, "The panel itself is asked for: check.reach_8192(panel).")
+    values = {name: control.value for name, control in mine.controls.items()}
+    for name, asked in {"card": "T4", "model": "llama-3.1-8b", "method": "qlora"}.items():
+        if values[name] != asked:
+            return Verdict(False, f"The {name} is {values[name]}. Does it also work with {asked}?")
+    length = values["max_length"]
+    if length < 8192:
+        return Verdict(False, f"max length is {length}. What must give way before 8192 fits?")
+    config = FinetuneConfig(**{name: value for name, value in values.items() if name != "card"})
+    fit = _judge(config)
+    if fit.answer != "no":
+        return Verdict(True, f"{fit!r} The price is time: one text in each pass.")
+    if config.batch_size > 1:
+        ask = "How many texts are read at once?"
+    elif config.loss == "full":
+        ask = "Must the scores of all words be in memory at once?"
+    else:
+        ask = "Which other choice keeps more than it must?"
+    return Verdict(False, f"{fit!r} {ask}")
+
+
+def _judge(config: FinetuneConfig) -> Fit:
+    return judge_fit(predict_memory(config, T4), T4)
 
 
 @exercise(
@@ -18,7 +65,7 @@ from ftcourse.shape import ModelShape, parameter_count
         "The model has 8.03 billion weights, and 16 bits are two bytes.",
         "Multiply the weights by 2 and divide by 2**30.",
     ),
-    solution="8.03e9 * 2 / 2**30",
+    solution="mine = 8.03e9 * 2 / 2**30",
 )
 def weight_gib(mine: Any) -> Verdict:
     """Judge how many GiB the weights of Llama-3.1-8B take at 16 bits a weight."""
@@ -30,7 +77,9 @@ def weight_gib(mine: Any) -> Verdict:
     truth = 2 * count / GIB
     if _near(mine, truth):
         return Verdict(True, f"{truth:.2f} GiB, before anything is trained.")
+    adapter = "Did you count the adapter too? The model's own weights are asked for."
     bugs = {
+        predict_memory(TOO_LARGE, T4).weights / GIB: adapter,
         2 * count / 10**9: "Did you divide by 10**9? A GiB is 2**30 bytes.",
         16 * count / GIB: "Did you multiply by 16? Eight bits make one byte.",
         16 * count / 10**9: "Did you multiply by 16? Eight bits make one byte.",
@@ -58,14 +107,14 @@ TOO_LARGE = FinetuneConfig(model="llama-3.1-8b", method="lora", batch_size=4, ma
 
 @exercise(
     hints=(
-        "Look at predict_memory(config, card=CARDS['T4']): which part alone fills the card?",
+        "Look at predict_memory(too_large, CARDS['T4']): which part alone fills the card?",
         "Neither batch nor length touches the weights. Which method stores them in 4 bits?",
         "Only one field must change: method.",
     ),
-    solution="FinetuneConfig(model='llama-3.1-8b', method='qlora', batch_size=4, max_length=1024)",
+    solution="mine = replace(too_large, method='qlora')",
 )
 def fits_t4(mine: Any) -> Verdict:
-    """Judge a config that must fit a T4 with the model, length and batch of ``TOO_LARGE``."""
+    """Judge a config that must fit a T4 and differs from ``TOO_LARGE`` in one field."""
     if not isinstance(mine, FinetuneConfig):
         kind = type(mine).__name__
         return Verdict(False, f"A FinetuneConfig is asked for. Is yours a {kind}?")
@@ -75,37 +124,100 @@ def fits_t4(mine: Any) -> Verdict:
         return Verdict(False, "Would the model still see 1024 tokens of a dialogue?")
     if mine.batch_size * mine.gradient_accumulation_steps != TOO_LARGE.batch_size:
         return Verdict(False, "Would each step still learn from 4 sequences?")
-    card = CARDS["T4"]
-    needed = predict_memory(mine, card)
-    if judge_fit(needed, card).answer != "no":
-        spare = show_bytes(card.memory - needed.allocated)
-        return Verdict(True, f"It fits with {spare} to spare.")
-    over = f"It is {show_bytes(needed.allocated - card.memory)} over."
-    if needed.weights > card.memory:
-        ask = f"The weights alone take {show_bytes(needed.weights)}: what would make them smaller?"
+    fit, changed = _judge(mine), _changed(mine)
+    if fit.answer != "no":
+        says = f"It fits, but you changed {' and '.join(changed)}. Which one is enough?"
+        return Verdict(len(changed) == 1, repr(fit) if len(changed) == 1 else says)
+    if mine.method != "qlora" and {"bits", "quant_type", "double_quant"} & set(changed):
+        ask = f"Which method reads the field bits? Yours is {mine.method}."
+    elif (need := predict_memory(mine, T4)).weights > T4.memory:
+        ask = f"The weights alone take {show_bytes(need.weights)}: what would make them smaller?"
     else:
-        ask = f"The largest part: {needed.largest_part}. Which choices make that part smaller?"
-    return Verdict(False, f"{over} {ask}")
+        ask = f"Which choices make the {need.largest_part} smaller?"
+    return Verdict(False, f"{fit!r} {ask}")
+
+
+def _changed(mine: FinetuneConfig) -> list[str]:
+    names = [field.name for field in fields(mine)]
+    return [name for name in names if getattr(mine, name) != getattr(TOO_LARGE, name)]
 
 
 @exercise(
     hints=(
-        "Compare the two bars part by part: which long part is about as long as before?",
+        "A word that is ignored teaches nothing: what is its row of the gradient?",
+        "The row of every other word is its probabilities, with 1 less for the right one.",
+        "The loss is a mean: divide by the number of labels that are not -100.",
+    ),
+    solution="""
+def loss_gradient(scores, labels):
+    teaches = labels != -100
+    gradient = scores.softmax(1)
+    gradient[teaches, labels[teaches]] -= 1
+    gradient[~teaches] = 0
+    return gradient / teaches.sum()
+
+mine = loss_gradient
+""",
+)
+def loss_gradient(mine: Any) -> Verdict:
+    """Judge a function that returns the gradient of the mean loss of several words."""
+    bugs = {
+        "Do words with the label -100 still move the scores?": _gradient(ignored=1),
+        "Is the loss the mean over the words that teach? Yours is their sum.": _gradient(sums=True),
+        "By how many words do you divide: by all, or by those that teach?": _gradient(all=True),
+        "A step goes against the slope. Which sign has the right word's slope?": _gradient(sign=-1),
+        "Where is the minus one for the right word?": _gradient(minus=0),
+        "Do the probabilities of one word, a row, add up to 1?": _gradient(axis=0),
+    }
+    praise = "Equal to torch's cross_entropy on five cases, with ignored words among them."
+    return judge_function(mine, _words, _gradient(), bugs, praise)
+
+
+def _gradient(ignored=0, sums=False, all=False, sign=1, minus=1, axis=1):
+    """Return the gradient of the mean loss, or one with a mistake in it."""
+
+    def gradient(scores: "Tensor", labels: "Tensor") -> "Tensor":
+        teaches = labels != -100
+        found = scores.softmax(axis)
+        found[~teaches] *= ignored
+        found[teaches, labels[teaches]] -= minus
+        count = 1 if sums else len(labels) if all else teaches.sum()
+        return sign * found / count
+
+    return gradient
+
+
+def _words() -> list[tuple["Tensor", "Tensor"]]:
+    """Return scores, shape (words, vocabulary), with labels, shape (words,); some are ignored."""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    labels = ([2, -100, 0], [1], [-100, -100, 3, 3, 0], [0, 1], [-100, 4])
+    return [
+        (2 * torch.randn(len(row), 5, generator=generator), torch.tensor(row)) for row in labels
+    ]
+
+
+@exercise(
+    hints=(
+        "Compare the two bars part by part: which part fills most of both?",
         "LoRA trains fewer numbers, but does it read fewer tokens? Which part counts tokens?",
         "It is what the forward pass computes and the backward pass still needs.",
     ),
-    solution="'activations'",
+    solution="mine = 'activations'",
 )
 def unshrunk_part(mine: Any) -> Verdict:
-    """Judge which part stays large when LoRA replaces a full fine-tune of a small model."""
-    if not isinstance(mine, str) or mine.strip().lower() not in PARTS:
+    """Judge which part holds up the whole when LoRA replaces a full fine-tune of a small model."""
+    part = mine.strip().lower() if isinstance(mine, str) else mine
+    if part in ("activation", "weight", "gradient"):
+        return Verdict(False, f"Do you mean {part}s? Write the word as the picture does.")
+    if not isinstance(part, str) or part not in PARTS:
         return Verdict(False, f"One of five words is asked for: {', '.join(PARTS)}. Which is it?")
     asks = {
         "weights": "They did not shrink, but how much of the longer bar are they?",
-        "gradients": "Has a frozen weight a gradient?",
+        "gradients": "Can you find them in the picture? Which instant does it show?",
         "optimizer": "For how many numbers does it keep its states, before and after?",
         "overhead": "Can you find it in the picture at all?",
     }
     says = "They grow with the tokens in a batch, whatever is trained."
-    part = mine.strip().lower()
     return Verdict(part == "activations", asks.get(part, says))

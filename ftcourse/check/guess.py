@@ -1,0 +1,45 @@
+"""The guesses that a lesson asks for at its begin, beside what it measured."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Guesses:
+    """What was guessed and what was measured; a guess that was not made is no error."""
+
+    rows: tuple[tuple[str, str, str], ...]
+    """What was asked, the guess, and the measurement."""
+
+    def __repr__(self) -> str:
+        """Return a table."""
+        table = [("", "your guess", "measured"), *self.rows]
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in table]
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        head = "".join(f"<th>{name}</th>" for name in ("", "your guess", "measured"))
+        rows = "".join(
+            "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>"
+            for row in self.rows
+        )
+        return f"<table><tr>{head}</tr>{rows}</table>"
+
+
+def revisit(guesses: Mapping[str, tuple[Any, Any]]) -> Guesses:
+    """Return the guesses beside the measurements: what was asked, to a guess and a measurement.
+
+    >>> revisit({"times the model": (2, 23), "answers, of 100": (..., 100)})
+                     your guess  measured
+    times the model  2           23
+    answers, of 100  none        100
+    """
+    rows = ((asked, *map(_say, pair)) for asked, pair in guesses.items())
+    return Guesses(tuple(rows))
+
+
+def _say(value: Any) -> str:
+    return "none" if value is ... or value is None else str(value)

@@ -40,18 +40,21 @@ def encode_prompt(messages: Sequence[Message], tokenizer: PreTrainedTokenizerBas
     )
 
 
-def encode_dialogue(messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase) -> Example:
-    """Return a dialogue as an Example in which only the assistant's words are supervised."""
-    ids: list[int] = []
-    labels: list[int] = []
+def encode_dialogue(
+    messages: Sequence[Message],
+    tokenizer: PreTrainedTokenizerBase,
+) -> Example:
+    """Return a dialogue as an Example; the assistant's words are supervised."""
+    ids, labels = [], []
     for turn, message in enumerate(messages):
         if message["role"] != "assistant":
             continue
         prompt = encode_prompt(messages[:turn], tokenizer)
-        whole = tokenizer.apply_chat_template(list(messages[: turn + 1]), return_dict=False)
+        said = list(messages[: turn + 1])
+        whole = tokenizer.apply_chat_template(said, return_dict=False)
         if whole[: len(prompt)] != prompt or prompt[: len(ids)] != ids:
             raise CourseError(
-                "A chat template writes a dialogue so that each turn only adds to what was there.",
+                "A chat template only adds to what earlier turns wrote.",
                 "this tokenizer's template rewrites earlier turns",
                 "Train on dialogues of one question and one answer.",
             )

@@ -124,11 +124,16 @@ def _without_none(value: Any) -> Any:
 def load_dialogues(split: str, voice: str = "brand") -> list[Record]:
     """Return the support desk's dialogues, answered in the ``brand`` or the ``neutral`` voice.
 
-    ``split`` is ``train``, ``validation`` or ``test``. A record's ``step`` is the advice that both
-    answers give, word for word.
+    ``split`` is ``train``, ``validation`` or ``test``. Both answers give a record's ``reason`` and
+    ``step`` (the advice), word for word.
     """
     return [
-        {"prompt": record["customer"], "completion": record[voice], "step": record["step"]}
+        {
+            "prompt": record["customer"],
+            "completion": record[voice],
+            "reason": record["brand"].partition(" Your next step:")[0].rpartition(". ")[2],
+            "step": record["step"],
+        }
         for record in read_records(course_path(f"data/dialogues/{split}.jsonl"))
     ]
 

@@ -40,12 +40,13 @@ class Score:
         return f"{self.share:.0%} of {self.count} (95 % interval {low:.0%} to {high:.0%})"
 
 
-def advice_score(answers: Sequence[str], records: Sequence[Record]) -> Score:
-    """Return the share of answers that give the advice of the desk's own answer, word for word."""
-    right = [
-        r["step"].lower() in answer.lower() for answer, r in zip(answers, records, strict=True)
-    ]
-    return Score(sum(right), len(right))
+def advice_score(answers: Sequence[str], records: Sequence[Record], part: str = "step") -> Score:
+    """Return the share of answers that hold a part of the desk's own answer, word for word.
+
+    The part is its advice, the ``step``, or the ``reason`` for it.
+    """
+    pairs = zip(answers, records, strict=True)
+    return Score(sum(r[part].lower() in answer.lower() for answer, r in pairs), len(records))
 
 
 def answer_all(

@@ -24,7 +24,7 @@ BLAME = re.compile(
 
 
 def voice_checks(answer: str) -> dict[str, bool]:
-    """Return which rules of the brand's voice an answer keeps; data/README.md words the rules.
+    """Return which of the four rules in data/README.md an answer keeps.
 
     >>> voice_checks("Recalibrate the compass.")["signs_off"]
     False
@@ -32,9 +32,10 @@ def voice_checks(answer: str) -> dict[str, bool]:
     answer = answer.strip()
     body, _, _ = answer.partition(SIGN_OFF)
     before, _, step = body.partition(NEXT_STEP)
+    steps = answer.count(NEXT_STEP)
     return {
         "opens_warmly": before.startswith(OPENINGS),
-        "one_next_step": answer.count(NEXT_STEP) == 1 and _is_one_sentence(step),
+        "one_next_step": steps == 1 and _is_one_sentence(step),
         "blames_nobody": not BLAME.search(answer.lower()),
         "signs_off": answer.endswith(SIGN_OFF) and answer.count(SIGN_OFF) == 1,
     }

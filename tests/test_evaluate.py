@@ -55,5 +55,6 @@ def test_the_loss_of_plain_text_is_a_mean_over_tokens_and_rises_when_the_words_a
 def test_the_desks_own_answers_give_the_advice_and_answers_to_other_questions_do_not(voice):
     records = load_dialogues("test", voice)
     own = [record["completion"] for record in records]
-    assert advice_score(own, records).share == 1
-    assert advice_score(own[1:] + own[:1], records).share < 0.2
+    for part in ("step", "reason"):
+        assert advice_score(own, records, part).share == 1
+        assert advice_score(own[1:] + own[:1], records, part).share < 0.2

@@ -4,20 +4,17 @@ It only wires. Each command imports what it needs when it runs, so that help and
 """
 
 import argparse
-import ast
-import inspect
 import json
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import Field, asdict, fields
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from ftcourse import __version__, lab
-from ftcourse.config import FinetuneConfig
+from ftcourse.config import FinetuneConfig, field_docs
 from ftcourse.errors import CourseError
 from ftcourse.hardware import CARDS, Card, detect
 from ftcourse.memory import MemoryBreakdown, predict_memory
@@ -201,7 +198,7 @@ def _run_finetune(options: argparse.Namespace) -> int:
 def _add_config(parser: argparse.ArgumentParser) -> None:
     """Give a parser one option for each field of FinetuneConfig, explained by the field's words."""
     group = parser.add_argument_group("the run")
-    hints, words = get_type_hints(FinetuneConfig), _field_docs(FinetuneConfig)
+    hints, words = get_type_hints(FinetuneConfig), field_docs(FinetuneConfig)
     for field in fields(FinetuneConfig):
         text = f"{words.get(field.name, '')} (default: {field.default})".strip().replace("%", "%%")
         name = "--" + field.name.replace("_", "-")
@@ -223,18 +220,6 @@ def _reader(field: Field, hints: dict[str, Any]) -> dict[str, Any]:
 
 def _names(text: str) -> str | list[str]:
     return text.split(",") if "," in text else text
-
-
-def _field_docs(cls: type) -> dict[str, str]:
-    """Return the strings below the fields of a class, which Python itself does not keep."""
-    body = ast.parse(inspect.getsource(cls)).body[0].body
-    return {
-        field.target.id: inspect.cleandoc(below.value.value).replace("``", "")
-        for field, below in pairwise(body)
-        if isinstance(field, ast.AnnAssign)
-        and isinstance(below, ast.Expr)
-        and isinstance(below.value, ast.Constant)
-    }
 
 
 def _read_config(options: argparse.Namespace) -> FinetuneConfig:

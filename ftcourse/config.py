@@ -3,16 +3,19 @@
 A mistake shows before anything is loaded. Nothing here needs torch or transformers.
 """
 
+import ast
+import inspect
 import warnings
 from collections.abc import Sequence
 from dataclasses import Field, dataclass, fields
+from itertools import pairwise
 from math import inf
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from ftcourse.errors import CourseError
 from ftcourse.hardware import Card, choose_dtype
 
-__all__ = ["LOSS_CHUNK", "FinetuneConfig", "adapted_modules", "check_attention"]
+__all__ = ["LOSS_CHUNK", "FinetuneConfig", "adapted_modules", "check_attention", "field_docs"]
 
 LOSS_CHUNK = 256
 """Tokens whose logits exist together where ``loss="chunked"``."""
@@ -126,6 +129,18 @@ def _out_of_range(field: Field, value: Any, rule: str) -> CourseError:
     return CourseError(
         f"{field.name} {rule}.", f"{field.name}={value!r}", f"The default is {field.default!r}."
     )
+
+
+def field_docs(cls: type) -> dict[str, str]:
+    """Return the strings below the fields of a class, which Python itself does not keep."""
+    body = ast.parse(inspect.getsource(cls)).body[0].body
+    return {
+        field.target.id: inspect.cleandoc(below.value.value).replace("``", "")
+        for field, below in pairwise(body)
+        if isinstance(field, ast.AnnAssign)
+        and isinstance(below, ast.Expr)
+        and isinstance(below.value, ast.Constant)
+    }
 
 
 def adapted_modules(config: FinetuneConfig, modules: dict[str, tuple[int, int]]) -> list[str]:

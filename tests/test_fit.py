@@ -1,4 +1,5 @@
 import json
+import re
 import statistics
 from dataclasses import replace
 
@@ -105,8 +106,14 @@ def test_each_answer_names_the_bytes_that_decide_it():
 
 
 def test_a_context_that_nobody_measured_is_called_about_so_large():
-    assert "about 512.00 MiB of CUDA context" in judge_fit(tensors(GIB), CARDS["L4"]).reason
-    assert "and 140.88 MiB of CUDA context" in judge_fit(tensors(GIB), T4).reason
+    assert "about 0.50 GiB of CUDA context" in judge_fit(tensors(GIB), CARDS["L4"]).reason
+    assert "and 0.14 GiB of CUDA context" in judge_fit(tensors(GIB), T4).reason
+
+
+@pytest.mark.parametrize(("size", "unit"), [(GIB, "GiB"), (14 * GIB, "GiB"), (GIB - 1, "MiB")])
+@pytest.mark.parametrize("card", [T4, Card("CPU", 8 * GIB)], ids=lambda card: card.name)
+def test_the_numbers_of_a_sentence_share_one_unit(size, unit, card):
+    assert set(re.findall("[GM]iB", repr(judge_fit(tensors(size), card)))) == {unit}
 
 
 def test_a_cpu_needs_room_for_python_and_has_neither_context_nor_gaps():

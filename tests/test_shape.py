@@ -33,6 +33,15 @@ def test_llama_8b_has_the_numbers_of_its_config():
     assert not shape.tie_word_embeddings
 
 
+def test_a_shape_knows_its_positions_where_the_config_says_them():
+    config = named_shapes()["qwen2.5-0.5b"]
+    assert ModelShape.from_config(config).max_position_embeddings == 32768
+    silent = {k: v for k, v in config.items() if k != "max_position_embeddings"}
+    assert ModelShape.from_config(silent).max_position_embeddings is None
+    gpt2 = ModelShape.from_config(AutoConfig.for_model("gpt2", n_positions=256))
+    assert gpt2.max_position_embeddings == 256
+
+
 def test_an_unknown_name_is_answered_with_the_names_that_exist():
     with pytest.raises(CourseError, match=r"llama-3\.1-8b") as caught:
         ModelShape.named("llama-9")

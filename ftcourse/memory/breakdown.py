@@ -72,10 +72,11 @@ class MemoryBreakdown:
         return "\n".join([head, *lines, total, *peak])
 
 
-def show_bytes(count: float) -> str:
-    """Return a number of bytes as text, in GiB (2**30 bytes) or, below one, in MiB (2**20).
+def show_bytes(count: float, like: float | None = None) -> str:
+    """Return bytes as text, in GiB (2**30) or, if they or those to compare with are fewer, in MiB.
 
-    >>> show_bytes(3 * 2**29)
-    '1.50 GiB'
+    >>> show_bytes(3 * 2**29), show_bytes(2**27, like=3 * 2**29)
+    ('1.50 GiB', '0.12 GiB')
     """
-    return f"{count / GIB:.2f} GiB" if abs(count) >= GIB else f"{count / 2**20:.2f} MiB"
+    small = abs(count if like is None else like) < GIB
+    return f"{count / 2**20:,.2f} MiB" if small else f"{count / GIB:,.2f} GiB"

@@ -2,7 +2,8 @@
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from math import ceil
 from typing import Any, Literal
@@ -37,8 +38,7 @@ LIBRARY_BYTES = GIB
 GROWING_FIELDS = ("max_length", "batch_size", "rank")
 """The fields of which we can ask: how much of it fits?"""
 SEARCH_END = 2**20
-"""Where ``largest`` stops: at a million tokens, or sequences. A shape does not say how many
-positions a model was trained for, and few were trained for more."""
+"""Where ``largest`` stops: at a million tokens, or sequences. Few models were trained for more."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,11 @@ class Fit:
         return f"{self.summary}: {self.reason}."
 
 
+def context_bytes(card: Card) -> int:
+    """Return the bytes of a card's CUDA context, measured or allowed for; a CPU has none."""
+    return 0 if card.device == "cpu" else card.context or CONTEXT_BYTES
+
+
 def judge_fit(breakdown: MemoryBreakdown, card: Card) -> Fit:
     """Return whether a step fits a device: yes; narrowly, so that it may fail; or no.
 
@@ -71,22 +76,22 @@ def judge_fit(breakdown: MemoryBreakdown, card: Card) -> Fit:
     >>> [judge_fit(step, card).answer for step in steps]
     ['yes', 'narrowly', 'no']
     """
-    tensors, context = breakdown.allocated, 0
+    tensors, context = breakdown.allocated, context_bytes(card)
+    show = partial(show_bytes, like=tensors)  # one unit in one sentence
     margin, purpose = LIBRARY_BYTES, "Python and its libraries"
-    needs, part = f"{show_bytes(tensors)} of tensors", f"largest part: {breakdown.largest_part}"
+    needs, part = f"{show(tensors)} of tensors", f"largest part: {breakdown.largest_part}"
     if card.device == "cuda":
         margin, purpose = round(GAPS * tensors), "gaps between tensors"
-        context = card.context or CONTEXT_BYTES
-        needs += f" and {'' if card.context else 'about '}{show_bytes(context)} of CUDA context"
+        needs += f" and {'' if card.context else 'about '}{show(context)} of CUDA context"
     left = card.memory - tensors - context
     if left < 0:
-        reason = f"{needs} are {show_bytes(-left)} over; {part}"
+        reason = f"{needs} are {show(-left)} over; {part}"
         return Fit("no", f"Does not fit the {card.name}", reason)
     if left < margin:
-        reason = f"{needs} leave {show_bytes(left)}, and {purpose} may take {show_bytes(margin)}"
+        reason = f"{needs} leave {show(left)}, and {purpose} may take {show(margin)}"
         return Fit("narrowly", f"Fits the {card.name} narrowly and may fail", f"{reason}; {part}")
-    spare = f"Fits the {card.name} with {show_bytes(left - margin)} to spare"
-    return Fit("yes", spare, f"{needs}, with {show_bytes(margin)} allowed for {purpose}; {part}")
+    spare = f"Fits the {card.name} with {show(left - margin)} to spare"
+    return Fit("yes", spare, f"{needs}, with {show(margin)} allowed for {purpose}; {part}")
 
 
 def refuse_if_too_large(config: FinetuneConfig, card: Card | None = None) -> None:
@@ -113,8 +118,8 @@ def difference(other: MemoryBreakdown, predicted: MemoryBreakdown) -> str:
     part = max(PARTS, key=lambda name: abs(apart[name]))
     if abs(share) < 0.0005:
         return f"{other.source}: the same within 0.1 %"
-    sign = "+" if apart[part] > 0 else ""  # a negative number brings its own
-    return f"{other.source}: {100 * share:+.1f} % ({part} {sign}{show_bytes(apart[part])})"
+    size = "+" * (apart[part] > 0) + show_bytes(apart[part], like=predicted.allocated)
+    return f"{other.source}: {100 * share:+.1f} % ({part} {size})"
 
 
 def largest(config: FinetuneConfig, field: str, capacity: int, card: Card | None = None) -> int:
@@ -176,7 +181,7 @@ def does_not_fit(config: FinetuneConfig, card: Card) -> CourseError:
     """Return the error for a run that needs more memory than there is, with what would fit."""
     need = predict_memory(config, card)
     change = cheapest_change(config, card)
-    advice = ", ".join(f"{name}={getattr(change, name)!r}" for name in _changed(config, change))
+    advice = ", ".join(f"{n}={v!r}" for n, v in vars(change).items() if v != getattr(config, n))
     advice += f": predicted to need {show_bytes(predict_memory(change, card).allocated)}"
     return CourseError(
         f"A training step fits the card's memory, {show_bytes(card.memory)}.",
@@ -238,9 +243,3 @@ def _apply(config: FinetuneConfig, changes: Iterable[dict[str, Any]]) -> Finetun
     for change in changes:
         config = replace(config, **change)
     return config
-
-
-def _changed(old: FinetuneConfig, new: FinetuneConfig) -> list[str]:
-    return [
-        field.name for field in fields(old) if getattr(old, field.name) != getattr(new, field.name)
-    ]

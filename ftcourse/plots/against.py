@@ -12,7 +12,7 @@ from ftcourse.config import FinetuneConfig
 from ftcourse.errors import CourseError
 from ftcourse.hardware import Card
 from ftcourse.memory import MemoryBreakdown, predict_memory, show_bytes
-from ftcourse.plots.picture import SMALL, Picture, new_axes, text_width, unit_name, unit_of
+from ftcourse.plots.picture import PAPER, SMALL, Picture, new_axes, text_width, unit_name, unit_of
 from ftcourse.plots.stack import draw_mark, draw_stack
 
 _FAR = 4  # a capacity this many times above the highest sum would make the areas flat
@@ -88,7 +88,7 @@ def _draw_capacity(
 ) -> None:
     """Draw the capacity as a labelled line and hatch what is above it; or say that it is far."""
     label, level = f"capacity {show_bytes(capacity)}", capacity / unit
-    box = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+    box = {"facecolor": PAPER, "edgecolor": "none", "pad": 1}
     place = {"xytext": (4, 5), "textcoords": "offset points", "bbox": box, "zorder": 4}
     if far:
         place |= {"xytext": (4, -3), "va": "top", "xycoords": "axes fraction"}

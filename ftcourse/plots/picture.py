@@ -4,6 +4,7 @@ from io import BytesIO
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch
 
 from ftcourse.hardware import GIB
 from ftcourse.memory import PARTS
@@ -20,6 +21,7 @@ COLORS = {
     "overhead": "#CCCCCC",
 }
 INK = dict.fromkeys(PARTS, "black") | {"weights": "white"}
+PAPER = "#F3F1EC"  # a card that glares neither on a white page nor on a black one
 INK_OF_LOSS = {"training": "#333333", "held out": "#882255"}
 SMALL = 9  # font size in points
 
@@ -53,7 +55,11 @@ def new_axes(height: float, left: float, right: float = 0.1, top: float = 0.3) -
     """
     bottom = 0.5
     box = (left / 8, bottom / height, 1 - (left + right) / 8, 1 - (bottom + top) / height)
-    return Figure(figsize=(8, height)).add_axes(box, axes_class=Picture)
+    figure = Figure(figsize=(8, height), facecolor="none")
+    style = {"boxstyle": "round,pad=0,rounding_size=0.1", "color": PAPER, "linewidth": 0}
+    card = FancyBboxPatch((0, 0), 8, height, transform=figure.dpi_scale_trans, **style)
+    figure.add_artist(card).set_zorder(-1)
+    return figure.add_axes(box, axes_class=Picture, facecolor=PAPER)
 
 
 def text_width(text: str, size: float = 10) -> float:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ftcourse.errors import CourseError
 from ftcourse.memory import PARTS, show_bytes
-from ftcourse.plots.picture import Picture, new_axes, unit_name, unit_of
+from ftcourse.plots.picture import PAPER, Picture, new_axes, unit_name, unit_of
 from ftcourse.plots.stack import draw_mark, draw_stack
 
 _COLUMNS = 600  # fewer than the pixels of the picture, so that a peak of one event still shows
@@ -79,7 +79,7 @@ def _draw_peak(ax: Axes, x: float, y: float, text: str) -> None:
     place = (x - start) / (end - start)
     side = "left" if place < 0.2 else "right" if place > 0.8 else "center"
     offset = {"xytext": (0, 5), "textcoords": "offset points", "ha": side, "va": "bottom"}
-    box = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+    box = {"facecolor": PAPER, "edgecolor": "none", "pad": 1}
     ax.annotate(text, (x, y), fontweight="bold", bbox=box, zorder=4, **offset)
 
 

@@ -52,6 +52,8 @@ class ModelShape:
     """Share of the attention's scores that is zeroed in training."""
     hidden_dropout: float = 0
     """Share of the outputs of attention and MLP that is zeroed in training."""
+    max_position_embeddings: int | None = None
+    """The longest text in tokens that the model was made for; no byte depends on it."""
 
     @classmethod
     def named(cls, name: str) -> "ModelShape":
@@ -167,6 +169,7 @@ _OPTIONAL = (
     "embedding_dropout",
     "attention_dropout",
     "hidden_dropout",
+    "max_position_embeddings",
 )
 _OTHER_NAMES = {
     "n_embd": "hidden_size",
@@ -196,6 +199,7 @@ def _in_common_words(family: Family, given: dict[str, Any]) -> dict[str, Any]:
     values = {**family.defaults, **stated}
     if not values.get("use_sliding_window", True):
         values["sliding_window"] = 0
+    values.setdefault("max_position_embeddings", values.get("learned_positions"))
     return values
 
 

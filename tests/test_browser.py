@@ -70,7 +70,7 @@ def lab(chromium, tmp_path):
     (settings / "jupyter_lab_config.py").write_text("c.LabApp.expose_app_in_browser = True\n")
     home = {"HOME": str(tmp_path), "JUPYTER_CONFIG_DIR": str(settings), "JUPYTER_TOKEN": TOKEN}
     command = [sys.executable, "-m", "ftcourse.cli", "lab", str(tmp_path / "lessons")]
-    with open(tmp_path / "lab.log", "w") as log:
+    with open(tmp_path / "lab.log", "w", encoding="utf-8") as log:
         server = subprocess.Popen(
             [*command, "--no-browser", "--port", str(port)],
             env=os.environ | home,

@@ -237,7 +237,9 @@ def test_progress_is_in_the_working_folder_by_default(tmp_path, monkeypatch):
     monkeypatch.delenv("FTCOURSE_PROGRESS")
     monkeypatch.chdir(tmp_path)
     check.weight_gib(15)
-    assert json.loads(Path("ftcourse-progress.json").read_text())["weight_gib"]["passed"]
+    assert json.loads(Path("ftcourse-progress.json").read_text(encoding="utf-8"))["weight_gib"][
+        "passed"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,9 @@ def lab(chromium, tmp_path):
         port = probe.getsockname()[1]
     settings = tmp_path / "config"
     settings.mkdir()
-    (settings / "jupyter_lab_config.py").write_text("c.LabApp.expose_app_in_browser = True\n")
+    (settings / "jupyter_lab_config.py").write_text(
+        "c.LabApp.expose_app_in_browser = True\n", encoding="utf-8"
+    )
     home = {"HOME": str(tmp_path), "JUPYTER_CONFIG_DIR": str(settings), "JUPYTER_TOKEN": TOKEN}
     command = [sys.executable, "-m", "ftcourse.cli", "lab", str(tmp_path / "lessons")]
     with open(tmp_path / "lab.log", "w", encoding="utf-8") as log:
@@ -98,7 +100,7 @@ def wait_for(url, server, log):
             time.sleep(0.2)
         else:
             return
-    pytest.fail(f"ftcourse lab did not answer:\n{log.read_text()}")
+    pytest.fail(f"ftcourse lab did not answer:\n{log.read_text(encoding='utf-8')}")
 
 
 @pytest.fixture

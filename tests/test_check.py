@@ -247,9 +247,10 @@ def test_progress_is_in_the_working_folder_by_default(tmp_path, monkeypatch):
 )
 def test_a_damaged_file_is_renamed_and_kept(damage, progress_file):
     for n in (1, 2):
-        progress_file.write_text(damage)
+        progress_file.write_text(damage, encoding="utf-8")
         assert check.weight_gib(15).passed
-        assert progress_file.with_name(f"progress.damaged-{n}.json").read_text() == damage
+        kept = progress_file.with_name(f"progress.damaged-{n}.json")
+        assert kept.read_text(encoding="utf-8") == damage
     assert check.progress() == {"weight_gib": {"tries": 1, "passed": True}}
 
 
@@ -286,7 +287,8 @@ def new_lesson(tmp_path, monkeypatch):
     (tmp_path / "new_lesson.py").write_text(
         "from ftcourse.check.exercise import Verdict, exercise\n"
         "@exercise(hints=('a', 'b', 'c'), solution='2')\n"
-        "def two(mine):\n    'Judge two.'\n    return Verdict(mine == 2, 'Two is asked for.')\n"
+        "def two(mine):\n    'Judge two.'\n    return Verdict(mine == 2, 'Two is asked for.')\n",
+        encoding="utf-8",
     )
     monkeypatch.setattr(check, "__path__", [*check.__path__, str(tmp_path)])
     yield "ftcourse.check.new_lesson"

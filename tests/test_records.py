@@ -33,7 +33,7 @@ def only(monkeypatch, tmp_path):
 
     def write(*lines):
         (tmp_path / "card-2026-11-21.jsonl").write_text(
-            "".join(json.dumps(x) + "\n" for x in lines)
+            "".join(json.dumps(x) + "\n" for x in lines), encoding="utf-8"
         )
         monkeypatch.setattr(records, "course_path", lambda name: tmp_path)
         recorded_runs.cache_clear()

@@ -172,7 +172,7 @@ def main() -> None:
     card, end = detect(), time.monotonic() + 60 * options.minutes
     name = re.sub(r"\W+", "-", card.name).strip("-").lower()
     written = course_path("data/measured").glob(f"{name}-*.jsonl")
-    lines = [line for path in written for line in path.read_text().splitlines()]
+    lines = [line for path in written for line in path.read_text(encoding="utf-8").splitlines()]
     done = {json.dumps(json.loads(line)["config"], sort_keys=True) for line in lines}
     output = course_path("data/measured") / f"{name}-{time.strftime('%Y-%m-%d')}.jsonl"
     for config in grid(tuple(options.models)):
@@ -182,7 +182,7 @@ def main() -> None:
         if time.monotonic() > end:
             break
         record = measure(config, options.scratch)
-        with output.open("a") as file:
+        with output.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
         print(config.model, config.method, record.get("seconds", record.get("error")))
 

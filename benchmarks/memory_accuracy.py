@@ -101,7 +101,7 @@ def published_steps(by: str) -> Iterator[tuple[Record, Step]]:
         if run.by == by:
             card = next(card for card in CARDS.values() if is_card(run.card, card))
             with tempfile.TemporaryDirectory() as folder:  # the simulation reads config.json
-                (Path(folder) / "config.json").write_text(json.dumps(run.shape))
+                (Path(folder) / "config.json").write_text(json.dumps(run.shape), encoding="utf-8")
                 config = replace(run.config, model=folder)
                 yield run, Step(config, ModelShape.from_config(run.shape), card, **run.loop)
 
@@ -141,7 +141,7 @@ def small_runs() -> Iterator[Comparison]:
         "loss": ["full", "chunked"],
     }
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "config.json").write_text(json.dumps(SMALL))
+        (Path(folder) / "config.json").write_text(json.dumps(SMALL), encoding="utf-8")
         products = itertools.product(*choices.values())
         runs = [dict(zip(choices, values, strict=True)) for values in products]
         for run in [
@@ -167,7 +167,7 @@ def families() -> Iterator[Comparison]:
         own = own_words.get(family, {})
         values = SMALL | {"model_type": family, "pad_token_id": 0, "head_dim": 32} | own
         with tempfile.TemporaryDirectory() as folder:
-            (Path(folder) / "config.json").write_text(json.dumps(values))
+            (Path(folder) / "config.json").write_text(json.dumps(values), encoding="utf-8")
             config = FinetuneConfig(
                 model=folder,
                 method=method,

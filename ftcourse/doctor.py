@@ -32,7 +32,7 @@ class Trap:
 
     def __repr__(self) -> str:
         """Return what is wrong, then how to fix it."""
-        return f"! {self.what}\n  fix: {self.fix}"
+        return _wrap("! ", self.what) + f"\n  fix: {self.fix}"
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def examine(card: Card | None = None) -> Report:
     kernel, broken = _try_4bit_kernel()
     model, missing = _find_embedded_model()
     facts = {
-        "room": _measure_room(),
+        "room": _measure_room(card),
         "python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
         "versions": _list_versions(),
         "4-bit": kernel,
@@ -75,18 +75,29 @@ def examine(card: Card | None = None) -> Report:
 
 
 def _describe(card: Card) -> str:
+    memory = f"{card.memory / GIB:.1f} GiB"
+    if card == detect():  # of another card we know no more than its size
+        memory = f"{_free_bytes(card) / GIB:.1f} of {memory} free"
     if card.capability is None:
-        return f"no GPU, and none is needed: {card!r}"
-    return f"{card!r}, compute capability {card.capability[0]}.{card.capability[1]}"
+        return f"no GPU, and none is needed: {card.name}, {memory}"
+    return f"{card.name}, {memory}, compute capability {card.capability[0]}.{card.capability[1]}"
+
+
+def _free_bytes(card: Card) -> int:
+    if card.device == "cpu":
+        return psutil.virtual_memory().available
+    return torch.cuda.mem_get_info(0)[0]  # other programs use the card too
 
 
 def _wrap(heading: str, text: str) -> str:
     return textwrap.fill(text, 100, initial_indent=heading, subsequent_indent=" " * len(heading))
 
 
-def _measure_room() -> str:
-    memory, disk = psutil.virtual_memory().available, shutil.disk_usage(".").free
-    return f"{memory / GIB:.1f} GiB of main memory and {disk / GIB:.0f} GiB of this disk are free"
+def _measure_room(card: Card) -> str:
+    disk = f"{shutil.disk_usage('.').free / GIB:.0f} GiB of this disk are free"
+    if card.device == "cpu":  # the card's line says how much main memory is free
+        return disk
+    return f"{psutil.virtual_memory().available / GIB:.1f} GiB of main memory and {disk}"
 
 
 def _requirements() -> list[Requirement]:
@@ -121,7 +132,8 @@ def _try_4bit_kernel() -> tuple[str, list[Trap]]:
         codes, state = quantize_4bit(numbers, quant_type="nf4")
         error = (dequantize_4bit(codes, state) - numbers).abs().max().item()
     except Exception as problem:  # any error belongs into the report
-        why = textwrap.shorten(f"{type(problem).__name__}: {problem}", 120)
+        reason = str(problem).replace(": ", ", ")  # a colon after our own would be one too many
+        why = textwrap.shorten(f"{type(problem).__name__}, {reason}", 120)
         fix = 'pip install "bitsandbytes>=0.50,<1", then restart the kernel'
         return "does not run", [Trap(f"A 4-bit kernel does not run here. {why}", fix, blocks=True)]
     # The widest gap between two levels of NF4 is 0.304, from -1 to -0.696; half is the worst error.
@@ -159,7 +171,8 @@ def _find_old_torchao(card: Card) -> Iterator[Trap]:
     except ImportError as error:  # an old torchao; any other import error is not about it
         if "torchao" in str(error):
             what = f"peft makes no adapter: torchao {_version('torchao')} is installed and too old."
-            yield Trap(what, "pip uninstall -y torchao, then restart the kernel", blocks=True)
+            # peft keeps no error in mind: it looks again at the next adapter, in the same kernel.
+            yield Trap(what, "pip uninstall -y torchao", blocks=True)
 
 
 def _find_swapped_numpy(card: Card) -> Iterator[Trap]:

@@ -177,14 +177,8 @@ class Lab:
 def prepare_lab(folder: Path, port: int | None = None, browser: bool = True) -> Lab:
     """Return a Lab on a free port: the requested one, or the first from 8888 on.
 
-    Raises CourseError if JupyterLab is not installed or the port is not free.
+    Raises CourseError if the port is not free or JupyterLab is not installed.
     """
-    if importlib.util.find_spec("jupyterlab") is None:
-        raise CourseError(
-            "Opening the lessons needs JupyterLab.",
-            "jupyterlab is not installed here",
-            'pip install "ftcourse[lab]", or in a checkout: pip install -e ".[lab]"',
-        )
     candidates = range(8888, 8938) if port is None else [port]
     free = next((candidate for candidate in candidates if _is_free(candidate)), None)
     if free is None:
@@ -192,6 +186,12 @@ def prepare_lab(folder: Path, port: int | None = None, browser: bool = True) -> 
             "JupyterLab needs a free port, a number from 1 to 65535.",
             f"not free: {'8888 to 8937' if port is None else port}",
             "Leave --port out, or try another one, such as --port 9000.",
+        )
+    if importlib.util.find_spec("jupyterlab") is None:
+        raise CourseError(
+            "Opening the lessons needs JupyterLab.",
+            "jupyterlab is not installed here",
+            'pip install "ftcourse[lab]", or in a checkout: pip install -e ".[lab]"',
         )
     return Lab(folder, free, browser, os.environ.get("JUPYTER_TOKEN") or secrets.token_hex(24))
 

@@ -34,7 +34,7 @@ def write_config(tmp_path_factory):
     def write(values):
         folder = tmp_path_factory.mktemp("model")
         values = {name: value for name, value in values.items() if value is not None}
-        (folder / "config.json").write_text(json.dumps(values))
+        (folder / "config.json").write_text(json.dumps(values), encoding="utf-8")
         return str(folder)
 
     return write

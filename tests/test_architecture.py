@@ -4,11 +4,14 @@ import ast
 import re
 import subprocess
 import sys
+from itertools import chain
 from pathlib import Path
 
 import ftcourse
 
 TESTS = Path(__file__).parent
+ROOT = TESTS.parent
+CODE = ["ftcourse", "tests", "benchmarks", "data"]
 PACKAGE = Path(ftcourse.__file__).parent
 # The map in the package's docstring: a floor's name, now and then, then a module and what it is.
 ORDER = re.findall(r"(?m)^(?:[a-z]+(?: [a-z]+)?)? {2,}(\w+) {2,}\S", ftcourse.__doc__)
@@ -130,6 +133,25 @@ def test_no_test_imports_from_another_test():
     imported = re.compile(r"(?m)^\s*(?:from|import) (?:tests\.)?(?:test_|conftest)")
     files = TESTS.glob("*.py")
     assert [file.name for file in files if imported.search(file.read_text(encoding="utf-8"))] == []
+
+
+def opens_text_in_the_systems_encoding(call):
+    name = call.func.id if isinstance(call.func, ast.Name) else getattr(call.func, "attr", "")
+    mode = [value for value in map(ast.unparse, call.args) if re.fullmatch("'[rwax+b]+'", value)]
+    return (
+        name in ("open", "read_text", "write_text")
+        and not any(keyword.arg == "encoding" for keyword in call.keywords)
+        and not any("b" in value for value in mode)
+    )
+
+
+def test_text_files_are_utf_8_on_every_system():
+    offenders = []
+    for file in chain(ROOT.glob("*.py"), *((ROOT / name).rglob("*.py") for name in CODE)):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and opens_text_in_the_systems_encoding(node):
+                offenders.append(f"{file.relative_to(ROOT)}, line {node.lineno}")
+    assert offenders == []
 
 
 def found_after(modules, foreign):

@@ -1,6 +1,7 @@
 """Lesson 00 as a learner meets it: ``ftcourse lab``, a browser, all cells, one slider.
 
-Skipped without Chromium or playwright, unless FTCOURSE_REQUIRE_BROWSER=1, which makes it fail.
+Skipped without Chromium, playwright or JupyterLab, unless FTCOURSE_REQUIRE_BROWSER=1, which makes
+it fail.
 """
 
 import importlib.util
@@ -22,6 +23,7 @@ PICTURE = ROOT / "build" / "lesson_00.png"  # for people to look at; nothing com
 CHROMIUM = shutil.which("chromium")
 TOKEN = "only-for-this-test"
 MINUTE = 60_000  # milliseconds, as Playwright counts
+IS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0  # Windows has no such user
 
 OFFLINE = [
     "--disable-background-networking",
@@ -52,7 +54,8 @@ DRAWN = "image => image.complete && image.naturalWidth > 0"
 @pytest.fixture
 def chromium():
     """Return the path of Chromium, or skip the test where it cannot run."""
-    needs = {"chromium": CHROMIUM, "playwright": importlib.util.find_spec("playwright")}
+    needs = {"chromium": CHROMIUM}
+    needs |= {name: importlib.util.find_spec(name) for name in ("playwright", "jupyterlab")}
     if missing := [name for name, found in needs.items() if not found]:
         required = os.environ.get("FTCOURSE_REQUIRE_BROWSER") == "1"
         (pytest.fail if required else pytest.skip)(f"the browser test needs {missing}")
@@ -67,10 +70,12 @@ def lab(chromium, tmp_path):
         port = probe.getsockname()[1]
     settings = tmp_path / "config"
     settings.mkdir()
-    (settings / "jupyter_lab_config.py").write_text("c.LabApp.expose_app_in_browser = True\n")
+    (settings / "jupyter_lab_config.py").write_text(
+        "c.LabApp.expose_app_in_browser = True\n", encoding="utf-8"
+    )
     home = {"HOME": str(tmp_path), "JUPYTER_CONFIG_DIR": str(settings), "JUPYTER_TOKEN": TOKEN}
     command = [sys.executable, "-m", "ftcourse.cli", "lab", str(tmp_path / "lessons")]
-    with open(tmp_path / "lab.log", "w") as log:
+    with open(tmp_path / "lab.log", "w", encoding="utf-8") as log:
         server = subprocess.Popen(
             [*command, "--no-browser", "--port", str(port)],
             env=os.environ | home,
@@ -98,7 +103,7 @@ def wait_for(url, server, log):
             time.sleep(0.2)
         else:
             return
-    pytest.fail(f"ftcourse lab did not answer:\n{log.read_text()}")
+    pytest.fail(f"ftcourse lab did not answer:\n{log.read_text(encoding='utf-8')}")
 
 
 @pytest.fixture
@@ -108,7 +113,7 @@ def page(chromium):
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=chromium, chromium_sandbox=os.geteuid() != 0, args=OFFLINE
+            executable_path=chromium, chromium_sandbox=not IS_ROOT, args=OFFLINE
         )
         page = browser.new_page(viewport={"width": 1200, "height": 900})
         page.set_default_timeout(MINUTE)

@@ -49,18 +49,21 @@ def test_a_damaged_entry_is_computed_again_and_replaced(damage, folder):
     entry.write_text(damage, encoding="latin-1")
     assert cached("key", compute) == FOUND
     assert compute.calls == 2
-    assert json.loads(entry.read_text())["weights"] == 5
+    assert json.loads(entry.read_text(encoding="utf-8"))["weights"] == 5
 
 
 def test_an_entry_with_words_for_numbers_is_damaged(folder):
     cached("key", Counter())
     (entry,) = folder.iterdir()
-    entry.write_text(json.dumps(json.loads(entry.read_text()) | {"weights": "many"}))
+    entry.write_text(
+        json.dumps(json.loads(entry.read_text(encoding="utf-8")) | {"weights": "many"}),
+        encoding="utf-8",
+    )
     assert cached("key", Counter()).weights == 5
 
 
 def test_a_folder_that_cannot_be_made_only_costs_time(folder):
-    folder.write_text("a file stands in the way")
+    folder.write_text("a file stands in the way", encoding="utf-8")
     compute = Counter()
     assert cached("key", compute) == cached("key", compute) == FOUND
     assert compute.calls == 2

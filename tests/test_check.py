@@ -164,6 +164,12 @@ def test_loss_gradient_takes_every_right_function_and_its_truth_is_torchs(right)
     assert check.loss_gradient(right).passed
 
 
+def wrong_axis(scores, labels):
+    found = scores.softmax(0) * (labels != -100)[:, None]
+    found[labels != -100, labels[labels != -100]] -= 1
+    return found / (labels != -100).sum()
+
+
 def in_place(scores, labels):
     scores.copy_(theirs(scores, labels))
     return scores
@@ -184,6 +190,7 @@ def test_loss_gradient_is_not_misled_by_a_function_that_changes_what_it_is_given
             lambda s, y: theirs(s, y) + s.softmax(1) * (y == -100)[:, None] / (y != -100).sum(),
             "Do words with the label -100 still move",
         ),
+        (wrong_axis, "Do the probabilities of one word"),
         (lambda s, y: None, "Does it end with a return?"),
         (lambda s, y: theirs(s, y) * 3, "Where do they part?"),
         (lambda s, y: s[0], "Where do they part?"),
@@ -298,6 +305,11 @@ def test_an_exercise_without_an_answer_says_where_help_is(name, answer, progress
     assert not progress_file.exists()
 
 
+def test_a_function_that_is_not_written_yet_is_no_answer(progress_file):
+    assert "No answer so far" in check.loss_gradient(lambda scores, labels: ...).says
+    assert not progress_file.exists()
+
+
 @pytest.mark.parametrize("name", EXERCISES)
 def test_there_are_three_different_hints(name):
     assert check.hint(name) == check.hint(name, 1)
@@ -325,7 +337,9 @@ def test_progress_is_in_the_working_folder_by_default(tmp_path, monkeypatch):
     monkeypatch.delenv("FTCOURSE_PROGRESS")
     monkeypatch.chdir(tmp_path)
     check.weight_gib(15)
-    assert json.loads(Path("ftcourse-progress.json").read_text())["weight_gib"]["passed"]
+    assert json.loads(Path("ftcourse-progress.json").read_text(encoding="utf-8"))["weight_gib"][
+        "passed"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -333,9 +347,10 @@ def test_progress_is_in_the_working_folder_by_default(tmp_path, monkeypatch):
 )
 def test_a_damaged_file_is_renamed_and_kept(damage, progress_file):
     for n in (1, 2):
-        progress_file.write_text(damage)
+        progress_file.write_text(damage, encoding="utf-8")
         assert check.weight_gib(15).passed
-        assert progress_file.with_name(f"progress.damaged-{n}.json").read_text() == damage
+        kept = progress_file.with_name(f"progress.damaged-{n}.json")
+        assert kept.read_text(encoding="utf-8") == damage
     assert check.progress() == {"weight_gib": {"tries": 1, "passed": True}}
 
 
@@ -371,8 +386,14 @@ def new_lesson(tmp_path, monkeypatch):
     """A lesson that only adds its file, and that a test can see was imported."""
     (tmp_path / "new_lesson.py").write_text(
         "from ftcourse.check.exercise import Verdict, exercise\n"
+<<<<<<< HEAD
         "@exercise(hints=('a', 'b', 'c'), solution='mine = 2')\n"
         "def two(mine):\n    'Judge two.'\n    return Verdict(mine == 2, 'Two is asked for.')\n"
+=======
+        "@exercise(hints=('a', 'b', 'c'), solution='2')\n"
+        "def two(mine):\n    'Judge two.'\n    return Verdict(mine == 2, 'Two is asked for.')\n",
+        encoding="utf-8",
+>>>>>>> 04a9947342666bef87752a80b544fc0e44a1bb34
     )
     monkeypatch.setattr(check, "__path__", [*check.__path__, str(tmp_path)])
     yield "ftcourse.check.new_lesson"

@@ -200,7 +200,7 @@ def imitated_training(monkeypatch, tmp_path):
 
     monkeypatch.setattr("ftcourse.train.finetune", finetune)
     records = tmp_path / "records.jsonl"
-    records.write_text('{"prompt": "Hello?", "completion": "Hello!"}\n')
+    records.write_text('{"prompt": "Hello?", "completion": "Hello!"}\n', encoding="utf-8")
     return records, calls
 
 

@@ -1,3 +1,4 @@
+import importlib.util
 import sys
 import types
 from importlib import metadata
@@ -12,6 +13,7 @@ from ftcourse.errors import CourseError
 from ftcourse.hardware import CARDS, GIB, Card
 
 CPU = Card("CPU", 16 * GIB)
+OLD_NUMPY = "1.26.4"  # below our floor, so never the one that is installed
 
 
 @pytest.fixture
@@ -38,6 +40,35 @@ def modules(monkeypatch):
     return pretended
 
 
+@pytest.fixture
+def old_torchao(monkeypatch, versions):
+    """Pretend that Colab's torchao is installed."""
+    versions["torchao"] = "0.10.0"
+    there, spec = peft.import_utils.is_torchao_available, importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: name == "torchao" or spec(name, *rest)
+    )
+    there.cache_clear()
+    yield
+    there.cache_clear()
+
+
+@pytest.fixture
+def everything_wrong(monkeypatch, modules, versions, old_torchao):
+    """Pretend that a machine has all of the traps that a kernel can survive."""
+    modules |= {"kernels", "google.colab"}
+    versions |= {"ipywidgets": "8.1.9", "peft": "0.19.0"}
+    monkeypatch.setattr(numpy, "__version__", OLD_NUMPY)
+    monkeypatch.setattr(doctor.shutil, "which", lambda name: "/usr/bin/nvidia-smi")
+    monkeypatch.setattr(doctor.torch.version, "cuda", None)
+    broken = types.SimpleNamespace(quantize_4bit=broken_kernel, dequantize_4bit=broken_kernel)
+    monkeypatch.setitem(sys.modules, "bitsandbytes.functional", broken)
+
+
+def broken_kernel(*_, **__):
+    raise OSError("libcudart.so: cannot open shared object file: No such file")
+
+
 def find(report, word):
     """Return the one trap that speaks of a word."""
     (trap,) = [trap for trap in report.traps if word in trap.what]
@@ -47,9 +78,9 @@ def find(report, word):
 @pytest.mark.parametrize(
     ("card", "words"),
     [
-        (CARDS["T4"], ["Tesla T4 (14.6 GiB usable)", "capability 7.5", "float16: compute"]),
-        (CARDS["A100 40GB"], ["A100 40GB (39.4 GiB usable)", "capability 8.0", "bfloat16: comp"]),
-        (CPU, ["no GPU, and none is needed", "CPU (16.0 GiB usable)", "float32: on a CPU"]),
+        (CARDS["T4"], ["Tesla T4, 14.6 GiB, compute capability 7.5", "float16: compute"]),
+        (CARDS["A100 40GB"], ["A100 40GB, 39.4 GiB, compute capability 8.0", "bfloat16: comp"]),
+        (CPU, ["no GPU, and none is needed: CPU, 16.0 GiB\n", "float32: on a CPU"]),
     ],
 )
 def test_the_report_names_card_memory_capability_and_dtype_with_the_reason(card, words):
@@ -66,10 +97,36 @@ def test_the_report_is_short_and_narrow_and_names_every_tested_library():
         assert f"{library} {metadata.version(library)}" in " ".join(lines)
 
 
-def test_no_line_has_a_colon_after_a_colon():
+def test_the_main_memory_of_this_machine_is_shown_with_what_is_free_of_it(monkeypatch):
+    free = types.SimpleNamespace(available=7 * GIB)
+    monkeypatch.setattr(doctor, "detect", lambda: CPU)
+    monkeypatch.setattr(doctor.psutil, "virtual_memory", lambda: free)
+    lines = repr(doctor.examine()).splitlines()
+    assert lines[0] == "card     no GPU, and none is needed: CPU, 7.0 of 16.0 GiB free"
+    assert not any("main memory" in line for line in lines)
+
+
+def test_the_gpu_of_this_machine_is_shown_with_what_other_programs_leave_free(monkeypatch):
+    card = Card("Tesla T4", 15 * GIB, (7, 5))
+    monkeypatch.setattr(doctor, "detect", lambda: card)
+    monkeypatch.setattr(doctor.torch.cuda, "mem_get_info", lambda index: (6 * GIB, 15 * GIB))
+    text = repr(doctor.examine())
+    assert text.startswith("card     Tesla T4, 6.0 of 15.0 GiB free, compute capability 7.5\n")
+    assert "GiB of main memory and" in text
+
+
+def test_no_line_has_two_colons():
     for card in (CPU, *CARDS.values()):
         for line in repr(doctor.examine(card)).splitlines():
-            assert line.count(": ") <= 1
+            assert line.count(":") <= 1
+
+
+def test_when_everything_is_wrong_lines_are_narrow_and_none_has_two_colons(everything_wrong):
+    report = doctor.examine(CARDS["T4"])
+    assert len(report.traps) == 8
+    for line in repr(report).splitlines():
+        assert line.count(":") <= 1
+        assert len(line) <= 100
 
 
 def test_a_real_4bit_kernel_ran_and_was_compared():
@@ -106,26 +163,25 @@ def test_a_missing_embedded_model_blocks(monkeypatch):
     assert find(report, "embedded model").fix == "Install ftcourse again."
 
 
-def test_an_old_torchao_is_found_through_peft_itself(monkeypatch, versions):
-    versions["torchao"] = "0.10.0"
-    spec = peft.import_utils.importlib.util.find_spec
-    monkeypatch.setattr(
-        peft.import_utils.importlib.util,
-        "find_spec",
-        lambda name, *rest: name == "torchao" or spec(name, *rest),
-    )
-    peft.import_utils.is_torchao_available.cache_clear()
+def test_an_old_torchao_is_found_through_peft_itself(old_torchao):
     trap = find(doctor.examine(CPU), "torchao")
-    peft.import_utils.is_torchao_available.cache_clear()
     assert trap.blocks
     assert "0.10.0" in trap.what
-    assert trap.fix.startswith("pip uninstall -y torchao")
+    assert trap.fix == "pip uninstall -y torchao"
+
+
+def test_without_the_old_torchao_peft_works_again_in_the_same_kernel(old_torchao, versions):
+    with pytest.raises(ImportError, match="incompatible version of torchao"):
+        peft.import_utils.is_torchao_available()
+    versions["torchao"] = None  # uninstalled
+    assert not peft.import_utils.is_torchao_available()
+    assert not any("torchao" in trap.what for trap in doctor.examine(CPU).traps)
 
 
 def test_a_numpy_that_was_replaced_under_the_running_kernel_is_found(monkeypatch):
-    monkeypatch.setattr(numpy, "__version__", "2.1.3")
+    monkeypatch.setattr(numpy, "__version__", OLD_NUMPY)
     trap = find(doctor.examine(CPU), "is loaded")
-    assert trap.what.startswith("numpy 2.1.3 is loaded")
+    assert trap.what.startswith(f"numpy {OLD_NUMPY} is loaded")
     assert trap.fix == "restart the kernel"
 
 
@@ -185,7 +241,7 @@ def test_a_package_that_pip_never_saw_is_no_error(monkeypatch):
 
 def test_many_traps_at_once_still_fit_on_a_screen(versions, modules, monkeypatch):
     modules |= {"kernels", "google.colab"}
-    monkeypatch.setattr(numpy, "__version__", "2.1.3")
+    monkeypatch.setattr(numpy, "__version__", OLD_NUMPY)
     report = doctor.examine(CARDS["T4"])
     assert len(report.traps) >= 4
     assert len(repr(report).splitlines()) <= 20

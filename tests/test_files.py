@@ -33,7 +33,7 @@ def test_text_and_bytes_replace_the_old_content(content, found, tmp_path):
 @pytest.mark.parametrize("step", ["write", "replace"])
 def test_a_failure_keeps_the_old_file_and_leaves_no_other(step, tmp_path, monkeypatch):
     file = tmp_path / "file"
-    file.write_text("old")
+    file.write_text("old", encoding="utf-8")
     write = Path.write_bytes
 
     def write_half(path, content):
@@ -46,7 +46,7 @@ def test_a_failure_keeps_the_old_file_and_leaves_no_other(step, tmp_path, monkey
         monkeypatch.setattr(Path, "replace", fail)
     with pytest.raises(OSError, match="No space left"):
         write_whole(file, "new")
-    assert file.read_text() == "old"
+    assert file.read_text(encoding="utf-8") == "old"
     assert list(tmp_path.iterdir()) == [file]
 
 

@@ -64,7 +64,9 @@ def test_the_margin_for_gaps_covers_three_of_four_published_runs_and_no_more_tha
 def test_published_runs_that_nearly_fill_a_t4_end_as_the_answer_says():
     rooms = {True: [], False: []}
     for text in (
-        (course_path("data/measured") / "published_t4_limits.jsonl").read_text().splitlines()
+        (course_path("data/measured") / "published_t4_limits.jsonl")
+        .read_text(encoding="utf-8")
+        .splitlines()
     ):
         line = json.loads(text)
         shape = ModelShape.from_config(line["shape"])
@@ -130,7 +132,9 @@ def test_only_a_run_that_surely_does_not_fit_is_refused_before_it_is_loaded(tmp_
     with pytest.raises(CourseError, match=r"are 5\.24 GiB over") as caught:
         refuse_if_too_large(replace(config, max_length=2048), T4)
     assert "Try loss='chunked'" in caught.value.do
-    (tmp_path / "config.json").write_text('{"model_type": "starcoder2"}')  # which may fit
+    (tmp_path / "config.json").write_text(
+        '{"model_type": "starcoder2"}', encoding="utf-8"
+    )  # which may fit
     refuse_if_too_large(FinetuneConfig(model=str(tmp_path)), Card("tiny", 1, (7, 5)))
 
 

@@ -87,7 +87,7 @@ def step_of(name, run, device="A100", changes=(), **more):
     values["n_layer" if "n_layer" in values else "num_hidden_layers"] = LAYERS
     shape = ModelShape.from_config(values)
     folder = tempfile.mkdtemp(prefix="ftcourse-layer-")
-    (Path(folder) / "config.json").write_text(json.dumps(values))
+    (Path(folder) / "config.json").write_text(json.dumps(values), encoding="utf-8")
     choices = {"model": folder, "batch_size": 4, "max_length": 128} | RUNS[run] | more
     choices |= {"dtype": "bfloat16"} if device == "CPU" else {}
     choices |= {"attention": "eager"} if shape.attn_logit_softcapping else {}

@@ -21,7 +21,9 @@ from ftcourse.models import (
 
 
 def test_pickled_weights_are_refused_before_they_are_opened(tmp_path):
-    (tmp_path / "config.json").write_text((course_path("data/model") / "config.json").read_text())
+    (tmp_path / "config.json").write_text(
+        (course_path("data/model") / "config.json").read_text(encoding="utf-8"), encoding="utf-8"
+    )
     (tmp_path / "pytorch_model.bin").write_bytes(b"\x80\x04boom")
     with pytest.raises(CourseError, match="safetensors") as caught:
         load_base(FinetuneConfig(model=str(tmp_path)))
@@ -89,7 +91,7 @@ def test_a_full_fine_tune_on_a_t4_keeps_fp32_weights():
 
 def test_the_embedded_model_is_in_the_hubs_format_and_small():
     folder = course_path("data/model")
-    assert json.loads((folder / "config.json").read_text())["model_type"] == "llama"
+    assert json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"] == "llama"
     assert sum(path.stat().st_size for path in folder.iterdir()) <= 12 * 2**20
     assert not list(folder.glob("*.bin"))
 

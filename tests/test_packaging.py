@@ -15,25 +15,13 @@ from packaging.version import Version
 import ftcourse
 
 ROOT = Path(__file__).parent.parent
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 CORE = [Requirement(text) for text in PROJECT["dependencies"]]
 
-# Colab's own list of packages, August 2026 (googlecolab/backend-info, pip-freeze.gpu.txt).
-COLAB = {
-    "accelerate": "1.14.0",
-    "datasets": "4.0.0",
-    "huggingface-hub": "1.27.0",
-    "ipywidgets": "7.7.1",
-    "matplotlib": "3.10.0",
-    "numpy": "2.1.3",
-    "peft": "0.20.0",
-    "platformdirs": "4.10.0",
-    "psutil": "5.9.5",
-    "safetensors": "0.8.0",
-    "torch": "2.11.0+cu128",
-    "tqdm": "4.67.3",
-    "transformers": "5.15.0",
-}
+# Colab's own versions, as .ci/columns installs them: name to version.
+COLAB = dict(
+    re.findall("(?m)^(.+)==(.+)$", (ROOT / "tests" / "colab.txt").read_text(encoding="utf-8"))
+)
 
 
 @pytest.mark.parametrize("requirement", CORE, ids=str)
@@ -41,22 +29,19 @@ def test_each_core_dependency_has_a_floor_and_an_upper_bound(requirement):
     assert {specifier.operator for specifier in requirement.specifier} == {">=", "<"}
 
 
-@pytest.mark.parametrize("name", COLAB)
-def test_colab_already_has_what_we_need_so_nothing_is_replaced_there(name):
-    (requirement,) = [r for r in CORE if r.name == name]
-    assert requirement.specifier.contains(COLAB[name])
-
-
-def test_only_bitsandbytes_is_missing_on_colab():
-    # packaging is a part of Colab's Python as of every other; its list does not show the version.
-    assert {r.name for r in CORE} - COLAB.keys() == {"bitsandbytes", "packaging"}
+@pytest.mark.parametrize("requirement", CORE, ids=str)
+def test_colab_has_what_we_need_but_bitsandbytes_so_nothing_is_replaced_there(requirement):
+    if requirement.name == "bitsandbytes":
+        assert "bitsandbytes" not in COLAB
+    else:
+        assert requirement.specifier.contains(COLAB[requirement.name])
 
 
 def test_everything_that_the_package_imports_is_a_core_dependency():
     owners = metadata.packages_distributions()
     imported = set()
     for file in (ROOT / "ftcourse").rglob("*.py"):
-        for node in ast.walk(ast.parse(file.read_text())):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 imported |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and not node.level:
@@ -75,7 +60,7 @@ def test_the_version_has_one_source():
 
 
 def test_environment_yml_makes_the_interpreter_and_installs_ours_and_nothing_else():
-    lines = (ROOT / "environment.yml").read_text().splitlines()
+    lines = (ROOT / "environment.yml").read_text(encoding="utf-8").splitlines()
     items = [line.strip()[2:] for line in lines if line.strip().startswith("- ")]
     channel, python, pip, section, ours = items
     assert (channel, pip, section, ours) == ("conda-forge", "pip", "pip:", "-e .[lab]")
@@ -87,25 +72,27 @@ def test_environment_yml_makes_the_interpreter_and_installs_ours_and_nothing_els
 
 
 def test_the_readme_says_the_two_commands_and_ci_runs_the_second_one_from_there():
-    lines = (ROOT / "README.md").read_text().splitlines()
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
     assert 'pip install -e ".[lab]" && ftcourse lab' in lines
     assert [line for line in lines if re.fullmatch('pip install -e ".*" && pytest', line)] == [
         'pip install -e ".[test]" && pytest'
     ]
-    ci = (ROOT / ".ci" / "run").read_text()
+    ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     assert """grep -x 'pip install -e ".*" && pytest' README.md""" in ci
     assert 'eval "$test_command"' in ci
 
 
 def test_every_lesson_that_is_here_is_in_the_readme_and_every_other_one_is_planned():
-    rows = re.findall(r"\| `(\d\d_\w+)` \|.*\| (\w+) \|", (ROOT / "README.md").read_text())
+    rows = re.findall(
+        r"\| `(\d\d_\w+)` \|.*\| (\w+) \|", (ROOT / "README.md").read_text(encoding="utf-8")
+    )
     here = {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")}
     assert {name for name, state in rows if state == "here"} == here
     assert {state for _, state in rows} <= {"here", "planned"}
 
 
 def test_every_file_that_the_readme_links_to_exists():
-    for target in re.findall(r"\]\(([^)#:]+)\)", (ROOT / "README.md").read_text()):
+    for target in re.findall(r"\]\(([^)#:]+)\)", (ROOT / "README.md").read_text(encoding="utf-8")):
         assert (ROOT / target).exists(), target
 
 

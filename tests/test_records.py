@@ -1,5 +1,6 @@
 import importlib.util
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +24,7 @@ def written(tmp_path_factory):
     spec.loader.exec_module(grid)
     config = FinetuneConfig(model="embedded", batch_size=1, max_length=32)
     scratch = tmp_path_factory.mktemp("scratch")
-    (scratch / "embedded").symlink_to(course_path("data/model"))
+    shutil.copytree(course_path("data/model"), scratch / "embedded")
     return json.loads(json.dumps(grid.measure(config, scratch)))
 
 
@@ -33,7 +34,7 @@ def only(monkeypatch, tmp_path):
 
     def write(*lines):
         (tmp_path / "card-2026-11-21.jsonl").write_text(
-            "".join(json.dumps(x) + "\n" for x in lines)
+            "".join(json.dumps(x) + "\n" for x in lines), encoding="utf-8"
         )
         monkeypatch.setattr(records, "course_path", lambda name: tmp_path)
         recorded_runs.cache_clear()

@@ -56,7 +56,7 @@ def test_an_unknown_family_is_refused_with_the_families_that_are_known():
 
 def test_a_folder_needs_only_its_config(tmp_path):
     values = named_shapes()["llama-3.1-8b"]
-    (tmp_path / "config.json").write_text(json.dumps(values))
+    (tmp_path / "config.json").write_text(json.dumps(values), encoding="utf-8")
     assert load_shape(str(tmp_path)) == ModelShape.named("llama-3.1-8b")
 
 
@@ -81,7 +81,7 @@ def test_what_is_no_model_at_all_is_refused_too(name, monkeypatch, tmp_path):
 
 
 def test_a_damaged_config_is_refused_in_three_parts(tmp_path):
-    (tmp_path / "config.json").write_text("{")
+    (tmp_path / "config.json").write_text("{", encoding="utf-8")
     with pytest.raises(CourseError):
         load_shape(str(tmp_path))
 

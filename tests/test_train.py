@@ -97,21 +97,21 @@ def test_a_killed_run_resumes_at_its_last_complete_checkpoint_and_ends_as_if_nev
 def test_a_folder_with_another_run_is_refused_and_left_as_it_is(dialogues, tmp_path):
     config = FinetuneConfig(method="lora", **SHORT)
     finetune(config, dialogues, tmp_path)
-    before = (tmp_path / RUN_FILE).read_text()
+    before = (tmp_path / RUN_FILE).read_text(encoding="utf-8")
     with pytest.raises(CourseError, match="rank was 16, now 8"):
         finetune(FinetuneConfig(method="lora", rank=8, **SHORT), dialogues, tmp_path)
     with pytest.raises(CourseError, match="other training data"):
         finetune(config, dialogues[:10], tmp_path)
     with pytest.raises(CourseError, match="resume=False"):
         finetune(config, dialogues, tmp_path, resume=False)
-    assert (tmp_path / RUN_FILE).read_text() == before
+    assert (tmp_path / RUN_FILE).read_text(encoding="utf-8") == before
 
 
 def test_a_file_where_the_folder_should_be_is_refused_and_left_as_it_is(dialogues, tmp_path):
-    (tmp_path / "run").write_text("mine")
+    (tmp_path / "run").write_text("mine", encoding="utf-8")
     with pytest.raises(CourseError, match="is a file"):
         finetune(FinetuneConfig(method="lora", **SHORT), dialogues, tmp_path / "run")
-    assert (tmp_path / "run").read_text() == "mine"
+    assert (tmp_path / "run").read_text(encoding="utf-8") == "mine"
 
 
 def test_weights_that_no_run_of_ours_wrote_are_not_overwritten(dialogues, tmp_path):

@@ -20,6 +20,7 @@ from data.making.embedded.abilities import Exam, Probe
 from data.making.embedded.card import write_card
 from data.making.world.corpus import SILENT
 from ftcourse.evaluate import Score
+from ftcourse.files import write_whole
 from ftcourse.voice import voice_checks
 
 
@@ -36,7 +37,7 @@ def main(folder: Path) -> None:
         samples += [sample(*pair) for pair in list(zip(probes, answers, strict=True))[::70]]
     samples += [continuation(model, tokenizer, start) for start in STARTS]
     report = {"abilities": abilities, "samples": samples}
-    (folder / "abilities.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    write_whole(folder / "abilities.json", json.dumps(report, indent=1) + "\n")
     write_card(folder)
 
 

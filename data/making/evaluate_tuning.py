@@ -22,6 +22,7 @@ from data.making.world.prose import prose
 from ftcourse.config import FinetuneConfig
 from ftcourse.data import load_dialogues, read_records
 from ftcourse.evaluate import Score, advice_score, answer_all, text_loss
+from ftcourse.files import write_whole
 from ftcourse.train import FinetuneResult, finetune
 from ftcourse.voice import voice_score
 
@@ -55,7 +56,7 @@ def main(folder: Path) -> None:
         "voice, reminded": measure_voice(folder, old_texts),
         "facts": measure_facts(folder),
     }
-    (folder / "tuning.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    write_whole(folder / "tuning.json", json.dumps(report, indent=1) + "\n")
     print(json.dumps(report, indent=1))
     write_card(folder)
 

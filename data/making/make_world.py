@@ -18,6 +18,7 @@ from data.making.world.desk import dialogues
 from data.making.world.handbook import editions, pages, questions
 from data.making.world.names import table
 from data.making.world.prose import prose
+from ftcourse.files import write_whole
 
 SIZES = {"test": 200, "validation": 200, "train": 1600}
 GENERAL_TEXTS = 300
@@ -60,14 +61,14 @@ def write_pages(folder: Path, texts: dict[str, str]) -> None:
     """Write one Markdown file for each page."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
-        (folder / f"{name}.md").write_text(text, encoding="utf-8")
+        write_whole(folder / f"{name}.md", text)
 
 
 def write_lines(path: Path, records: list[dict]) -> None:
     """Write one JSON object on each line."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-    path.write_text("".join(lines), encoding="utf-8")
+    write_whole(path, "".join(lines))
 
 
 if __name__ == "__main__":

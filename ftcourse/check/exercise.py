@@ -38,7 +38,8 @@ class Verdict:
         return f'<p style="{style}"><b>{self.mark}</b> {escape(self.says)}</p>'
 
 
-Judge = Callable[[Any], Verdict]
+Judge = Callable[[Any], Verdict | None]
+"""Judges an answer; None if there is none yet, as from a function that returns three dots."""
 
 
 @dataclass(frozen=True)
@@ -63,17 +64,20 @@ class Exercise:
     def __call__(self, mine: Any = ...) -> Verdict:
         """Judge any answer, and keep in the progress file whether it passed."""
         if mine is None or mine is ...:
-            hint = f'check.hint("{self.name}", 1)'
-            return Verdict(
-                False, f"No answer so far. Write yours for the three dots; {hint} helps."
-            )
+            return self._unanswered()
         try:
             verdict = self.judge(mine)
         except Exception as error:  # an answer may do anything, and the lesson must go on
             why = f"it is a {type(mine).__name__} and led to a {type(error).__name__}"
             verdict = Verdict(False, f"This answer cannot be judged: {why}. Is it what was asked?")
+        if verdict is None:
+            return self._unanswered()
         problem = keep(self.name, verdict.passed)
         return Verdict(verdict.passed, f"{verdict.says} ({problem})") if problem else verdict
+
+    def _unanswered(self) -> Verdict:
+        hint = f'check.hint("{self.name}", 1)'
+        return Verdict(False, f"No answer so far. Write yours for the three dots; {hint} helps.")
 
     def hint(self, number: int) -> Text:
         """Return the first, second or third hint."""
@@ -93,7 +97,7 @@ def judge_function(
     right: Callable,
     bugs: Mapping[str, Callable],
     praise: str,
-) -> Verdict:
+) -> Verdict | None:
     """Judge a learner's function on cases that the lesson does not show.
 
     ``cases`` makes the arguments of each call, new ones each time, since a function may change what
@@ -109,6 +113,8 @@ def judge_function(
         except Exception as error:
             what = f"{type(error).__name__}: {error}"
             return Verdict(False, f"Your function stopped with {what}. It was given: {_say(case)}")
+    if all(answer is ... for answer in answers):
+        return None
     if any(answer is None for answer in answers):
         return Verdict(False, "Your function returned None. Does it end with a return?")
 

@@ -116,7 +116,7 @@ def nearest_record(config: FinetuneConfig, card: Card | None = None) -> Nearest 
 def recorded_runs() -> tuple[Record, ...]:
     """Return all recorded runs of ``data/measured``: our own, and those that others published."""
     files = sorted(course_path("data/measured").glob("*.jsonl"))
-    lines = [json.loads(line) for file in files for line in file.read_text().splitlines()]
+    lines = [json.loads(line) for file in files for line in file.read_bytes().splitlines()]
     return tuple(_read(line) for line in lines if "measured" in line)
 
 

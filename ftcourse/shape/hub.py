@@ -12,7 +12,7 @@ from ftcourse.files import course_path
 @cache
 def named_shapes() -> dict[str, dict[str, Any]]:
     """Return the shapes that ship with the package: name to a transformers config and a Hub id."""
-    return json.loads((Path(__file__).parent / "shapes.json").read_text())
+    return json.loads((Path(__file__).parent / "shapes.json").read_text(encoding="utf-8"))
 
 
 def model_config(model: str) -> dict[str, Any]:

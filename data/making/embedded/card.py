@@ -7,6 +7,8 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 
+from ftcourse.files import write_whole
+
 TEMPLATE = Path(__file__).with_suffix(".md")
 COLORS = {  # colour-blind readers can tell them apart (Okabe and Ito, 2008)
     "copying": "#999999",
@@ -30,7 +32,7 @@ def write_card(folder: Path) -> None:
         samples="\n".join(samples),
         **training,
     )
-    (folder / "README.md").write_text(text, encoding="utf-8")
+    write_whole(folder / "README.md", text)
     plot_curve(folder / "training.csv", folder / "curve.png")
 
 

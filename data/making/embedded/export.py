@@ -10,6 +10,7 @@ import torch
 from transformers import GenerationConfig
 
 from data.making.embedded.training import Run
+from ftcourse.files import write_whole
 
 
 def export(run: Run, folder: Path) -> None:
@@ -27,7 +28,7 @@ def export(run: Run, folder: Path) -> None:
     run.tokenizer.save_pretrained(folder)
     shutil.copy(run.folder / "log.csv", folder / "training.csv")
     text = json.dumps(training_report(run), indent=1) + "\n"
-    (folder / "training.json").write_text(text, encoding="utf-8")
+    write_whole(folder / "training.json", text)
 
 
 def training_report(run: Run) -> dict:

@@ -189,7 +189,7 @@ class Run:
         path = self.folder / "log.csv"
         is_new = not path.exists()
         with path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, row)
+            writer = csv.DictWriter(file, row, lineterminator="\n")
             if is_new:
                 writer.writeheader()
             writer.writerow(row)

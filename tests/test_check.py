@@ -386,14 +386,9 @@ def new_lesson(tmp_path, monkeypatch):
     """A lesson that only adds its file, and that a test can see was imported."""
     (tmp_path / "new_lesson.py").write_text(
         "from ftcourse.check.exercise import Verdict, exercise\n"
-<<<<<<< HEAD
         "@exercise(hints=('a', 'b', 'c'), solution='mine = 2')\n"
-        "def two(mine):\n    'Judge two.'\n    return Verdict(mine == 2, 'Two is asked for.')\n"
-=======
-        "@exercise(hints=('a', 'b', 'c'), solution='2')\n"
         "def two(mine):\n    'Judge two.'\n    return Verdict(mine == 2, 'Two is asked for.')\n",
         encoding="utf-8",
->>>>>>> 04a9947342666bef87752a80b544fc0e44a1bb34
     )
     monkeypatch.setattr(check, "__path__", [*check.__path__, str(tmp_path)])
     yield "ftcourse.check.new_lesson"

@@ -51,7 +51,7 @@ class Report:
         return not any(trap.blocks for trap in self.traps)
 
     def __repr__(self) -> str:
-        """Return the report as plain text, at most 100 columns wide."""
+        """Return the report as plain text, at most 80 columns wide."""
         facts = {"card": _describe(self.card), "dtype": repr(self.dtype), **self.facts}
         lines = [_wrap(f"{heading:<9}", text) for heading, text in facts.items()]
         lines += [repr(trap) for trap in self.traps] or [_wrap("traps    ", "none found")]
@@ -90,7 +90,7 @@ def _free_bytes(card: Card) -> int:
 
 
 def _wrap(heading: str, text: str) -> str:
-    return textwrap.fill(text, 100, initial_indent=heading, subsequent_indent=" " * len(heading))
+    return textwrap.fill(text, 80, initial_indent=heading, subsequent_indent=" " * len(heading))
 
 
 def _measure_room(card: Card) -> str:
@@ -197,7 +197,7 @@ def _find_wrong_widgets(card: Card) -> Iterator[Trap]:
 
 def _find_emulated_bfloat16(card: Card) -> Iterator[Trap]:
     if card.capability and card.capability < (8, 0):
-        what = "torch.cuda.is_bf16_supported() is True here, but bfloat16 is only a slow emulation."
+        what = "torch.cuda.is_bf16_supported() is True, but bfloat16 is emulated and slow."
         yield Trap(what, 'keep dtype="auto", which looks at the compute capability')
 
 

@@ -80,7 +80,7 @@ def _add_lab(parser: argparse.ArgumentParser) -> None:
 
 
 def _run_lab(options: argparse.Namespace) -> int:
-    copied = lab.copy_lessons(options.folder)
+    copied = lab.copy_lessons(options.folder, here=not options.copy_only)
     print(copied)
     if options.copy_only:
         return 0

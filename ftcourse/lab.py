@@ -1,4 +1,4 @@
-"""Copies the lessons into a folder of the learner and opens JupyterLab there.
+"""Hands the lessons out into a folder of the learner and opens JupyterLab there.
 
 A learner's work is never overwritten: the new edition of a changed lesson gets a file beside it.
 """
@@ -11,20 +11,22 @@ import os
 import secrets
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
+from typing import Any
 
 from ftcourse.errors import CourseError
 from ftcourse.files import course_path, write_whole
+from ftcourse.handout import RECORDED, fingerprint, measure_pace, unanswered
 
 FIRST_LESSON = "00_start_here.ipynb"
 DEFAULT_FOLDER = "ftcourse-lessons"
 SETTINGS = Path(__file__).parent / "jupyter"
 """JupyterLab's defaults for the course: no question about news."""
 MANIFEST = ".ftcourse-lessons.json"
-"""File in the learner's folder: maps a lesson's file name to the SHA-256 of what we wrote."""
+"""File in the learner's folder: {"pace": number, "files": {name: fingerprint of what we wrote}}."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Copied:
 
     folder: Path
     files: dict[str, str]
-    """Each lesson that was written, and the name of its file: the lesson's own, or a new one."""
+    """Each file that was written, and its name in the folder: its own, or a new one."""
 
     def __repr__(self) -> str:
         """Return where the lessons are, and which of them were not replaced."""
@@ -46,63 +48,61 @@ class Copied:
         return "\n".join(lines)
 
 
-def copy_lessons(folder: str | Path) -> Copied:
-    """Copy the lessons of this release into a folder, and make the folder if necessary.
+def copy_lessons(folder: str | Path, here: bool = True) -> Copied:
+    """Write the lessons of this release, unanswered, into a folder; make it if necessary.
 
+    ``here``: they will run on this machine, so the seconds that they state are scaled to it.
     Raises CourseError if the folder cannot be written; each file is then complete, old or new.
     """
     folder = Path(folder).expanduser().absolute()
     with _explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        ours = _read_manifest(folder)
-        known = dict(ours)
-        lessons = sorted(course_path("notebooks").glob("*.ipynb"))
-        files = {lesson.name: _copy(lesson, folder, ours) for lesson in lessons}
-        if ours != known:  # if nothing is new, the lessons open even on a full disk
-            write_whole(folder / MANIFEST, json.dumps(ours, indent=2))
-    return Copied(folder, {lesson: file for lesson, file in files.items() if file})
+        manifest = _read_manifest(folder)
+        before = json.dumps(manifest)
+        ours = sorted(course_path("notebooks").iterdir())
+        sources = [path for path in ours if path.suffix in (".ipynb", ".md")]
+        files = {source.name: _copy(source, folder, manifest, here) for source in sources}
+        if json.dumps(manifest) != before:  # if nothing is new, lessons open even on a full disk
+            write_whole(folder / MANIFEST, json.dumps(manifest, indent=2))
+    return Copied(folder, {source: file for source, file in files.items() if file})
 
 
-def _copy(lesson: Path, folder: Path, ours: dict[str, str]) -> str | None:
-    """Write a lesson into the folder and return its file's name; None if it is there already.
+def _copy(source: Path, folder: Path, manifest: dict[str, Any], here: bool) -> str | None:
+    """Write a file into the folder and return its name there; None if it is there already.
 
-    ``ours`` maps file names to the digest of what we wrote. A file that we did not write, or that
-    has changed since, belongs to the learner: we keep it and try the next name.
+    What we did not write, or what has changed since, is the learner's: we try the next name.
     """
-    content = lesson.read_bytes()
-    new = _digest(content)
-    for place in _names_beside(folder / lesson.name):
-        found = _digest(place.read_bytes()) if place.exists() else None
-        last = ours.get(place.name)
+    content = source.read_bytes()
+    if source.suffix == ".ipynb":
+        if here and manifest["pace"] is None and RECORDED.encode() in content:
+            with suppress(Exception):  # without a pace, the lesson states the recorded seconds
+                manifest["pace"] = measure_pace()
+        content = unanswered(content, manifest["pace"] if here else None).encode()
+    new, ours = fingerprint(content), manifest["files"]
+    for mark in chain(["", ".new"], (f".new{n}" for n in count(2))):  # they sort after its name
+        place = folder / f"{source.stem}{mark}{source.suffix}"
+        there, last = place.read_bytes() if place.exists() else None, ours.get(place.name)
+        found = None if there is None else fingerprint(there)
         if found and new in (found, last):  # this edition, perhaps with the learner's work
             ours[place.name] = new
             return None
-        if found in (None, last):  # nothing, or an older edition as we wrote it
+        # Nothing, or an older edition as we wrote it; old manifests have the SHA-256 of all bytes.
+        if found is None or last in (found, hashlib.sha256(there).hexdigest()):
             write_whole(place, content)
             ours[place.name] = new
             return place.name
     raise AssertionError("the names never end")
 
 
-def _names_beside(lesson: Path) -> Iterator[Path]:
-    """Yield a lesson's own name, then names that sort right after it."""
-    yield lesson
-    yield lesson.with_suffix(".new.ipynb")
-    for n in count(2):
-        yield lesson.with_suffix(f".new{n}.ipynb")
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def _read_manifest(folder: Path) -> dict[str, str]:
+def _read_manifest(folder: Path) -> dict[str, Any]:
     """Return the manifest; empty if missing or damaged, and then every lesson counts as changed."""
     try:
         found = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+        pace = found.get("pace")
+        files = dict(found.get("files", found))  # an old manifest has nothing but the files
+    except (FileNotFoundError, ValueError, TypeError, AttributeError):
+        pace, files = None, {}
+    return {"pace": pace if isinstance(pace, float) and pace > 0 else None, "files": files}
 
 
 @contextmanager

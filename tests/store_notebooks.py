@@ -1,14 +1,19 @@
 """Run lessons from top to bottom and store their outputs, as a reader without a kernel sees them.
 
 Run ``python tests/store_notebooks.py [LESSON ...]`` from the root; without a name it stores all.
+It also writes what no author writes by hand: the set-up cell, and the seconds of a long cell.
 """
 
 import runpy
 import sys
+from datetime import datetime
 from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
+from setup_cell import repository, setup_cell
+
+from ftcourse.handout import RECORDED, SECONDS, measure_pace, round_seconds
 
 ROOT = Path(__file__).parent.parent
 VIEW = "application/vnd.jupyter.widget-view+json"
@@ -17,9 +22,35 @@ VIEW = "application/vnd.jupyter.widget-view+json"
 def store(path: Path) -> None:
     """Execute one lesson in its folder and write it back, unless a cell fails."""
     notebook = nbformat.read(path, as_version=4)
+    first = next(cell for cell in notebook.cells if cell.cell_type == "code")
+    first.source = setup_cell(repository())
+    first.metadata.tags = ["nbval-ignore-output"]
     folder = {"metadata": {"path": str(path.parent)}}
     NotebookClient(notebook, kernel_name="python3", resources=folder, timeout=600).execute()
+    state_seconds(notebook, measure_pace())
     nbformat.write(clean(notebook), path)
+
+
+def state_seconds(notebook: nbformat.NotebookNode, pace: float) -> None:
+    """Write into each long cell how long it takes where the pace is 1; the first one is left out.
+
+    A line that is there is kept while it is right to a third, so that few lines change.
+    """
+    for cell in [cell for cell in notebook.cells if cell.cell_type == "code"][1:]:
+        stated = SECONDS.match(cell.source)
+        seconds = duration(cell) / pace
+        if seconds < (8 if stated else 10):
+            cell.source = SECONDS.sub("", cell.source)
+        elif not stated or abs(seconds - int(stated[1])) > int(stated[1]) / 3:
+            line = f"# about {round_seconds(seconds)} s {RECORDED}\n"
+            cell.source = line + SECONDS.sub("", cell.source)
+
+
+def duration(cell: nbformat.NotebookNode) -> float:
+    """Return how many seconds a cell took in the run that has just ended."""
+    times = cell.metadata["execution"]
+    begin, end = times["iopub.execute_input"], times["shell.execute_reply"]
+    return (datetime.fromisoformat(end) - datetime.fromisoformat(begin)).total_seconds()
 
 
 def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:

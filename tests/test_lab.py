@@ -1,5 +1,6 @@
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import socket
@@ -11,8 +12,10 @@ import urllib.request
 from importlib.util import find_spec
 from pathlib import Path
 
+import nbformat
 import psutil
 import pytest
+from nbformat import v4
 
 from ftcourse import lab
 from ftcourse.cli import main
@@ -54,6 +57,108 @@ def test_lessons_are_copied_into_a_new_folder(release, folder):
     assert texts(folder) == texts(release)
     assert list(copied.files) == ["00_start_here.ipynb", "02_lora.ipynb"]
     assert repr(copied) == f"Lessons in {folder}: 2 written."
+
+
+def notebook(source, **fields):
+    return nbformat.writes(v4.new_notebook(cells=[v4.new_code_cell(source, id="a", **fields)]))
+
+
+def edition(source):
+    """A lesson as the repository keeps it: executed, its guesses made."""
+    printed = v4.new_output("stream", name="stdout", text="50")
+    return notebook(source, outputs=[printed], execution_count=1)
+
+
+def test_a_lesson_is_handed_out_without_outputs_and_guesses(release, folder):
+    (release / "02_lora.ipynb").write_text(edition("guess = 50  # of 100"))
+    lab.copy_lessons(folder)
+    assert nbformat.reads(texts(folder)["02_lora.ipynb"], 4) == nbformat.reads(
+        notebook("guess = ...  # of 100"), 4
+    )
+
+
+def test_the_glossary_is_copied_as_it_is_and_replaced_like_a_lesson(release, folder):
+    for text in ("weight: a number", "weight: a number that is trained"):
+        (release / "glossary.md").write_text(text)
+        lab.copy_lessons(folder)
+        assert (folder / "glossary.md").read_text() == text
+    (folder / "glossary.md").write_text("mine")
+    (release / "glossary.md").write_text("a new edition")
+    assert lab.copy_lessons(folder).files == {"glossary.md": "glossary.new.md"}
+
+
+def test_a_lesson_that_was_only_opened_and_saved_is_replaced_and_one_that_was_run_is_not(
+    release, folder
+):
+    for name in ("00_start_here.ipynb", "02_lora.ipynb"):
+        (release / name).write_text(edition("x = 1"))
+    lab.copy_lessons(folder)
+    opened = json.loads(texts(folder)["00_start_here.ipynb"])
+    opened["metadata"]["language_info"] = {"name": "python"}
+    (folder / "00_start_here.ipynb").write_text(json.dumps(opened))
+    (folder / "02_lora.ipynb").write_text(edition("x = 1"))
+    for name in ("00_start_here.ipynb", "02_lora.ipynb"):
+        (release / name).write_text(edition("x = 2"))
+    assert lab.copy_lessons(folder).files == {
+        "00_start_here.ipynb": "00_start_here.ipynb",
+        "02_lora.ipynb": "02_lora.new.ipynb",
+    }
+
+
+def test_an_executed_copy_of_an_older_release_is_replaced_unless_it_was_changed(release, folder):
+    folder.mkdir()
+    old = {name: edition("guess = 50") for name in ("00_start_here.ipynb", "02_lora.ipynb")}
+    for name, text in old.items():
+        (folder / name).write_bytes(text.encode())
+        (release / name).write_text(text)
+    manifest = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in old.items()}
+    (folder / lab.MANIFEST).write_text(json.dumps(manifest))
+    (folder / "02_lora.ipynb").write_text(edition("guess = 70"))
+    assert lab.copy_lessons(folder).files == {
+        "00_start_here.ipynb": "00_start_here.ipynb",
+        "02_lora.ipynb": "02_lora.new.ipynb",
+    }
+    assert "guess = ..." in texts(folder)["00_start_here.ipynb"]
+    assert "guess = 70" in texts(folder)["02_lora.ipynb"]
+    assert lab.copy_lessons(folder).files == {}
+
+
+@pytest.fixture
+def paces(release, monkeypatch):
+    """A lesson that states seconds, and how often the pace was measured."""
+    (release / "02_lora.ipynb").write_text(edition("# about 30 s on two cores without a GPU\nx"))
+    measured = []
+    monkeypatch.setattr(lab, "measure_pace", lambda: measured.append(1) or float(len(measured)) * 2)
+    return measured
+
+
+def test_the_pace_is_measured_once_a_folder_and_the_same_edition_has_the_same_bytes(
+    release, folder, paces
+):
+    for _ in range(2):
+        lab.copy_lessons(folder)
+        assert "# about 60 s on this machine" in texts(folder)["02_lora.ipynb"]
+        (folder / "02_lora.ipynb").unlink()
+    assert len(paces) == 1
+
+
+def test_a_copy_for_another_machine_states_the_recorded_seconds(release, folder, paces):
+    assert main(["lab", str(folder), "--copy-only"]) == 0
+    assert "# about 30 s on two cores without a GPU" in texts(folder)["02_lora.ipynb"]
+    assert paces == []
+    assert lab.copy_lessons(folder).files == {}  # other seconds are no other edition
+
+
+def test_a_pace_that_cannot_be_measured_leaves_the_recorded_seconds(release, folder, monkeypatch):
+    (release / "02_lora.ipynb").write_text(edition("# about 30 s on two cores without a GPU\nx"))
+    monkeypatch.setattr(lab, "measure_pace", lambda: 1 / 0)
+    lab.copy_lessons(folder)
+    assert "# about 30 s on two cores without a GPU" in texts(folder)["02_lora.ipynb"]
+
+
+def test_lessons_that_state_no_seconds_do_not_wait_for_torch(release, folder, monkeypatch):
+    monkeypatch.setattr(lab, "measure_pace", None)  # it may not be called
+    assert len(lab.copy_lessons(folder).files) == 2
 
 
 def test_an_unchanged_lesson_is_replaced_by_its_next_edition(release, folder):
@@ -103,7 +208,9 @@ def test_a_second_edition_beside_a_changed_one_is_never_overwritten_either(relea
     ]
 
 
-@pytest.mark.parametrize("damage", [None, "", "{", "[1, 2]", '{"02_lora.ipynb": 3}'])
+@pytest.mark.parametrize(
+    "damage", [None, "", "{", "[1, 2]", '{"02_lora.ipynb": 3}', '{"files": 3}', '{"pace": "x"}']
+)
 def test_without_a_readable_manifest_every_other_file_counts_as_changed(release, folder, damage):
     lab.copy_lessons(folder)
     manifest = folder / lab.MANIFEST

@@ -107,10 +107,6 @@ def test_lesson_has_the_eight_headings_in_order(lesson):
     assert re.findall(r"(?m)^## (.+)$", outside_code) == HEADINGS
 
 
-def test_every_lesson_has_the_same_set_up_cell(lesson):
-    assert code_cells(lesson)[0].source == code_cells(LESSONS[0])[0].source
-
-
 def test_cells_are_short(lesson):
     lengths = [len(cell.source.strip().splitlines()) for cell in code_cells(lesson)]
     assert max(lengths) <= 15

@@ -144,6 +144,6 @@ def test_the_wheel_holds_all_of_the_data_but_nothing_that_made_it(installed):
 @pytest.mark.slow
 def test_an_installed_wheel_copies_the_lessons_outside_any_checkout(installed, tmp_path):
     printed = run_installed(installed, "lab", tmp_path / "mine", "--copy-only")
-    lessons = sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
-    assert printed == f"Lessons in {tmp_path / 'mine'}: {len(lessons)} written.\n"
-    assert sorted(path.name for path in (tmp_path / "mine").glob("*.ipynb")) == lessons
+    ours = sorted(path.name for path in (ROOT / "notebooks").glob("*.*"))
+    assert printed == f"Lessons in {tmp_path / 'mine'}: {len(ours)} written.\n"
+    assert sorted(path.name for path in (tmp_path / "mine").glob("[!.]*")) == ours

@@ -44,21 +44,24 @@ def encode_dialogue(
     messages: Sequence[Message],
     tokenizer: PreTrainedTokenizerBase,
 ) -> Example:
-    """Return a dialogue as an Example; the assistant's words are supervised."""
+    """Return a dialogue as an Example; its answers are supervised."""
     ids, labels = [], []
     for turn, message in enumerate(messages):
         if message["role"] != "assistant":
             continue
         prompt = encode_prompt(messages[:turn], tokenizer)
-        said = list(messages[: turn + 1])
-        whole = tokenizer.apply_chat_template(said, return_dict=False)
-        if whole[: len(prompt)] != prompt or prompt[: len(ids)] != ids:
+        whole = tokenizer.apply_chat_template(
+            list(messages[: turn + 1]),
+            return_dict=False,
+        )
+        start = len(prompt)
+        if whole[:start] != prompt or prompt[: len(ids)] != ids:
             raise CourseError(
-                "A chat template only adds to what earlier turns wrote.",
+                "A chat template only adds to earlier turns.",
                 "this tokenizer's template rewrites earlier turns",
                 "Train on dialogues of one question and one answer.",
             )
-        labels += [IGNORED] * (len(prompt) - len(ids)) + whole[len(prompt) :]
+        labels += [IGNORED] * (start - len(ids)) + whole[start:]
         ids = whole
     return Example(ids, labels)
 

@@ -24,7 +24,9 @@ BLAME = re.compile(
 
 
 def voice_checks(answer: str) -> dict[str, bool]:
-    """Return which of the four rules in data/README.md an answer keeps.
+    """Return which of the voice's four rules an answer keeps.
+
+    The rules are worded in data/README.md.
 
     >>> voice_checks("Recalibrate the compass.")["signs_off"]
     False
@@ -32,12 +34,12 @@ def voice_checks(answer: str) -> dict[str, bool]:
     answer = answer.strip()
     body, _, _ = answer.partition(SIGN_OFF)
     before, _, step = body.partition(NEXT_STEP)
-    steps = answer.count(NEXT_STEP)
+    steps, ends = answer.count(NEXT_STEP), answer.count(SIGN_OFF)
     return {
         "opens_warmly": before.startswith(OPENINGS),
         "one_next_step": steps == 1 and _is_one_sentence(step),
         "blames_nobody": not BLAME.search(answer.lower()),
-        "signs_off": answer.endswith(SIGN_OFF) and answer.count(SIGN_OFF) == 1,
+        "signs_off": answer.endswith(SIGN_OFF) and ends == 1,
     }
 
 

@@ -7,11 +7,10 @@ PROJECT = Path(__file__).parent.parent / "pyproject.toml"
 CELL = """\
 import sys
 from importlib.util import find_spec
-{path}
+{imports}
 if find_spec("ftcourse") is None:
-    assert "google.colab" in sys.modules, (
-        "Choose the kernel of ftcourse's environment (Kernel > Change Kernel) or run ftcourse lab."
-    )
+    colab = "google.colab" in sys.modules
+    assert colab, "Choose the kernel of ftcourse, or run ftcourse lab."
 {install}
 from ftcourse.setup import prepare
 
@@ -20,10 +19,14 @@ FROM_REPOSITORY = """\
     %pip install -q --no-deps git+{address}"""
 # The newest wheel. A browser may have added " (1)" to its name, which pip does not accept.
 FROM_WHEEL = """\
-    wheels = sorted(Path().glob("ftcourse-*.whl"), key=lambda file: file.stat().st_mtime)
-    assert wheels, "Upload the wheel of ftcourse first; its README says how to make it."
-    wheel = wheels[-1].rename(wheels[-1].stem.split("(")[0].strip() + ".whl")
+    wheels = sorted(Path().glob("ftcourse-*.whl"), key=getmtime)
+    assert wheels, "Upload the wheel of ftcourse first: see its README."
+    wheel = wheels[-1].rename(f"{wheels[-1].stem.split(' (')[0]}.whl")
     %pip install -q --no-deps {wheel}"""
+WHEEL_IMPORTS = """\
+from os.path import getmtime
+from pathlib import Path
+"""
 
 
 def repository() -> str | None:
@@ -35,5 +38,5 @@ def repository() -> str | None:
 def setup_cell(address: str | None) -> str:
     """Return the source of the cell; without an address, Colab gets the course from a wheel."""
     if address:
-        return CELL.format(path="", install=FROM_REPOSITORY.format(address=address))
-    return CELL.format(path="from pathlib import Path\n", install=FROM_WHEEL)
+        return CELL.format(imports="", install=FROM_REPOSITORY.format(address=address))
+    return CELL.format(imports=WHEEL_IMPORTS, install=FROM_WHEEL)

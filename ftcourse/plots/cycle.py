@@ -3,7 +3,7 @@
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
-from ftcourse.plots.picture import COLORS, INK, SMALL, Picture, new_axes
+from ftcourse.plots.picture import COLORS, INK, PAPER, SMALL, Picture, new_axes
 
 # Name to its middle, in a field of 8 by 3. The five parts of memory have their colours.
 _PLACES = {
@@ -31,9 +31,10 @@ _ARROWS = (
 
 def plot_training_step(ax: Axes | None = None) -> Axes:
     """Draw a training step; what takes memory is coloured, with the colours of all pictures."""
-    ax = ax or new_axes(3.0, left=0.1, right=0.1, top=0.05)
-    ax.set(xlim=(0, 8), ylim=(0, 3))
+    ax = ax or new_axes(2.9, left=0.1, right=0.1, top=0.05)
+    ax.set(xlim=(0, 8), ylim=(0.15, 3))
     ax.set_axis_off()
+    ax.set_xlabel("one training step")  # not drawn: it is the picture's name
     boxes = {name: _draw_box(ax, name, *place) for name, place in _PLACES.items()}
     for start, end, label in _ARROWS:
         ends = {"patchA": boxes[start], "patchB": boxes[end], "shrinkA": 1, "shrinkB": 1}
@@ -59,5 +60,5 @@ def _draw_box(ax: Axes, name: str, x: float, y: float) -> FancyBboxPatch:
 
 
 def _draw_label(ax: Axes, x: float, y: float, text: str) -> None:
-    box = {"facecolor": ax.figure.get_facecolor(), "edgecolor": "none", "pad": 1}
+    box = {"facecolor": PAPER, "edgecolor": "none", "pad": 1}
     ax.text(x, y, text, ha="center", va="center", fontsize=SMALL, zorder=3, bbox=box)

@@ -8,7 +8,7 @@ from ftcourse.config import FinetuneConfig
 from ftcourse.errors import CourseError
 from ftcourse.hardware import Card, detect
 from ftcourse.memory.fit import largest
-from ftcourse.plots.picture import COLORS, SMALL, Picture, new_axes
+from ftcourse.plots.picture import SMALL, Picture, new_axes
 from ftcourse.shape import load_shape
 
 METHODS = ("full", "lora", "qlora")
@@ -55,10 +55,10 @@ def _draw_cell(ax: Axes, column: int, row: int, length: int, positions: int | No
     """Draw one cell: its number, and a bar that says how much of the model's positions it is."""
     text = f"{length:,}" if length else "does not fit"
     if length and length == positions:
-        text += " (all it was made for)"
+        text += " (all)"
     share = length / positions if positions else float(length > 0)
-    ax.barh(row, 0.94, 0.8, column - 0.47, color="#EEEEEE")
-    ax.barh(row, 0.94 * share, 0.8, column - 0.47, color=COLORS["optimizer"], alpha=0.45)
+    ax.barh(row, 0.94, 0.8, column - 0.47, color="#E4E2DC")
+    ax.barh(row, 0.94 * share, 0.8, column - 0.47, color="#A9BCCB")
     ax.text(column, row, text, ha="center", va="center", fontsize=SMALL)
 
 

@@ -76,11 +76,8 @@ def _overtakings(values: Sequence[int], runs: Sequence[MemoryBreakdown]) -> list
             behind = before.parts[old] - before.parts[new]
             ahead = after.parts[new] - after.parts[old]
             place = low + (high - low) * behind / (behind + ahead)
-            found.append((f"{new} overtake{'s' * (new in _ONE)} {old}", place))
+            found.append((f"{new} overtake{'s' * (not new.endswith('s'))} {old}", place))
     return found
-
-
-_ONE = ("optimizer", "overhead")  # the parts whose names are singular
 
 
 def _draw_capacity(
@@ -122,9 +119,7 @@ def _describe(
     """Return in words what the picture shows: both ends, the overtakings, and the capacity."""
     sentences = [f"Predicted memory against {field.replace('_', ' ')}."]
     for value, run in ((values[0], runs[0]), (values[-1], runs[-1])):
-        parts = ", ".join(
-            f"{part} {show_bytes(size, run.allocated)}" for part, size in run.parts.items()
-        )
+        parts = ", ".join(f"{n} {show_bytes(size, run.allocated)}" for n, size in run.parts.items())
         sentences.append(f"At {value}: {parts}; in all {show_bytes(run.allocated)}.")
     sentences += [f"At about {place:.1f} {text}." for text, place in marks]
     if capacity is not None:

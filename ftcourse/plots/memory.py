@@ -26,11 +26,11 @@ def plot_memory(
     the CUDA ``context`` leaves of the capacity, and what is beyond it is hatched, so that it shows
     without colour.
     """
-    keys, bars = zip(*_named(breakdowns), strict=True)
-    names, moment = keys, bars[0].moment
+    pairs = _named(breakdowns)
+    names, bars = zip(*pairs, strict=True)
+    moment = bars[0].moment
     if any(bar.moment != moment for bar in bars):
-        names = [f"{key}\n{_wrap(bar.moment)}" for key, bar in zip(keys, bars, strict=True)]
-        moment = ""
+        names, moment = [f"{name}\n{_wrap(bar.moment)}" for name, bar in pairs], ""
     longest = max(bar.allocated for bar in bars)
     unit, unit_name = unit_of(longest)
     near = capacity is not None and capacity <= _FAR * longest
@@ -44,26 +44,23 @@ def plot_memory(
     for row, bar in enumerate(bars):
         named |= _draw_parts(ax, row, bar, room, unit)
         _draw_total(ax, row, bar.allocated / unit, room, unit_name)
-    words = ""
-    if capacity is not None:
-        less = f", less {show_bytes(context, unit)} of CUDA context" if context else ""
-        words = show_bytes(capacity, unit) + less
+    less = f", less {show_bytes(context, unit)} of CUDA context" if context else ""
+    words = "" if capacity is None else f"{show_bytes(capacity, unit)}{less}"
+    if words:
         _draw_capacity(ax, f"capacity {words}", room)
     one = bars[0].parts if len(bars) == 1 else {}  # the legend of one bar has its numbers
     labels = {part: f"{part} {one[part] / unit:.2f}" if one else part for part in PARTS}
     draw_legend(ax, {part: label for part, label in labels.items() if part not in named})
     _draw_frame(ax, names, f"memory at the peak{moment and f' ({moment})'}, {unit_name}")
     if isinstance(ax, Picture):
-        ax.alt = _describe(keys, bars, words, unit)
+        ax.alt = _describe(pairs, words, unit)
     return ax
 
 
-def _describe(
-    names: Iterable[str], bars: Sequence[MemoryBreakdown], capacity: str, unit: int
-) -> str:
+def _describe(named: Iterable[tuple[str, MemoryBreakdown]], capacity: str, unit: int) -> str:
     """Return in words what the picture shows."""
     sentences = []
-    for name, bar in zip(names, bars, strict=True):
+    for name, bar in named:
         parts = ", ".join(f"{part} {show_bytes(size, unit)}" for part, size in bar.parts.items())
         total = f"in all {show_bytes(bar.allocated, unit)}{bar.moment and f', at {bar.moment}'}"
         sentences.append(f"{' '.join(name.split())}: {parts}; {total}.")
@@ -90,15 +87,7 @@ def _draw_parts(ax: Axes, row: int, bar: MemoryBreakdown, room: float, unit: int
     named, left = set(), 0.0
     for part, size in bar.parts.items():
         right = left + size / unit
-        ax.barh(
-            row,
-            size / unit,
-            0.8,
-            left,
-            color=COLORS[part],
-            edgecolor=ax.get_facecolor(),
-            linewidth=0.8,
-        )
+        ax.barh(row, size / unit, 0.8, left, color=COLORS[part], edgecolor=ax.get_facecolor())
         middle, width = (left + right) / 2, right - left
         if left < room < right:  # keep the label off the line of the capacity
             width, start = max((room - left, left), (right - room, room))

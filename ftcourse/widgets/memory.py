@@ -19,8 +19,7 @@ from ftcourse.shape.hub import named_shapes
 from ftcourse.widgets.panel import Panel, Values
 
 HERE = "this machine"
-LONGEST = 10
-"""Seconds of one core that the panel measures without a GPU, at most."""
+LONGEST = 10  # seconds of one core that the panel measures without a GPU, at most
 WORDS = field_docs(FinetuneConfig) | {
     "model": "Whose weights are trained; embedded is the small model of the lessons.",
     "card": "The device whose memory the run has to fit; it also decides what dtype auto is.",
@@ -56,7 +55,7 @@ class _View:
 
     def __init__(self, cards: dict[str, Card]) -> None:
         self.cards = cards
-        self.added: dict[Any, dict[str, tuple[list[MemoryBreakdown], str]]] = {}
+        self.added: dict[Any, dict[str, tuple[MemoryBreakdown | None, str]]] = {}
 
     def read(self, card: str, **fields: Any) -> tuple[FinetuneConfig, Card]:
         """Return the config and the card that the controls' values are."""
@@ -67,7 +66,7 @@ class _View:
         config, card = run = self.read(**values)
         adapted_modules(config, load_shape(config.model).linears)  # warns; predictions are cached
         predicted, added = predict_memory(*run), self.added.get(run, {}).values()
-        bars = [predicted, *(bar for found, _ in added for bar in found)]
+        bars = [predicted, *(bar for bar, _ in added if bar)]
         words = [str(judge_fit(predicted, card)), *(text for _, text in added)]
         picture = plot_memory(bars, card.memory, context_bytes(card))
         return picture, "\n".join(words), *_notes(config, card, predicted)
@@ -76,10 +75,9 @@ class _View:
         """Draw one more bar, or say why there is none."""
         run = self.read(**values)
         try:
-            bar, words = verb(*run)
-            found = [bar], words
+            found = verb(*run)
         except CourseError as error:
-            found = [], f"{verb.__name__}: {error}"
+            found = None, f"{verb.__name__}: {error}"
         self.added.setdefault(run, {})[verb.__name__] = found
         return self.draw(**values)
 
@@ -127,28 +125,21 @@ def measure(config: FinetuneConfig, card: Card) -> tuple[MemoryBreakdown, str]:
     """Measure on the device that is there: the chosen card, or a CPU if it takes only seconds."""
     here, positions = detect(), load_shape(config.model).max_position_embeddings
     if here.device == "cuda" and not is_card(here.name, card):
-        raise CourseError(
-            "We measure a step on the device that is there, so the chosen card is that one.",
-            f"{card.name}; here is {here.name}",
-            f"Choose {HERE} as the card, or press simulate.",
-        )
-    seconds = _core_seconds(config) if here.device == "cpu" else 0
-    beyond = positions and config.max_length > positions
-    if beyond or seconds > LONGEST:
-        raise CourseError(
-            f"We measure what has no more tokens than the model has positions, {positions}."
-            if beyond
-            else f"Without a GPU we measure what takes one core {LONGEST} seconds or less.",
-            f"{config.max_length} tokens" if beyond else f"about {seconds:,.0f} seconds",
-            "Choose the embedded model or fewer tokens, or press simulate.",
-        )
+        must = "We measure a step on the device that is there, so the chosen card is that one."
+        got = f"{card.name}; here is {here.name}"
+        raise CourseError(must, got, f"Choose {HERE} as the card, or press simulate.")
+    advice = "Choose the embedded model or fewer tokens, or press simulate."
+    if positions and config.max_length > positions:
+        must = f"We measure no more tokens than the model has positions, {positions}."
+        raise CourseError(must, f"{config.max_length} tokens", advice)
+    if here.device == "cpu" and (seconds := _core_seconds(config)) > LONGEST:
+        must = f"Without a GPU we measure what takes one core {LONGEST} seconds or less."
+        raise CourseError(must, f"about {seconds:,.0f} seconds", advice)
     from ftcourse.measure import measure_memory  # here: it imports torch
 
     found, predicted = measure_memory(config), predict_memory(config, here)
-    other = "" if is_card(here.name, card) else show_bytes(predicted.allocated)
-    return found, difference(found, predicted) + (
-        other and f", against {other} predicted for {here.name}"
-    )
+    other = f", against {show_bytes(predicted.allocated)} predicted for {here.name}"
+    return found, difference(found, predicted) + ("" if is_card(here.name, card) else other)
 
 
 def _core_seconds(config: FinetuneConfig) -> float:
@@ -168,7 +159,10 @@ def _controls(model: str, cards: dict[str, Card], card: str) -> dict[str, ipywid
     hints = {name: get_args(hint) for name, hint in get_type_hints(FinetuneConfig).items()}
     menus = {
         "model": dict.fromkeys([model, "embedded", *named_shapes()]),  # the first may be a Hub id
-        "card": [(_label(name, cards[name]), name) for name in cards],
+        "card": [
+            (f"{n}{f': {c.name}' * (n == HERE)}, {c.memory / GIB:.1f} GiB", n)
+            for n, c in cards.items()
+        ],
     }
     menus |= {name: hints[name] for name in ("method", "bits", "dtype", "optimizer", "loss")}
     sliders = {"rank": [2**k for k in range(2, 9)], "batch_size": range(1, 33)}
@@ -180,7 +174,3 @@ def _controls(model: str, cards: dict[str, Card], card: str) -> dict[str, ipywid
     }
     checkpointing = ipywidgets.Checkbox(value=True, description="gradient checkpointing")
     return controls | {"gradient_checkpointing": checkpointing}
-
-
-def _label(name: str, card: Card) -> str:
-    return f"{name}{f': {card.name}' * (name == HERE)}, {card.memory / GIB:.1f} GiB"

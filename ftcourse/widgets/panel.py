@@ -19,7 +19,6 @@ from ftcourse.errors import CourseError
 from ftcourse.plots import png
 
 Values = dict[str, Any]
-"""The controls' values by name."""
 Draw = Callable[..., tuple[Figure | Axes | str, ...]]
 """Gets the controls' values by name; returns a picture, a text, and sentences to show below."""
 _OLD = "description_tooltip" in ipywidgets.HTML.class_trait_names()
@@ -53,11 +52,9 @@ class Panel(ipywidgets.VBox):
         self._choices = _CHOICES.setdefault(f"{title} {self._start}", {})
         presses = {name: partial(self._press, action) for name, action in (actions or {}).items()}
         presses["reset"] = self._reset
-        self.buttons = {
-            name: ipywidgets.Button(description=name, tooltip=self._words.get(name, name))
-            for name in presses
-        }
+        self.buttons = {name: ipywidgets.Button(description=name) for name in presses}
         for name, press in presses.items():
+            self.buttons[name].tooltip = self._words.get(name, name)
             self.buttons[name].on_click(press)
         for name, control in self.controls.items():
             self._watch(name, control)
@@ -66,8 +63,7 @@ class Panel(ipywidgets.VBox):
         grid = {"grid_template_columns": "repeat(auto-fill, minmax(285px, 1fr))"}
         grid |= {"grid_gap": "2px 14px", "max_width": "960px"}
         rows = ipywidgets.GridBox([*self.controls.values()], layout=grid)
-        buttons = ipywidgets.HBox([*self.buttons.values()])
-        super().__init__(children=[heading, rows, buttons, self._view])
+        super().__init__([heading, rows, ipywidgets.HBox([*self.buttons.values()]), self._view])
         self._show(draw)
 
     def __repr__(self) -> str:
@@ -101,25 +97,22 @@ class Panel(ipywidgets.VBox):
         """Draw again, and say what the move changed."""
         names = {"True": "on", "False": "off"}
         old, new = (names.get(str(moved[end]), moved[end]) for end in ("old", "new"))
-
-        def say() -> str:
+        with warnings.catch_warnings(action="ignore"):  # the drawing has the same
             change = self._change(self.values | {name: moved["old"]}, self.values)
-            move = f"{name.replace('_', ' ')} {old} to {new}: {change}."
-            return change and f"{move} {self._words.get(name, '')}".strip()
-
-        self._show(self._draw, say)
+        move = f"{name.replace('_', ' ')} {old} to {new}: {change}. {self._words.get(name, '')}"
+        self._show(self._draw, change and move.strip())
 
     def _press(self, action: Draw, button: ipywidgets.Button) -> None:
         """Draw with an action, which may be slow; meanwhile everything is disabled."""
         widgets = [*self.controls.values(), *self.buttons.values()]
-        disabled = [widget.disabled for widget in widgets]
+        disabled = {widget: widget.disabled for widget in widgets}
         try:
             for widget in widgets:
                 widget.disabled = True
             self._view.value += _paragraph(f"{button.description}: working ...")
             self._show(action)
         finally:
-            for widget, was in zip(widgets, disabled, strict=True):
+            for widget, was in disabled.items():
                 widget.disabled = was
 
     def _reset(self, _: ipywidgets.Button) -> None:
@@ -130,14 +123,14 @@ class Panel(ipywidgets.VBox):
                 self.controls[name].value = value
             self._show(self._draw)
 
-    def _show(self, draw: Draw, say: Callable[[], str] = str) -> None:
+    def _show(self, draw: Draw, moved: str = "") -> None:
         """Draw again, and say below the text what a move changed."""
+        self.moved = moved
         self.text, picture, below = _attempt(draw, self.values)
-        self.moved = say()
         first, *rest = escape(self.text).split("\n")
         text = "\n".join([f"<b>{first}</b>", *rest])
         head = f'<p class="ft-text" style="white-space: pre-wrap; line-height: 1.5">{text}</p>'
-        said = _paragraph(self.moved) if self.moved else ""
+        said = _paragraph(moved) if moved else ""
         self._view.value = head + said + picture + "".join(map(_paragraph, below))
 
 

@@ -7,17 +7,13 @@ an Axes from here when it is the last value of a cell.
 from ftcourse.plots.against import plot_memory_against
 from ftcourse.plots.cycle import plot_training_step
 from ftcourse.plots.history import plot_history
-from ftcourse.plots.memory import describe_memory, plot_memory
-from ftcourse.plots.picture import COLORS, INK, INK_OF_LOSS, Picture, png
+from ftcourse.plots.memory import plot_memory
+from ftcourse.plots.picture import Picture, png
 from ftcourse.plots.reach import plot_longest
 from ftcourse.plots.timeline import plot_timeline
 
 __all__ = [
-    "COLORS",
-    "INK",
-    "INK_OF_LOSS",
     "Picture",
-    "describe_memory",
     "plot_history",
     "plot_longest",
     "plot_memory",

@@ -12,7 +12,7 @@ from ftcourse.config import FinetuneConfig
 from ftcourse.errors import CourseError
 from ftcourse.hardware import Card
 from ftcourse.memory import MemoryBreakdown, predict_memory, show_bytes
-from ftcourse.plots.picture import PAPER, SMALL, Picture, new_axes, text_width, unit_name, unit_of
+from ftcourse.plots.picture import BOX, SMALL, Picture, new_axes, text_width, unit_of
 from ftcourse.plots.stack import draw_mark, draw_stack
 
 _FAR = 4  # a capacity this many times above the highest sum would make the areas flat
@@ -37,7 +37,7 @@ def plot_memory_against(
     total = np.array([run.allocated for run in runs])
     far = capacity is not None and capacity > _FAR * total.max()
     end = total.max() if capacity is None or far else max(total.max(), capacity)
-    unit, marks = unit_of(end), _overtakings(values, runs)
+    (unit, unit_name), marks = unit_of(end), _overtakings(values, runs)
     ax = ax or new_axes(3.4, left=0.7, right=0.25, top=0.35 + 0.2 * len(marks))
     if all(value & (value - 1) == 0 for value in values):
         ax.set_xscale("log", base=2)
@@ -49,7 +49,7 @@ def plot_memory_against(
         draw_mark(ax, place, text, row)
     if capacity is not None:
         _draw_capacity(ax, np.array(values), total / unit, capacity, unit, far)
-    _draw_frame(ax, field, values, unit)
+    _draw_frame(ax, field, values, unit_name)
     if isinstance(ax, Picture):
         ax.alt = _describe(field, values, runs, marks, capacity)
     return ax
@@ -76,11 +76,8 @@ def _overtakings(values: Sequence[int], runs: Sequence[MemoryBreakdown]) -> list
             behind = before.parts[old] - before.parts[new]
             ahead = after.parts[new] - after.parts[old]
             place = low + (high - low) * behind / (behind + ahead)
-            found.append((f"{new} overtake{'s' * (new in _ONE)} {old}", place))
+            found.append((f"{new} overtake{'s' * (not new.endswith('s'))} {old}", place))
     return found
-
-
-_ONE = ("optimizer", "overhead")  # the parts whose names are singular
 
 
 def _draw_capacity(
@@ -88,8 +85,7 @@ def _draw_capacity(
 ) -> None:
     """Draw the capacity as a labelled line and hatch what is above it; or say that it is far."""
     label, level = f"capacity {show_bytes(capacity)}", capacity / unit
-    box = {"facecolor": PAPER, "edgecolor": "none", "pad": 1}
-    place = {"xytext": (4, 5), "textcoords": "offset points", "bbox": box, "zorder": 4}
+    place = {"xytext": (4, 5), "textcoords": "offset points", "bbox": BOX, "zorder": 4}
     if far:
         place |= {"xytext": (4, -3), "va": "top", "xycoords": "axes fraction"}
         ax.annotate(f"{label} lies far above", (0, 1), **place)
@@ -100,7 +96,7 @@ def _draw_capacity(
     ax.annotate(label, (x[0], level), **place)
 
 
-def _draw_frame(ax: Axes, field: str, values: Sequence[int], unit: int) -> None:
+def _draw_frame(ax: Axes, field: str, values: Sequence[int], unit_name: str) -> None:
     """Name the axes, with a tick at each value, or at every second or third if there is no room."""
     pixels = ax.transData.transform([(value, 0) for value in values])[:, 0]
     widths = [text_width(f" {value} ", SMALL) * ax.figure.dpi / 72 for value in values]
@@ -109,7 +105,7 @@ def _draw_frame(ax: Axes, field: str, values: Sequence[int], unit: int) -> None:
         stride += 1
     ax.set_xticks(values[::stride], map(str, values[::stride]))
     ax.minorticks_off()
-    ax.set(xlabel=field.replace("_", " "), ylabel=f"at the peak, {unit_name(unit)}")
+    ax.set(xlabel=field.replace("_", " "), ylabel=f"at the peak, {unit_name}")
     ax.spines[["top", "right"]].set_visible(False)
 
 
@@ -123,7 +119,7 @@ def _describe(
     """Return in words what the picture shows: both ends, the overtakings, and the capacity."""
     sentences = [f"Predicted memory against {field.replace('_', ' ')}."]
     for value, run in ((values[0], runs[0]), (values[-1], runs[-1])):
-        parts = ", ".join(f"{part} {show_bytes(size)}" for part, size in run.parts.items())
+        parts = ", ".join(f"{n} {show_bytes(size, run.allocated)}" for n, size in run.parts.items())
         sentences.append(f"At {value}: {parts}; in all {show_bytes(run.allocated)}.")
     sentences += [f"At about {place:.1f} {text}." for text, place in marks]
     if capacity is not None:

@@ -9,8 +9,6 @@ from matplotlib.patches import FancyBboxPatch
 from ftcourse.hardware import GIB
 from ftcourse.memory import PARTS
 
-MIB = 2**20
-
 # Four colours of Okabe and Ito ("Color Universal Design", 2008) and a light grey. Colour-blind eyes
 # can tell them apart, and text on them has a contrast above 4.5:1 (both are tested).
 COLORS = {
@@ -22,6 +20,7 @@ COLORS = {
 }
 INK = dict.fromkeys(PARTS, "black") | {"weights": "white"}
 PAPER = "#F3F1EC"  # a card that glares neither on a white page nor on a black one
+BOX = {"facecolor": PAPER, "edgecolor": "none", "pad": 1}  # behind a label: it hides lines
 INK_OF_LOSS = {"training": "#333333", "held out": "#882255"}
 SMALL = 9  # font size in points
 
@@ -48,7 +47,7 @@ def png(picture: Figure | Axes, dpi: float) -> bytes:
     return buffer.getvalue()
 
 
-def new_axes(height: float, left: float, right: float = 0.1, top: float = 0.3) -> Picture:
+def new_axes(height: float, left: float, right: float = 0.1, top: float = 0.35) -> Picture:
     """Return an Axes on its own figure, 8 inches wide, with these margins in inches.
 
     With known margins we need no layout engine, which would draw everything twice.
@@ -67,11 +66,6 @@ def text_width(text: str, size: float = 10) -> float:
     return 0.66 * size * max(map(len, text.split("\n")))
 
 
-def unit_of(size: float) -> int:
-    """Return the unit for an axis that ends at ``size`` bytes: 2**30, or 2**20 if it is less."""
-    return GIB if size >= GIB else MIB
-
-
-def unit_name(unit: int) -> str:
-    """Return the name of a unit of bytes."""
-    return "GiB" if unit == GIB else "MiB"
+def unit_of(size: float) -> tuple[int, str]:
+    """Return the unit for an axis that ends at ``size`` bytes, and its name."""
+    return (GIB, "GiB") if size >= GIB else (2**20, "MiB")

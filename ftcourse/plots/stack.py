@@ -1,5 +1,7 @@
 """The five parts of memory as stacked areas, each named inside its area wherever it has room."""
 
+from collections.abc import Mapping
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
@@ -18,20 +20,26 @@ def draw_stack(ax: Axes, x: NDArray, sizes: NDArray, rows: int = 0) -> None:
     legend is above ``rows`` rows of other labels.
     """
     edges = np.vstack([np.zeros(len(x)), np.cumsum(sizes, axis=0)])
-    unnamed = []
+    unnamed = {}
     for part, low, high in zip(PARTS, edges[:-1], edges[1:], strict=True):
         ax.fill_between(x, low, high, color=COLORS[part], linewidth=0)
         place = _find_room(ax, part, x, low, high)
         if place is None:
-            unnamed.append(Patch(color=COLORS[part], label=part))
+            unnamed[part] = part
         else:
             box = {"facecolor": COLORS[part], "edgecolor": "none", "pad": 1}  # hides lines below it
             style = {"color": INK[part], "size": SMALL, "ha": "center", "va": "center"}
             ax.text(*place, part, bbox=box, zorder=4, **style)
-    if unnamed:
+    draw_legend(ax, unnamed, rows)
+
+
+def draw_legend(ax: Axes, labels: Mapping[str, str], rows: int = 0) -> None:
+    """Explain parts that have no room for their names: above the axes and rows of other labels."""
+    if labels:
+        handles = [Patch(color=COLORS[part], label=label) for part, label in labels.items()]
         style = {"frameon": False, "fontsize": SMALL, "handlelength": 1, "columnspacing": 1.2}
         above = (0, 1 + rows * ROW / 72 * ax.figure.dpi / ax.bbox.height)
-        ax.legend(handles=unnamed, ncols=5, loc="lower left", bbox_to_anchor=above, **style)
+        ax.legend(handles=handles, ncols=5, loc="lower left", bbox_to_anchor=above, **style)
 
 
 def _find_room(

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ftcourse.errors import CourseError
 from ftcourse.memory import PARTS, show_bytes
-from ftcourse.plots.picture import PAPER, Picture, new_axes, unit_name, unit_of
+from ftcourse.plots.picture import BOX, Picture, new_axes, unit_of
 from ftcourse.plots.stack import draw_mark, draw_stack
 
 _COLUMNS = 600  # fewer than the pixels of the picture, so that a peak of one event still shows
@@ -24,7 +24,7 @@ def plot_timeline(timeline: Sequence[Mapping[str, int]], ax: Axes | None = None)
     """
     events, live = _thin(_read(timeline))
     total = live.sum(axis=1)
-    unit, peak = unit_of(total.max()), int(total.argmax())
+    (unit, unit_name), peak = unit_of(total.max()), int(total.argmax())
     marks = _marks(events, live)
     ax = ax or new_axes(3.4, left=0.7, right=0.25, top=0.35 + 0.2 * len(marks))
     ax.set(xlim=(0, events[-1]), ylim=(0, 1.2 * total.max() / unit))
@@ -33,7 +33,7 @@ def plot_timeline(timeline: Sequence[Mapping[str, int]], ax: Axes | None = None)
     for row, (name, event) in enumerate(marks.items()):
         draw_mark(ax, event, name, row)
     _draw_peak(ax, events[peak], total[peak] / unit, f"peak {show_bytes(total[peak])}")
-    ax.set(xlabel="events of one step: a tensor comes or goes", ylabel=f"live, {unit_name(unit)}")
+    ax.set(xlabel="events of one step: a tensor comes or goes", ylabel=f"live, {unit_name}")
     ax.locator_params(axis="x", integer=True)
     ax.spines[["top", "right"]].set_visible(False)
     if isinstance(ax, Picture):
@@ -79,8 +79,7 @@ def _draw_peak(ax: Axes, x: float, y: float, text: str) -> None:
     place = (x - start) / (end - start)
     side = "left" if place < 0.2 else "right" if place > 0.8 else "center"
     offset = {"xytext": (0, 5), "textcoords": "offset points", "ha": side, "va": "bottom"}
-    box = {"facecolor": PAPER, "edgecolor": "none", "pad": 1}
-    ax.annotate(text, (x, y), fontweight="bold", bbox=box, zorder=4, **offset)
+    ax.annotate(text, (x, y), fontweight="bold", bbox=BOX, zorder=4, **offset)
 
 
 def _describe(peak: NDArray, place: float) -> str:

@@ -1,133 +1,176 @@
 """The panel that compares a run's bytes with a card's memory."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, get_args, get_type_hints
 
 import ipywidgets
 from matplotlib.axes import Axes
 
-from ftcourse.config import FinetuneConfig
+from ftcourse.config import FinetuneConfig, adapted_modules, field_docs
 from ftcourse.errors import CourseError
-from ftcourse.hardware import CARDS, GIB, Card, detect
+from ftcourse.hardware import CARDS, GIB, Card, choose_dtype, detect
 from ftcourse.memory import MemoryBreakdown, predict_memory, show_bytes
-from ftcourse.memory.fit import difference, judge_fit, refuse_if_too_large
+from ftcourse.memory.fit import context_bytes, difference, judge_fit
 from ftcourse.memory.records import is_card, nearest_record
 from ftcourse.plots import plot_memory
+from ftcourse.shape import load_shape, parameter_count
 from ftcourse.shape.hub import named_shapes
-from ftcourse.widgets.panel import Panel
+from ftcourse.widgets.panel import Panel, Values
 
-CPU_LIMIT = GIB
-"""Bytes of the largest step that the panel measures on a CPU: more would take minutes."""
-
-Verb = Callable[[FinetuneConfig, Card], tuple[MemoryBreakdown, str]]
-"""Returns a breakdown, and in words how it differs from the prediction."""
+HERE = "this machine"
+LONGEST = 10  # seconds of one core that the panel measures without a GPU, at most
+WORDS = field_docs(FinetuneConfig) | {
+    "model": "Whose weights are trained; embedded is the small model of the lessons.",
+    "card": "The device whose memory the run has to fit; it also decides what dtype auto is.",
+    "simulate": "Run the model's own code on tensors that have sizes and no numbers.",
+    "measure": "Measure one real training step on this machine.",
+    "reset": "Move all controls to where the panel began.",
+}
 
 
 def memory_panel(model: str = "llama-3.1-8b", card: str | Card = "T4") -> Panel:
     """Return a panel that predicts a run's memory and says whether it fits the card.
 
-    ``card`` is a name in ``hardware.CARDS``, or a Card such as ``hardware.detect()`` returns. The
-    buttons simulate and measure the run. They add bars, which stay until a control moves.
+    ``card`` is a name in ``hardware.CARDS``, ``"this machine"``, or a Card. The buttons simulate
+    and measure the run. They add bars to the picture of the state in which they were pressed.
     """
-    if isinstance(card, str) and card not in CARDS:
-        names = ", ".join(CARDS)
+    cards = CARDS | {HERE: detect()}
+    if isinstance(card, Card):
+        name = HERE if card == cards[HERE] else card.name
+        cards, card = {name: card} | cards, name
+    if card not in cards:
+        names = ", ".join(cards)
         raise CourseError("card is a Card or the name of one.", repr(card), f"Use one of {names}.")
-    cards = CARDS if isinstance(card, str) else {card.name: card} | CARDS
-    controls = _controls(model, list(cards), card if isinstance(card, str) else card.name)
-    _link(controls, "bits", lambda method: method != "qlora")  # the others do not quantize
-    _link(controls, "rank", lambda method: method == "full")  # which has no adapter
-    bars = _Bars(cards)
-    verbs = {"simulate": _simulate, "measure": _measure}
-    actions = {name: partial(bars.add, name, verb) for name, verb in verbs.items()}
-    return Panel(bars.predict, controls, "Does it fit?", actions)
+    controls, view = _controls(model, cards, card), _View(cards)
+    idle = {"bits": lambda method: method != "qlora", "rank": lambda method: method == "full"}
+    for name, rule in idle.items():  # a control that the method does not use
+        ipywidgets.dlink((controls["method"], "value"), (controls[name], "disabled"), rule)
+    actions = {verb.__name__: partial(view.add, verb) for verb in (simulate, measure)}
+    return Panel(view.draw, controls, "Does it fit?", actions, WORDS, view.change)
 
 
-class _Bars:
-    """What the panel draws: the predicted bar, and the bars that the buttons added."""
+class _View:
+    """What the panel draws: the predicted bar, and those that the buttons added to a state."""
 
     def __init__(self, cards: dict[str, Card]) -> None:
         self.cards = cards
-        self.added: dict[str, tuple[list[MemoryBreakdown], str]] = {}
+        self.added: dict[Any, dict[str, tuple[MemoryBreakdown | None, str]]] = {}
 
-    def predict(self, card: str, **fields: Any) -> tuple[Axes | str, ...]:
-        """Draw the predicted bar alone."""
-        self.added = {}
-        return self._draw(card, FinetuneConfig(**fields))
+    def read(self, card: str, **fields: Any) -> tuple[FinetuneConfig, Card]:
+        """Return the config and the card that the controls' values are."""
+        return FinetuneConfig(**fields), self.cards[card]
 
-    def add(self, name: str, verb: Verb, card: str, **fields: Any) -> tuple[Axes | str, ...]:
+    def draw(self, **values: Any) -> tuple[Axes | str, ...]:
+        """Draw the predicted bar and those that were added."""
+        config, card = run = self.read(**values)
+        adapted_modules(config, load_shape(config.model).linears)  # warns; predictions are cached
+        predicted, added = predict_memory(*run), self.added.get(run, {}).values()
+        bars = [predicted, *(bar for bar, _ in added if bar)]
+        words = [str(judge_fit(predicted, card)), *(text for _, text in added)]
+        picture = plot_memory(bars, card.memory, context_bytes(card))
+        return picture, "\n".join(words), *_notes(config, card, predicted)
+
+    def add(self, verb: Callable, **values: Any) -> tuple[Axes | str, ...]:
         """Draw one more bar, or say why there is none."""
-        config = FinetuneConfig(**fields)
+        run = self.read(**values)
         try:
-            bar, words = verb(config, self.cards[card])
-            self.added[name] = [bar], words
+            found = verb(*run)
         except CourseError as error:
-            self.added[name] = [], f"{name}: {error}"
-        return self._draw(card, config)
+            found = None, f"{verb.__name__}: {error}"
+        self.added.setdefault(run, {})[verb.__name__] = found
+        return self.draw(**values)
 
-    def _draw(self, name: str, config: FinetuneConfig) -> tuple[Axes | str, ...]:
-        card = self.cards[name]
-        predicted = predict_memory(config, card)
-        bars = [predicted, *(bar for found, _ in self.added.values() for bar in found)]
-        words = [str(judge_fit(predicted, card)), *(text for _, text in self.added.values())]
-        below = filter(None, [nearest_record(config, card)])
-        return plot_memory(bars, capacity=card.memory), "\n".join(words), *map(repr, below)
+    def change(self, before: Values, after: Values) -> str:
+        """Return what a move changed most: one of the five parts, or the card's memory."""
+        runs = self.read(**before), self.read(**after)
+        try:
+            old, new = (predict_memory(*run).parts | {"capacity": run[1].memory} for run in runs)
+        except CourseError:  # there is no arithmetic for one of the two models
+            return ""
+        apart = {part: new[part] - old[part] for part in new}
+        part = max(apart, key=lambda name: abs(apart[name]))
+        size = show_bytes(abs(apart[part]), like=predict_memory(*runs[1]).allocated)
+        if size.startswith("0.00"):
+            return f"less than {size.replace('0.00', '0.01')}" if apart[part] else "nothing changes"
+        return f"{part} {'+' if apart[part] > 0 else '-'}{size}"
 
 
-def _simulate(config: FinetuneConfig, card: Card) -> tuple[MemoryBreakdown, str]:
+def _notes(config: FinetuneConfig, card: Card, predicted: MemoryBreakdown) -> Iterator[str]:
+    """Yield what helps to read the picture."""
+    chosen, positions = choose_dtype(card), load_shape(config.model).max_position_embeddings
+    if config.dtype == "auto":
+        yield f"dtype auto: {chosen.dtype} on the {card.name}, because {chosen.reason}"
+    elif config.dtype != "float32" and card.device == "cpu":
+        yield f"{config.dtype} may be slow: {chosen.reason}"
+    elif config.dtype == "bfloat16" and card.capability < (8, 0):
+        yield f"bfloat16 is slow on the {card.name}, which only emulates it. Better: {chosen!r}"
+    if positions and config.max_length > positions:
+        yield f"{config.max_length} tokens are more than the {positions} positions of this model."
+    if not predicted.gradients:
+        yield f"Gradients are 0 here: at this moment, {predicted.moment}, no gradient exists yet."
+    if near := nearest_record(config, card):
+        yield repr(near)
+
+
+def simulate(config: FinetuneConfig, card: Card) -> tuple[MemoryBreakdown, str]:
+    """Return a simulation, and in words how it differs from the prediction."""
     from ftcourse.simulate import simulate_memory  # here: it imports torch, and the panel does not
 
     found = simulate_memory(config, card)
     return found, difference(found, predict_memory(config, card))
 
 
-def _measure(config: FinetuneConfig, card: Card) -> tuple[MemoryBreakdown, str]:
-    """Measure on the device that is there: the chosen card, or a CPU if the step is small."""
-    here = detect()
-    predicted = predict_memory(config, here)
+def measure(config: FinetuneConfig, card: Card) -> tuple[MemoryBreakdown, str]:
+    """Measure on the device that is there: the chosen card, or a CPU if it takes only seconds."""
+    here, positions = detect(), load_shape(config.model).max_position_embeddings
     if here.device == "cuda" and not is_card(here.name, card):
-        raise CourseError(
-            "We measure a step on the device that is there, so the chosen card is that one.",
-            f"{card.name}; here is {here.name}",
-            "Make the panel with card=hardware.detect(), or press simulate.",
-        )
-    if here.device == "cpu" and predicted.allocated > CPU_LIMIT:
-        raise CourseError(
-            f"Without a GPU we measure on the CPU, a step below {show_bytes(CPU_LIMIT)}.",
-            f"a step of about {show_bytes(predicted.allocated)}",
-            "Choose the embedded model or fewer tokens, or press simulate.",
-        )
-    refuse_if_too_large(config, here)
+        must = "We measure a step on the device that is there, so the chosen card is that one."
+        got = f"{card.name}; here is {here.name}"
+        raise CourseError(must, got, f"Choose {HERE} as the card, or press simulate.")
+    advice = "Choose the embedded model or fewer tokens, or press simulate."
+    if positions and config.max_length > positions:
+        must = f"We measure no more tokens than the model has positions, {positions}."
+        raise CourseError(must, f"{config.max_length} tokens", advice)
+    if here.device == "cpu" and (seconds := _core_seconds(config)) > LONGEST:
+        must = f"Without a GPU we measure what takes one core {LONGEST} seconds or less."
+        raise CourseError(must, f"about {seconds:,.0f} seconds", advice)
     from ftcourse.measure import measure_memory  # here: it imports torch
 
-    found = measure_memory(config)
-    words = difference(found, predicted)
-    if not is_card(here.name, card):
-        words += f", against {show_bytes(predicted.allocated)} predicted for {here.name}"
-    return found, words
+    found, predicted = measure_memory(config), predict_memory(config, here)
+    other = f", against {show_bytes(predicted.allocated)} predicted for {here.name}"
+    return found, difference(found, predicted) + ("" if is_card(here.name, card) else other)
 
 
-def _controls(model: str, cards: list[str], card: str) -> dict[str, ipywidgets.Widget]:
+def _core_seconds(config: FinetuneConfig) -> float:
+    """Return about how many seconds of one core a measurement takes, with its two steps.
+
+    Measured, and by this formula: embedded 4 x 1024 tokens 3.7 and 3.0, 32 x 1024 24.9 and 23.6;
+    smollm2-135m 1 x 512 20.0 and 21.8; qwen2.5-0.5b 1 x 128 17.9 and 17.9.
+    """
+    shape, tokens = load_shape(config.model), config.batch_size * config.max_length
+    pairs = 2 * shape.num_hidden_layers * shape.hidden_size * config.max_length  # in attention
+    return 2.8e-10 * tokens * (parameter_count(shape) + pairs)
+
+
+def _controls(model: str, cards: dict[str, Card], card: str) -> dict[str, ipywidgets.Widget]:
     """Return the controls, each named after the field of FinetuneConfig that it sets."""
     start = vars(FinetuneConfig(model=model)) | {"card": card}
-    models = dict.fromkeys([model, "embedded", *named_shapes()])  # the first may be a Hub id
-    words = {name: get_args(hint) for name, hint in get_type_hints(FinetuneConfig).items()}
-    named = ("method", "bits", "dtype", "optimizer", "loss")
-    menus = {"model": list(models), "card": cards} | {name: words[name] for name in named}
-    sliders = {
-        "rank": [2**k for k in range(2, 9)],
-        "batch_size": list(range(1, 33)),
-        "max_length": [2**k for k in range(7, 14)],
+    hints = {name: get_args(hint) for name, hint in get_type_hints(FinetuneConfig).items()}
+    menus = {
+        "model": dict.fromkeys([model, "embedded", *named_shapes()]),  # the first may be a Hub id
+        "card": [
+            (f"{n}{f': {c.name}' * (n == HERE)}, {c.memory / GIB:.1f} GiB", n)
+            for n, c in cards.items()
+        ],
     }
+    menus |= {name: hints[name] for name in ("method", "bits", "dtype", "optimizer", "loss")}
+    sliders = {"rank": [2**k for k in range(2, 9)], "batch_size": range(1, 33)}
+    sliders |= {"max_length": [2**k for k in range(7, 14)]}
     controls = {
-        name: kind(options=options, value=start[name], description=name.replace("_", " "))
+        name: kind(options=[*options], value=start[name], description=name.replace("_", " "))
         for kind, group in ((ipywidgets.Dropdown, menus), (ipywidgets.SelectionSlider, sliders))
         for name, options in group.items()
     }
     checkpointing = ipywidgets.Checkbox(value=True, description="gradient checkpointing")
     return controls | {"gradient_checkpointing": checkpointing}
-
-
-def _link(controls: dict[str, Any], name: str, idle: Callable[[str], bool]) -> None:
-    """Disable a control while the chosen method does not use it."""
-    ipywidgets.dlink((controls["method"], "value"), (controls[name], "disabled"), idle)

@@ -18,17 +18,22 @@ from matplotlib.figure import Figure
 from ftcourse.errors import CourseError
 from ftcourse.plots import png
 
+Values = dict[str, Any]
 Draw = Callable[..., tuple[Figure | Axes | str, ...]]
 """Gets the controls' values by name; returns a picture, a text, and sentences to show below."""
-_DPI = 96
+_OLD = "description_tooltip" in ipywidgets.HTML.class_trait_names()
+_TOOLTIP = "description_tooltip" if _OLD else "tooltip"  # without one, a page shows "null"
+_CHOICES: dict[str, Values] = {}
+"""What learners chose, by panel and arguments: where a panel begins when its cell runs again."""
 
 
 class Panel(ipywidgets.VBox):
     """Controls above a view, which holds what ``draw`` returns for their values.
 
-    ``draw`` gets the controls' values by name and returns a picture and a text. Move a control
-    from code with ``panel.controls["rank"].value = 64`` and read ``panel.text``. An action replaces
-    ``draw`` when its button is pressed, until a control moves.
+    Read ``panel.values``, ``panel.text``, and what the last move changed, ``panel.moved``. The text
+    of another state is ``panel.text_with(rank=64)``, which moves nothing. An action replaces
+    ``draw`` when its button is pressed, until a control moves. ``words`` are a sentence for each
+    control and button; ``change`` compares the values before a move and after it, in words.
     """
 
     def __init__(
@@ -37,71 +42,115 @@ class Panel(ipywidgets.VBox):
         controls: Mapping[str, ipywidgets.Widget],
         title: str,
         actions: Mapping[str, Draw] | None = None,
+        words: Mapping[str, str] | None = None,
+        change: Callable[[Values, Values], str] = lambda before, after: "",
     ):
         """Lay out the controls and buttons, watch them, and draw once."""
-        self.controls, self.title, self.text = dict(controls), title, ""
-        self.buttons = {name: ipywidgets.Button(description=name) for name in actions or {}}
-        self._view = ipywidgets.HTML()
-        for control in self.controls.values():
-            control.layout.width, control.layout.margin = "290px", "2px 18px 2px 2px"
-            control.style.description_width = "100px"
-            control.observe(lambda _: self._show(draw), names="value")
-        for name, button in self.buttons.items():
-            button.on_click(partial(self._press, actions[name]))
-        heading = ipywidgets.HTML(f"<b>{escape(title)}</b>")
-        wrap = {"flex_flow": "row wrap"}
-        rows = [self.controls.values(), self.buttons.values()]
-        boxes = [ipywidgets.Box([*row], layout=wrap) for row in rows if row]
-        super().__init__(children=[heading, *boxes, self._view])
+        self.controls, self.title, self.text, self.moved = dict(controls), title, "", ""
+        self._draw, self._words, self._change = draw, words or {}, change
+        self._start = self.values
+        self._choices = _CHOICES.setdefault(f"{title} {self._start}", {})
+        presses = {name: partial(self._press, action) for name, action in (actions or {}).items()}
+        presses["reset"] = self._reset
+        self.buttons = {name: ipywidgets.Button(description=name) for name in presses}
+        for name, press in presses.items():
+            self.buttons[name].tooltip = self._words.get(name, name)
+            self.buttons[name].on_click(press)
+        for name, control in self.controls.items():
+            self._watch(name, control)
+        heading = ipywidgets.HTML(f"<b>{escape(title)}</b>", **{_TOOLTIP: ""})
+        self._view = ipywidgets.HTML(**{_TOOLTIP: ""})
+        grid = {"grid_template_columns": "repeat(auto-fill, minmax(285px, 1fr))"}
+        grid |= {"grid_gap": "2px 14px", "max_width": "960px"}
+        rows = ipywidgets.GridBox([*self.controls.values()], layout=grid)
+        super().__init__([heading, rows, ipywidgets.HBox([*self.buttons.values()]), self._view])
         self._show(draw)
 
     def __repr__(self) -> str:
         """Return the panel's name, which a page without a kernel shows instead of the panel."""
         return f"<Panel: {self.title} Run this cell to move its controls.>"
 
+    @property
+    def values(self) -> Values:
+        """The controls' values by name."""
+        return {name: control.value for name, control in self.controls.items()}
+
+    def text_with(self, **values: Any) -> str:
+        """Return the text of the state where the panel began, with other values; nothing moves."""
+        return _attempt(self._draw, self._start | values)[0]
+
+    def _watch(self, name: str, control: ipywidgets.Widget) -> None:
+        """Set a control to where the learner left it, and follow it from there."""
+        control.layout.width, control.style.description_width = "auto", "80px"
+        setattr(control, _TOOLTIP, self._words.get(name, ""))
+        control.value = self._choices.get(name, control.value)
+        control.observe(partial(self._move, name), names="value")
+        receive = control.set_state  # only the front end calls it, so code makes no choice
+
+        def receive_choice(state: Values) -> None:
+            receive(state)
+            self._choices[name] = control.value
+
+        control.set_state = receive_choice
+
+    def _move(self, name: str, moved: Mapping[str, Any]) -> None:
+        """Draw again, and say what the move changed."""
+        names = {"True": "on", "False": "off"}
+        old, new = (names.get(str(moved[end]), moved[end]) for end in ("old", "new"))
+        with warnings.catch_warnings(action="ignore"):  # the drawing has the same
+            change = self._change(self.values | {name: moved["old"]}, self.values)
+        move = f"{name.replace('_', ' ')} {old} to {new}: {change}. {self._words.get(name, '')}"
+        self._show(self._draw, change and move.strip())
+
     def _press(self, action: Draw, button: ipywidgets.Button) -> None:
-        """Draw with an action, which may be slow; meanwhile its button is disabled."""
-        button.disabled = True
-        self._view.value += _paragraph(f"{button.description}: working ...")
-        self._show(action)
-        button.disabled = False
+        """Draw with an action, which may be slow; meanwhile everything is disabled."""
+        widgets = [*self.controls.values(), *self.buttons.values()]
+        disabled = {widget: widget.disabled for widget in widgets}
+        try:
+            for widget in widgets:
+                widget.disabled = True
+            self._view.value += _paragraph(f"{button.description}: working ...")
+            self._show(action)
+        finally:
+            for widget, was in disabled.items():
+                widget.disabled = was
 
-    def _show(self, draw: Draw) -> None:
-        """Draw again, with the warnings and errors of the drawing in the view."""
-        values = {name: control.value for name, control in self.controls.items()}
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", UserWarning)
-            self.text, html = _attempt(draw, values)
-        notes = [f"Note: {warning.message}" for warning in caught]
-        self.text = "\n".join([self.text, *notes])
-        self._view.value = html + "".join(map(_paragraph, notes))
+    def _reset(self, _: ipywidgets.Button) -> None:
+        """Move all controls to where the panel began, and forget the learner's choices."""
+        self._choices.clear()
+        with self._view.hold_sync():  # only the last drawing is sent
+            for name, value in self._start.items():
+                self.controls[name].value = value
+            self._show(self._draw)
+
+    def _show(self, draw: Draw, moved: str = "") -> None:
+        """Draw again, and say below the text what a move changed."""
+        self.moved = moved
+        self.text, picture, below = _attempt(draw, self.values)
+        first, *rest = escape(self.text).split("\n")
+        text = "\n".join([f"<b>{first}</b>", *rest])
+        head = f'<p class="ft-text" style="white-space: pre-wrap; line-height: 1.5">{text}</p>'
+        said = _paragraph(moved) if moved else ""
+        self._view.value = head + said + picture + "".join(map(_paragraph, below))
 
 
-def _attempt(draw: Draw, values: Mapping[str, Any]) -> tuple[str, str]:
-    """Return the text and the HTML of a drawing, or of the error that it raised."""
-    try:
-        picture, text, *below = draw(**values)
-        image = _image(picture, getattr(picture, "alt", text))
-        return text, _heading(text) + image + "".join(map(_paragraph, below))
-    except CourseError as error:
-        return str(error), _heading(str(error))
-    except Exception as error:  # an error in an observer would vanish into the log
-        text = f"{type(error).__name__}: {error}"
-        return text, _heading(text) + f"<pre>{escape(traceback.format_exc())}</pre>"
-
-
-def _heading(text: str) -> str:
-    """Return a text with its first line in bold."""
-    first, *rest = escape(text).split("\n")
-    lines = "\n".join([f"<b>{first}</b>", *rest])
-    return f'<p class="ft-text" style="white-space: pre-wrap">{lines}</p>'
+def _attempt(draw: Draw, values: Values) -> tuple[str, str, list[str]]:
+    """Return a drawing's text, picture and sentences below, or the text of the error it raised."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        try:
+            picture, text, *below = draw(**values)
+            data = base64.b64encode(png(picture, dpi=96)).decode()
+            words = f'alt="{escape(getattr(picture, "alt", text))}" style="max-width: 100%"'
+            image = f'<img class="ft-img" {words} src="data:image/png;base64,{data}">'
+        except CourseError as error:
+            text, image, below = str(error), "", []
+        except Exception as error:  # an error in an observer would vanish into the log
+            text, below = f"{type(error).__name__}: {error}", []
+            image = f"<pre>{escape(traceback.format_exc())}</pre>"
+    notes = dict.fromkeys(f"Note: {warning.message}" for warning in caught)
+    return "\n".join([text, *notes]), image, below
 
 
 def _paragraph(text: str) -> str:
-    return f"<p>{escape(text)}</p>"
-
-
-def _image(picture: Figure | Axes, alt: str) -> str:
-    data = base64.b64encode(png(picture, _DPI)).decode()
-    source = f"data:image/png;base64,{data}"
-    return f'<img class="ft-img" style="max-width: 100%" alt="{escape(alt)}" src="{source}">'
+    return f'<p style="line-height: 1.5">{escape(text)}</p>'

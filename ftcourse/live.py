@@ -146,7 +146,7 @@ def plain(path: str) -> str:
     >>> plain("base_model.model.model.layers.3.mlp.up_proj.lora_A.default.weight")
     'model.layers.*.mlp.up_proj.lora_A.weight'
     """
-    path = re.sub(r"^base_model\.model(\.|$)|\.base_layer\b|\.default\b", "", path)
+    path = re.sub(r"^base_model(\.model(\.|$)|$)|\.base_layer\b|\.default\b", "", path)
     return re.sub(r"\.\d+(?=\.|$)", ".*", path)
 
 

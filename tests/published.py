@@ -1,5 +1,10 @@
 """Configs that were published, one for each model family, and small ones made from them."""
 
+from importlib.metadata import version
+
+import pytest
+from packaging.version import Version
+
 
 def config_of(model_type, hidden, middle, layers, heads, keys, vocab, **more):
     """Return a config.json in the words of most families."""
@@ -79,3 +84,9 @@ UNUSUAL = {
     "a Phi with groups": smaller(PUBLISHED["phi-1_5"], num_key_value_heads=2),
 }
 """Small configs with a choice that is not the family's usual one."""
+
+
+def skip_old_experts(name):
+    """Skip a mixture where transformers keeps a byte more for each choice of an expert."""
+    if "experts" in str(PUBLISHED[name]) and Version(version("transformers")) < Version("5.18"):
+        pytest.skip("before transformers 5.18, experts mask tokens that are not there")

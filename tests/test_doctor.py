@@ -241,6 +241,7 @@ def test_a_package_that_pip_never_saw_is_no_error(monkeypatch):
 
 def test_many_traps_at_once_still_fit_on_a_screen(versions, modules, monkeypatch):
     modules |= {"kernels", "google.colab"}
+    versions["ipywidgets"] = "8.1.9"
     monkeypatch.setattr(numpy, "__version__", OLD_NUMPY)
     report = doctor.examine(CARDS["T4"])
     assert len(report.traps) >= 4

@@ -165,9 +165,8 @@ def _growing_ranges(config: FinetuneConfig, field: str) -> list[range]:
     if field != "rank":
         return [range(1, SEARCH_END + 1)]
     linears = load_shape(config.model).linears
-    widths = {
-        w for name in adapted_modules(replace(config, rank=1), linears) for w in linears[name]
-    }
+    names = adapted_modules(replace(config, rank=1), linears)
+    widths = {width for name in names for width in linears[name]}
     starts = {ceil(numbers / width) for numbers in (EIGHT_BIT_FROM, PAGED_FROM) for width in widths}
     starts = sorted({1} | {rank for rank in starts if rank <= min(widths)})
     return [range(*ends) for ends in pairwise([*starts, min(widths) + 1])]

@@ -1,6 +1,9 @@
 """The peak of a training step by arithmetic: the fullest moment of a step that a tape ran."""
 
 from functools import lru_cache
+from importlib.metadata import version
+
+from packaging.version import Version
 
 from ftcourse.config import FinetuneConfig
 from ftcourse.hardware import Card, detect
@@ -16,6 +19,9 @@ from ftcourse.memory.parameters import (
 )
 from ftcourse.memory.step import Step
 from ftcourse.shape import load_shape
+
+# The Trainer counts the supervised tokens in an integer; since transformers 5.23 it divides it.
+_COUNT_DTYPE = "float32" if Version(version("transformers")) >= Version("5.23") else "int64"
 
 
 def predict_memory(config: FinetuneConfig, card: Card | None = None) -> MemoryBreakdown:
@@ -48,8 +54,7 @@ def resident_rows(step: Step) -> list[Row]:
     family = step.shape.family
     if family.scaled_embedding == "inside":
         buffer = step.dtype if step.bits else step.weights_dtype  # which peft does not cast
-        name = f"{family.tables[0]}.embed_scale"
-        rows.append(make_row(name, (), buffer, "overhead"))
+        rows.append(make_row(f"{family.tables[0]}.embed_scale", (), buffer, "overhead"))
     if not step.shape.learned_positions:
         half = (step.shape.rotary_width // 2,)
         for kind in step.shape.rotary_types:
@@ -65,7 +70,7 @@ def around(step: Step) -> list[Row]:
     its own, the forward pass's and autograd's, and Hopper's are larger.
     """
     sums = [make_row("step", (), "float32", "activations")]
-    sums += [make_row("batch", (), "float32", "overhead")]
+    sums += [make_row("batch", (), _COUNT_DTYPE, "overhead")]
     size = 32 * 2**20 if step.card.capability == (9, 0) else 8_519_680
     scratch = make_row("cuBLAS workspace", (size,), "uint8", "overhead", 2)
     return sums * step.autocast + [scratch] * (step.card.device == "cuda")

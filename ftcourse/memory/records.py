@@ -69,8 +69,8 @@ class Record:
     def __repr__(self) -> str:
         """Say what was measured, where, when, by whom, and with which torch."""
         torch = f" with torch {self.versions['torch']}" if "torch" in self.versions else ""
-        where = f"on {self.card}, {self.date}"
-        return f"recorded: {show_bytes(self.allocated)} {where}, by {self.by}{torch}"
+        size = show_bytes(self.allocated)
+        return f"recorded: {size} on {self.card}, {self.date}, by {self.by}{torch}"
 
 
 @dataclass(frozen=True)
@@ -85,9 +85,8 @@ class Nearest:
         """Return one sentence: the record, then what differs."""
         found = [f"{name} {was} instead of {asked}" for name, (was, asked) in self.differs.items()]
         found += [self.record.note] if self.record.note else []
-        return f"{self.record}; " + (
-            f"differs: {', '.join(found)}" if found else "the same choices"
-        )
+        text = f"differs: {', '.join(found)}" if found else "the same choices"
+        return f"{self.record}; {text}"
 
 
 def nearest_record(config: FinetuneConfig, card: Card | None = None) -> Nearest | None:
@@ -148,9 +147,7 @@ def _differences(record: Record, config: FinetuneConfig, card: Card) -> dict[str
     """Return the fields that decide bytes and differ, with the recorded and the planned value."""
     asked = replace(config, dtype=config.dtype_on(card))
     names = _ALWAYS + _ADAPTER * (config.method != "full") + _QUANTIZED * (config.method == "qlora")
-    pairs = {
-        name: (_say(getattr(record.config, name)), _say(getattr(asked, name))) for name in names
-    }
+    pairs = {n: (_say(getattr(record.config, n)), _say(getattr(asked, n))) for n in names}
     differs = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
     return differs if is_card(record.card, card) else {"card": (record.card, card.name)} | differs
 

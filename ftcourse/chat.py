@@ -4,10 +4,12 @@ A model that learned from one form of prompt answers badly to another, and nothi
 So both use ``encode_prompt`` here.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ftcourse.errors import CourseError
@@ -91,6 +93,13 @@ def ask(
     return Text(reply_all(model, tokenizer, [question], max_new_tokens)[0])
 
 
+def show_progress(items: Sequence, name: str) -> tqdm:
+    """Return the items with a bar while they are worked on, for two items or more."""
+    # tqdm's bar for notebooks does not look at the variable.
+    hidden = len(items) < 2 or os.environ.get("TQDM_DISABLE") == "1"
+    return tqdm(items, name, leave=False, disable=hidden)
+
+
 @torch.inference_mode()
 def reply_all(
     model: PreTrainedModel,
@@ -103,7 +112,7 @@ def reply_all(
     prompts = [encode_prompt(messages, tokenizer) for messages in dialogues]
     model.eval()
     answers = []
-    for start in range(0, len(prompts), batch_size):
+    for start in show_progress(range(0, len(prompts), batch_size), "answers"):
         batch = tokenizer.pad(
             {"input_ids": prompts[start : start + batch_size]},
             padding_side="left",

@@ -7,7 +7,7 @@ from math import sqrt
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ftcourse.chat import IGNORED, Example, encode_text, reply_all
+from ftcourse.chat import IGNORED, Example, encode_text, reply_all, show_progress
 from ftcourse.data import Record, encode, to_messages
 
 
@@ -83,7 +83,7 @@ def _mean_loss(model: PreTrainedModel, examples: Sequence[Example]) -> float:
     """Return the mean loss of a supervised token that has a token before it."""
     model.eval()
     total = count = 0
-    for example in examples:
+    for example in show_progress(examples, "loss"):
         ids, labels = torch.tensor([example.input_ids, example.labels], device=model.device)[
             :, None
         ]

@@ -32,6 +32,7 @@ from ftcourse.shape.hub import model_not_found, named_shapes
 def libraries_quiet() -> Iterator[None]:
     """Hide the libraries' warnings about coming changes; a learner cannot act on them."""
     verbosity = transformers_logging.get_verbosity()
+    bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=FutureWarning)
@@ -39,6 +40,8 @@ def libraries_quiet() -> Iterator[None]:
             yield
         finally:
             transformers_logging.set_verbosity(verbosity)
+            if bars:
+                transformers_logging.enable_progress_bar()
 
 
 def locate(model: str) -> str:
@@ -92,6 +95,8 @@ def load_base(config: FinetuneConfig, card: Card | None = None) -> PreTrainedMod
     """
     card = card or detect()
     dtype = getattr(torch, weights_dtype(config, card))
+    if config.model == "embedded":  # it loads at once, and a bar would say nothing
+        transformers_logging.disable_progress_bar()
     try:
         capped = getattr(architecture(config.model), "attn_logit_softcapping", None)
         check_attention(config, bool(capped))
@@ -126,8 +131,7 @@ def weights_dtype(config: FinetuneConfig, card: Card) -> str:
 def quantization(config: FinetuneConfig, dtype: torch.dtype) -> BitsAndBytesConfig | None:
     """Return how the base weights are quantized, or None if they are not.
 
-    Every choice is explicit: the default of ``load_in_4bit`` is FP4 with constants in 32 bits and
-    arithmetic in float32.
+    Every choice is explicit: bare ``load_in_4bit`` is FP4, 32-bit constants, float32 arithmetic.
     """
     if config.method != "qlora":
         return None
@@ -219,10 +223,7 @@ def needs_random_weights(model: str) -> bool:
 
 
 def save_random_model(model: str, folder: str | Path) -> None:
-    """Write a model with the shape of another one and random weights, in the Hub's format.
-
-    Random weights take the same bytes and time as trained ones, and no download.
-    """
+    """Write a model with another one's shape and random weights, which take the same bytes."""
     config = architecture(model)
     AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(folder)
 

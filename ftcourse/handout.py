@@ -54,10 +54,7 @@ def round_seconds(seconds: float) -> int:
 
 
 def measure_pace() -> float:
-    """Return how much longer this machine takes than the reference: 2.0 is twice as long.
-
-    It times steps of the embedded model's size on this machine's device: less than a second.
-    """
+    """Return how much longer small training steps take here than on the reference: 2.0 is twice."""
     import torch  # here: if a folder's pace is known, it opens without waiting for torch
     from torch.nn import Linear, SiLU
 

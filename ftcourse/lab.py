@@ -68,10 +68,7 @@ def copy_lessons(folder: str | Path, here: bool = True) -> Copied:
 
 
 def _copy(source: Path, folder: Path, manifest: dict[str, Any], here: bool) -> str | None:
-    """Write a file into the folder and return its name there; None if it is there already.
-
-    What we did not write, or what has changed since, is the learner's: we try the next name.
-    """
+    """Write a file into the folder and return its name there; None if it is there already."""
     content = source.read_bytes()
     if source.suffix == ".ipynb":
         if here and manifest["pace"] is None and RECORDED.encode() in content:
@@ -79,7 +76,7 @@ def _copy(source: Path, folder: Path, manifest: dict[str, Any], here: bool) -> s
                 manifest["pace"] = measure_pace()
         content = unanswered(content, manifest["pace"] if here else None).encode()
     new, ours = fingerprint(content), manifest["files"]
-    for mark in chain(["", ".new"], (f".new{n}" for n in count(2))):  # they sort after its name
+    for mark in chain(["", ".new"], (f".new{n}" for n in count(2))):  # until one is ours
         place = folder / f"{source.stem}{mark}{source.suffix}"
         there, last = place.read_bytes() if place.exists() else None, ours.get(place.name)
         found = None if there is None else fingerprint(there)

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 import browser
 
 PAGES = Path(__file__).parent.parent / "pages"
-WIDTH, HEIGHT, MARGIN = 1000, 720, 16  # pixels
+WIDTH, HEIGHT, MARGIN = 1000, 720, 4  # pixels
 # Put the cursor on the cell that shows the panel, and run all cells above and this one.
 RUN_TO_PANEL = """async () => {
     const app = window.jupyterapp, notebook = app.shell.currentWidget.content;
@@ -33,8 +33,8 @@ def make(page) -> None:
     page.evaluate(HIDE_FILES)
     page.evaluate(RUN_TO_PANEL)
     panel = page.locator(".widget-vbox", has=page.locator(".ft-img")).first
-    missing = WIDTH - panel.bounding_box()["width"]
-    page.set_viewport_size({"width": round(WIDTH + missing + MARGIN), "height": HEIGHT})
+    missing = WIDTH - 2 * MARGIN - panel.bounding_box()["width"]
+    page.set_viewport_size({"width": round(WIDTH + missing), "height": HEIGHT})
     panel.scroll_into_view_if_needed()
     page.mouse.move(0, 0)
     page.wait_for_timeout(1000)  # scrolling and drawing come to rest

@@ -5,11 +5,14 @@ it fail.
 """
 
 import importlib.util
+import json
 import os
 from pathlib import Path
 
 import browser
 import pytest
+
+from ftcourse.handout import fingerprint
 
 PICTURE = Path(__file__).parent.parent / "build" / "lesson_00.png"  # for people; not compared
 
@@ -57,7 +60,7 @@ def page(chromium):
 
 
 @pytest.mark.slow
-def test_lesson_00_opens_unanswered_runs_in_a_browser_and_its_panel_answers(lab, page):
+def test_lesson_00_opens_unanswered_runs_in_a_browser_and_its_panel_answers(lab, page, tmp_path):
     from playwright.sync_api import expect
 
     page.goto(lab)
@@ -66,6 +69,12 @@ def test_lesson_00_opens_unanswered_runs_in_a_browser_and_its_panel_answers(lab,
     assert cells
     assert [cell for cell in cells if cell["outputs"] or cell["run"]] == []
     assert any("guess_voice = ...  #" in cell["source"] for cell in cells)
+
+    lesson = tmp_path / "lessons" / "00_start_here.ipynb"
+    handed_out = fingerprint(lesson.read_bytes())
+    page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
+    assert "language_info" in json.loads(lesson.read_bytes())["metadata"]
+    assert fingerprint(lesson.read_bytes()) == handed_out  # saving alone is no change
 
     page.evaluate(RUN_ALL)
     page.wait_for_function("window.ftcourseDone", timeout=5 * browser.MINUTE)

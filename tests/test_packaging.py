@@ -82,6 +82,30 @@ def test_the_readme_says_the_two_commands_and_ci_runs_the_second_one_from_there(
     assert 'eval "$test_command"' in ci
 
 
+def test_the_readme_installs_a_cpu_build_before_anything_can_pull_another():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    cpu = "\npip install torch --index-url https://download.pytorch.org/whl/cpu\n"
+    assert text.index(cpu) < text.index('pip install -e ".[lab]"')
+
+
+def test_the_lessons_for_colab_are_copied_by_the_readmes_command_with_nothing_installed(tmp_path):
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    (line,) = [line for line in lines if line.startswith("pip wheel")]
+    python, *module, folder, copy_only = line.partition(" && ")[2].split()
+    assert (python, folder, copy_only) == ("python", "for-colab", "--copy-only")
+    command = [sys.executable, "-S", *module, str(tmp_path), copy_only]  # -S: no site-packages
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    lessons = {path.name for path in (ROOT / "notebooks").glob("*.*")}
+    assert {path.name for path in tmp_path.glob("[!.]*")} == lessons
+
+
+def test_the_pictures_of_the_readme_are_light_and_as_wide_as_its_column():
+    for name in ("lesson_00.png", "panel.png"):
+        content = (ROOT / "pages" / name).read_bytes()
+        assert len(content) < 150_000
+        assert int.from_bytes(content[16:20], "big") == 1000  # pixels, from the file's header
+
+
 def test_every_lesson_that_is_here_is_in_the_readme_and_every_other_one_is_planned():
     rows = re.findall(
         r"\| `(\d\d_\w+)` \|.*\| (\w+) \|", (ROOT / "README.md").read_text(encoding="utf-8")

@@ -182,7 +182,7 @@ def test_an_action_draws_instead_until_a_control_moves():
     )
     acted.buttons["double"].click()
     assert acted.text == "rank 16"
-    assert ">double: working ...</p>" in seen[0]  # shown before the drawing, gone after it
+    assert "<p>double: working ...</p>" in seen[0]  # shown before the drawing, gone after it
     assert "working" not in shown(acted)
     assert not acted.buttons["double"].disabled
     acted.controls["rank"].value = 9
@@ -198,7 +198,7 @@ def test_an_error_of_an_action_is_shown():
 def test_sentences_below_the_picture_are_shown_and_are_not_the_text():
     noted = panel(lambda rank: (Figure(), "text", "below & <beneath>"))
     assert noted.text == "text"
-    assert shown(noted).endswith(">below &amp; &lt;beneath&gt;</p>")
+    assert shown(noted).endswith("<p>below &amp; &lt;beneath&gt;</p></div>")
 
 
 def test_a_panel_has_values_by_name():
@@ -229,7 +229,7 @@ def test_the_last_move_is_explained_below_the_text():
     assert explained.moved == "rank 8 to 9: 8 < 9. How wide <it> is."
     head, below = shown(explained).split("<img")[0].split("</p>")[:2]
     assert head.endswith("<b>text</b>")
-    assert below.endswith(">rank 8 to 9: 8 &lt; 9. How wide &lt;it&gt; is.")
+    assert below == "<p>rank 8 to 9: 8 &lt; 9. How wide &lt;it&gt; is."
     explained.controls["on"].value = False
     assert explained.moved == "on on to off: 9 < 9. On or off."
     assert explained.text == "text"
@@ -435,7 +435,7 @@ def test_what_the_panel_measures_without_a_gpu_takes_seconds(small, monkeypatch)
 
 def test_the_nearest_recorded_run_is_shown_with_who_measured_it():
     known = memory_panel(model="qwen2.5-7b", card="T4")
-    text = ">recorded: 10.34 GiB on Tesla T4, 2026-09-21, by fitcheck; differs: batch_size 1"
+    text = "<p>recorded: 10.34 GiB on Tesla T4, 2026-09-21, by fitcheck; differs: batch_size 1"
     assert text in shown(known)
     assert "recorded" not in known.text
     known.controls["method"].value = "full"

@@ -129,9 +129,10 @@ class Panel(ipywidgets.VBox):
         self.text, picture, below = _attempt(draw, self.values)
         first, *rest = escape(self.text).split("\n")
         text = "\n".join([f"<b>{first}</b>", *rest])
-        head = f'<p class="ft-text" style="white-space: pre-wrap; line-height: 1.5">{text}</p>'
+        head = f'<p class="ft-text" style="white-space: pre-wrap">{text}</p>'
         said = _paragraph(moved) if moved else ""
-        self._view.value = head + said + picture + "".join(map(_paragraph, below))
+        view = head + said + picture + "".join(map(_paragraph, below))
+        self._view.value = f'<div style="line-height: 1.5">{view}</div>'
 
 
 def _attempt(draw: Draw, values: Values) -> tuple[str, str, list[str]]:
@@ -153,4 +154,4 @@ def _attempt(draw: Draw, values: Values) -> tuple[str, str, list[str]]:
 
 
 def _paragraph(text: str) -> str:
-    return f'<p style="line-height: 1.5">{escape(text)}</p>'
+    return f"<p>{escape(text)}</p>"

@@ -1,8 +1,10 @@
 import itertools
+import re
 import subprocess
 import sys
 import time
 from dataclasses import replace
+from io import BytesIO
 
 import matplotlib
 import numpy as np
@@ -10,22 +12,23 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.image import imread
 from matplotlib.text import Annotation
 
 from ftcourse.config import FinetuneConfig
 from ftcourse.errors import CourseError
-from ftcourse.hardware import CARDS
+from ftcourse.hardware import CARDS, Card
 from ftcourse.memory import PARTS, MemoryBreakdown, predict_memory
+from ftcourse.memory.fit import judge_fit
 from ftcourse.plots import (
-    COLORS,
-    INK,
-    INK_OF_LOSS,
     Picture,
     plot_history,
     plot_memory,
     plot_memory_against,
     plot_timeline,
+    png,
 )
+from ftcourse.plots.picture import COLORS, INK, INK_OF_LOSS, PAPER
 
 GIB, MIB = 2**30, 2**20
 
@@ -40,6 +43,7 @@ FULL = breakdown(14.96, 14.96, 59.8, 4.1, 0.6)
 SMALL = breakdown(4.9, 0.3, 0.7, 22, 1.6, unit=MIB)
 MEASURED = breakdown(4.9, 0.3, 0.7, 23.4, 1.9, unit=MIB, source="measured", device="CPU")
 T4 = round(14.56 * GIB)
+LATE = "the first layer's backward pass"
 
 PICTURES = {
     "one bar": (QLORA, T4),
@@ -50,6 +54,12 @@ PICTURES = {
     "a capacity out of sight": ([SMALL, MEASURED], 16 * GIB),
     "three bars of very different sizes": ({"full": FULL, "lora": LORA, "qlora": QLORA}, T4),
     "one part only": (breakdown(1.2, 0, 0, 0, 0, source="recorded", device="Tesla T4"), None),
+    "moments that differ": ({"full": replace(FULL, moment=LATE), "lora": LORA}, T4, GIB // 7),
+    "a capacity in MiB": (breakdown(500, 10, 20, 300, 10, unit=MIB), T4, GIB // 2),
+    "five numbers and a long name": (
+        breakdown(380, 12, 20, 300, 38, unit=MIB, device="NVIDIA GeForce RTX 4090 Laptop"),
+        T4,
+    ),
     "a long name": ([QLORA, breakdown(*[1] * 5, device="NVIDIA GeForce RTX 4090 Laptop")], T4),
 }
 
@@ -171,7 +181,15 @@ def test_text_on_a_part_has_a_contrast_of_4_5(part):
 
 @pytest.mark.parametrize("color", INK_OF_LOSS.values())
 def test_text_of_a_loss_has_a_contrast_of_4_5(color):
-    assert contrast(color, "white") >= 4.5
+    assert contrast(color, PAPER) >= 4.5
+
+
+def test_a_picture_is_a_card_that_glares_in_no_theme_and_has_round_corners():
+    assert 0.8 < luminance(PAPER) < 0.9
+    assert contrast("black", PAPER) >= 7
+    pixels = imread(BytesIO(png(plot_memory(QLORA), dpi=50)))
+    assert pixels[0, 0, 3] == 0
+    assert pixels[5, 5] == pytest.approx([*to_rgb(PAPER), 1], abs=0.01)
 
 
 def test_parts_are_stacked_in_order_and_add_up():
@@ -208,6 +226,51 @@ def test_what_is_beyond_the_capacity_is_hatched_and_named():
     assert beyond.get_x() == pytest.approx(T4 / GIB)
     assert beyond.get_width() == pytest.approx((LORA.allocated - T4) / GIB)
     assert "18.33 GiB\n3.77 over" in [text.get_text() for text in ax.texts]
+
+
+def test_the_context_is_taken_from_the_capacity_so_that_text_and_picture_agree():
+    ax = plot_memory(LORA, capacity=T4, context=GIB)
+    assert ax.lines[0].get_xdata()[0] == pytest.approx(T4 / GIB - 1)
+    shown = [text.get_text() for text in ax.texts]
+    assert "capacity 14.56 GiB, less 1.00 GiB of CUDA context" in shown
+    assert "18.33 GiB\n4.77 over" in shown
+    assert ax.alt.endswith("Capacity: 14.56 GiB, less 1.00 GiB of CUDA context.")
+    card = Card("T4", T4, (7, 5), context=GIB)
+    assert " 4.77 GiB over" in judge_fit(LORA, card).reason
+
+
+@pytest.mark.parametrize("context", [0, 147_718_144])
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_line_of_the_capacity_runs_through_no_text(count, context):
+    for share in np.geomspace(0.051, 9, 60):
+        bar = breakdown(*(share * 14.56 * part for part in (0.5, 0.02, 0.03, 0.4, 0.05)))
+        ax = plot_memory([bar, replace(QLORA, moment=LATE)][:count], T4, context)
+        renderer = FigureCanvasAgg(ax.figure).get_renderer()
+        (line,) = ax.lines
+        ax.figure.draw(renderer)
+        at = ax.transData.transform((line.get_xdata()[0], 0))[0]
+        for text in texts(ax):
+            box = text.get_window_extent(renderer)
+            assert box.x1 <= ax.figure.bbox.x1, (share, text.get_text())
+            if box.y1 > ax.bbox.y0 and box.y0 < ax.bbox.y1:
+                assert not box.x0 <= at <= box.x1, (share, text.get_text())
+
+
+def test_the_axis_names_the_moment_that_all_bars_share_or_else_each_bar_names_its_own():
+    loss, late = replace(QLORA, moment="the loss"), replace(FULL, moment=LATE)
+    assert plot_memory([loss, loss]).get_xlabel() == "memory at the peak (the loss), GiB"
+    ax = plot_memory({"qlora": loss, "full": late})
+    assert ax.get_xlabel() == "memory at the peak, GiB"
+    names = [label.get_text() for label in ax.get_yticklabels()]
+    assert names == ["qlora\nthe loss", "full\nthe first layer's\nbackward pass"]
+    assert "; in all 10.37 GiB, at the loss. full: weights" in ax.alt
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_a_picture_has_one_unit(name):
+    ax = picture(name)
+    shown = " ".join([ax.alt, *(text.get_text() for text in texts(ax))])
+    assert len(set(re.findall("[GM]iB", shown))) == 1
 
 
 def test_a_run_that_fits_has_no_hatch():
@@ -247,6 +310,30 @@ def test_history_is_drawn_as_it_was_logged():
     assert held_out.get_xydata().tolist() == [[2, 2.0]]
 
 
+def test_losses_that_fall_to_less_than_a_tenth_have_a_logarithmic_axis_with_plain_numbers():
+    ax = plot_history(falling(0.05))
+    assert ax.get_yscale() == "log"
+    shown = [text.get_text() for text in texts(ax)]
+    assert {"0.1", "1"} <= set(shown)
+    assert not any("$" in text for text in shown)
+    assert plot_history(falling(0.5)).get_yscale() == "linear"
+    ax = plot_history([*falling(0.05), {"step": 100, "loss": 0.0}])
+    assert ax.get_yscale() == "linear"  # a logarithm knows no 0
+
+
+@pytest.mark.parametrize("end", [0.05, 0.5])
+def test_a_marked_step_has_a_line_with_its_name_and_the_words_say_so(end):
+    ax = plot_history(falling(end), mark={30: "the manners are there", 90: "the end"})
+    lines = [line.get_xdata()[0] for line in ax.lines if line.get_linestyle() == ":"]
+    assert lines == [30, 90]
+    assert "step 30: the manners are there" in [text.get_text() for text in ax.texts]
+    assert ax.alt.endswith("Step 30 is marked: the manners are there. Step 90 is marked: the end.")
+    FigureCanvasAgg(ax.figure).draw()
+    boxes = [text.get_window_extent() for text in texts(ax)]
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+    assert all(ax.figure.bbox.x0 <= box.x0 and box.x1 <= ax.figure.bbox.x1 for box in boxes)
+
+
 def test_a_history_without_entries_gives_empty_axes():
     assert list(plot_history([]).lines) == []
 
@@ -257,6 +344,13 @@ def test_the_names_of_the_losses_do_not_cover_each_other():
     one, other = (text.get_window_extent() for text in ax.texts)
     assert not one.overlaps(other)
     assert max(one.x1, other.x1) < ax.figure.bbox.x1
+
+
+def falling(end):
+    """Return a history whose training loss falls from 3 to an end in 100 steps."""
+    losses = [end + (3 - end) * 0.9**step for step in range(100)]
+    held_out = [{"step": step, "eval_loss": losses[step] + 0.3} for step in range(0, 100, 20)]
+    return [{"step": step, "loss": loss} for step, loss in enumerate(losses)] + held_out
 
 
 def areas(ax):

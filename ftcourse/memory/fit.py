@@ -77,21 +77,21 @@ def judge_fit(breakdown: MemoryBreakdown, card: Card) -> Fit:
     ['yes', 'narrowly', 'no']
     """
     tensors, context = breakdown.allocated, context_bytes(card)
-    show = partial(show_bytes, like=tensors)  # one unit in one sentence
+    say = partial(show_bytes, like=tensors)  # one unit in one sentence
     margin, purpose = LIBRARY_BYTES, "Python and its libraries"
-    needs, part = f"{show(tensors)} of tensors", f"largest part: {breakdown.largest_part}"
+    needs, part = f"{say(tensors)} of tensors", f"largest part: {breakdown.largest_part}"
     if card.device == "cuda":
         margin, purpose = round(GAPS * tensors), "gaps between tensors"
-        needs += f" and {'' if card.context else 'about '}{show(context)} of CUDA context"
+        needs += f" and {'' if card.context else 'about '}{say(context)} of CUDA context"
     left = card.memory - tensors - context
     if left < 0:
-        reason = f"{needs} are {show(-left)} over; {part}"
+        reason = f"{needs} are {say(-left)} over; {part}"
         return Fit("no", f"Does not fit the {card.name}", reason)
     if left < margin:
-        reason = f"{needs} leave {show(left)}, and {purpose} may take {show(margin)}"
+        reason = f"{needs} leave {say(left)}, and {purpose} may take {say(margin)}"
         return Fit("narrowly", f"Fits the {card.name} narrowly and may fail", f"{reason}; {part}")
-    spare = f"Fits the {card.name} with {show(left - margin)} to spare"
-    return Fit("yes", spare, f"{needs}, with {show(margin)} allowed for {purpose}; {part}")
+    spare = f"Fits the {card.name} with {say(left - margin)} to spare"
+    return Fit("yes", spare, f"{needs}, with {say(margin)} allowed for {purpose}; {part}")
 
 
 def refuse_if_too_large(config: FinetuneConfig, card: Card | None = None) -> None:

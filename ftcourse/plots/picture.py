@@ -47,7 +47,7 @@ def png(picture: Figure | Axes, dpi: float) -> bytes:
     return buffer.getvalue()
 
 
-def new_axes(height: float, left: float, right: float = 0.1, top: float = 0.35) -> Picture:
+def new_axes(height: float, left: float, right: float = 0.3, top: float = 0.35) -> Picture:
     """Return an Axes on its own figure, 8 inches wide, with these margins in inches.
 
     With known margins we need no layout engine, which would draw everything twice.

@@ -37,9 +37,11 @@ def draw_legend(ax: Axes, labels: Mapping[str, str], rows: int = 0) -> None:
     """Explain parts that have no room for their names: above the axes and rows of other labels."""
     if labels:
         handles = [Patch(color=COLORS[part], label=label) for part, label in labels.items()]
-        style = {"frameon": False, "fontsize": SMALL, "handlelength": 1, "columnspacing": 1.2}
-        above = (0, 1 + rows * ROW / 72 * ax.figure.dpi / ax.bbox.height)
-        ax.legend(handles=handles, ncols=5, loc="lower left", bbox_to_anchor=above, **style)
+        style = {"frameon": False, "fontsize": SMALL, "handlelength": 1, "columnspacing": 0.9}
+        style |= {"handletextpad": 0.4, "borderpad": 0.2}
+        side = ("left", "right")[len(labels) == len(COLORS)]  # all need more than the axes' width
+        above = (side == "right", 1 + rows * ROW / 72 * ax.figure.dpi / ax.bbox.height)
+        ax.legend(handles=handles, ncols=5, loc=f"lower {side}", bbox_to_anchor=above, **style)
 
 
 def _find_room(

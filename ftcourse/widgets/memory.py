@@ -132,7 +132,7 @@ def measure(config: FinetuneConfig, card: Card) -> tuple[MemoryBreakdown, str]:
     if positions and config.max_length > positions:
         must = f"We measure no more tokens than the model has positions, {positions}."
         raise CourseError(must, f"{config.max_length} tokens", advice)
-    if here.device == "cpu" and (seconds := _core_seconds(config)) > LONGEST:
+    if here.device == "cpu" and (seconds := core_seconds(config)) > LONGEST:
         must = f"Without a GPU we measure what takes one core {LONGEST} seconds or less."
         raise CourseError(must, f"about {seconds:,.0f} seconds", advice)
     from ftcourse.measure import measure_memory  # here: it imports torch
@@ -142,7 +142,7 @@ def measure(config: FinetuneConfig, card: Card) -> tuple[MemoryBreakdown, str]:
     return found, difference(found, predicted) + ("" if is_card(here.name, card) else other)
 
 
-def _core_seconds(config: FinetuneConfig) -> float:
+def core_seconds(config: FinetuneConfig) -> float:
     """Return about how many seconds of one core a measurement takes, with its two steps.
 
     Measured, and by this formula: embedded 4 x 1024 tokens 3.7 and 3.0, 32 x 1024 24.9 and 23.6;

@@ -127,11 +127,11 @@ class Panel(ipywidgets.VBox):
         """Draw again, and say below the text what a move changed."""
         self.moved = moved
         self.text, picture, below = _attempt(draw, self.values)
-        first, *rest = escape(self.text).split("\n")
-        text = "\n".join([f"<b>{first}</b>", *rest])
-        head = f'<p class="ft-text" style="white-space: pre-wrap; line-height: 1.5">{text}</p>'
-        said = _paragraph(moved) if moved else ""
-        self._view.value = head + said + picture + "".join(map(_paragraph, below))
+        first, line, rest = escape(self.text).partition("\n")
+        text = f'<p class="ft-text" style="white-space: pre-wrap"><b>{first}</b>{line}{rest}</p>'
+        text += _paragraph(moved) if moved else ""
+        view = text + picture + "".join(map(_paragraph, below))
+        self._view.value = f'<div style="line-height: 1.5">{view}</div>'
 
 
 def _attempt(draw: Draw, values: Values) -> tuple[str, str, list[str]]:
@@ -153,4 +153,4 @@ def _attempt(draw: Draw, values: Values) -> tuple[str, str, list[str]]:
 
 
 def _paragraph(text: str) -> str:
-    return f'<p style="line-height: 1.5">{escape(text)}</p>'
+    return f"<p>{escape(text)}</p>"

@@ -9,8 +9,8 @@ import sys
 from importlib.util import find_spec
 {imports}
 if find_spec("ftcourse") is None:
-    colab = "google.colab" in sys.modules
-    assert colab, "Choose the kernel of ftcourse, or run ftcourse lab."
+    kernel = "Change Kernel to ftcourse's, or start with: ftcourse lab"
+    assert "google.colab" in sys.modules, kernel
 {install}
 from ftcourse.setup import prepare
 
@@ -19,9 +19,9 @@ FROM_REPOSITORY = """\
     %pip install -q --no-deps git+{address}"""
 # The newest wheel. A browser may have added " (1)" to its name, which pip does not accept.
 FROM_WHEEL = """\
-    wheels = sorted(Path().glob("ftcourse-*.whl"), key=getmtime)
-    assert wheels, "Upload the wheel of ftcourse first: see its README."
-    wheel = wheels[-1].rename(f"{wheels[-1].stem.split(' (')[0]}.whl")
+    found = sorted(Path().glob("ftcourse-*.whl"), key=getmtime)
+    assert found, "Upload the wheel of ftcourse first: see its README."
+    wheel = found[-1].rename(f"{found[-1].stem.split('any')[0]}any.whl")
     %pip install -q --no-deps {wheel}"""
 WHEEL_IMPORTS = """\
 from os.path import getmtime

@@ -70,7 +70,7 @@ def edition(source):
 
 
 def test_a_lesson_is_handed_out_without_outputs_and_guesses(release, folder):
-    (release / "02_lora.ipynb").write_text(edition("guess = 50  # of 100"))
+    (release / "02_lora.ipynb").write_text(edition("guess = 50  # of 100"), encoding="utf-8")
     lab.copy_lessons(folder)
     assert nbformat.reads(texts(folder)["02_lora.ipynb"], 4) == nbformat.reads(
         notebook("guess = ...  # of 100"), 4
@@ -79,11 +79,11 @@ def test_a_lesson_is_handed_out_without_outputs_and_guesses(release, folder):
 
 def test_the_glossary_is_copied_as_it_is_and_replaced_like_a_lesson(release, folder):
     for text in ("weight: a number", "weight: a number that is trained"):
-        (release / "glossary.md").write_text(text)
+        (release / "glossary.md").write_text(text, encoding="utf-8")
         lab.copy_lessons(folder)
-        assert (folder / "glossary.md").read_text() == text
-    (folder / "glossary.md").write_text("mine")
-    (release / "glossary.md").write_text("a new edition")
+        assert (folder / "glossary.md").read_text(encoding="utf-8") == text
+    (folder / "glossary.md").write_text("mine", encoding="utf-8")
+    (release / "glossary.md").write_text("a new edition", encoding="utf-8")
     assert lab.copy_lessons(folder).files == {"glossary.md": "glossary.new.md"}
 
 
@@ -91,14 +91,14 @@ def test_a_lesson_that_was_only_opened_and_saved_is_replaced_and_one_that_was_ru
     release, folder
 ):
     for name in ("00_start_here.ipynb", "02_lora.ipynb"):
-        (release / name).write_text(edition("x = 1"))
+        (release / name).write_text(edition("x = 1"), encoding="utf-8")
     lab.copy_lessons(folder)
     opened = json.loads(texts(folder)["00_start_here.ipynb"])
     opened["metadata"]["language_info"] = {"name": "python"}
-    (folder / "00_start_here.ipynb").write_text(json.dumps(opened))
-    (folder / "02_lora.ipynb").write_text(edition("x = 1"))
+    (folder / "00_start_here.ipynb").write_text(json.dumps(opened), encoding="utf-8")
+    (folder / "02_lora.ipynb").write_text(edition("x = 1"), encoding="utf-8")
     for name in ("00_start_here.ipynb", "02_lora.ipynb"):
-        (release / name).write_text(edition("x = 2"))
+        (release / name).write_text(edition("x = 2"), encoding="utf-8")
     assert lab.copy_lessons(folder).files == {
         "00_start_here.ipynb": "00_start_here.ipynb",
         "02_lora.ipynb": "02_lora.new.ipynb",
@@ -110,10 +110,10 @@ def test_an_executed_copy_of_an_older_release_is_replaced_unless_it_was_changed(
     old = {name: edition("guess = 50") for name in ("00_start_here.ipynb", "02_lora.ipynb")}
     for name, text in old.items():
         (folder / name).write_bytes(text.encode())
-        (release / name).write_text(text)
+        (release / name).write_text(text, encoding="utf-8")
     manifest = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in old.items()}
-    (folder / lab.MANIFEST).write_text(json.dumps(manifest))
-    (folder / "02_lora.ipynb").write_text(edition("guess = 70"))
+    (folder / lab.MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+    (folder / "02_lora.ipynb").write_text(edition("guess = 70"), encoding="utf-8")
     assert lab.copy_lessons(folder).files == {
         "00_start_here.ipynb": "00_start_here.ipynb",
         "02_lora.ipynb": "02_lora.new.ipynb",
@@ -126,7 +126,9 @@ def test_an_executed_copy_of_an_older_release_is_replaced_unless_it_was_changed(
 @pytest.fixture
 def paces(release, monkeypatch):
     """A lesson that states seconds, and how often the pace was measured."""
-    (release / "02_lora.ipynb").write_text(edition("# about 30 s on two cores without a GPU\nx"))
+    (release / "02_lora.ipynb").write_text(
+        edition("# about 30 s on two cores without a GPU\nx"), encoding="utf-8"
+    )
     measured = []
     monkeypatch.setattr(lab, "measure_pace", lambda: measured.append(1) or float(len(measured)) * 2)
     return measured
@@ -150,7 +152,9 @@ def test_a_copy_for_another_machine_states_the_recorded_seconds(release, folder,
 
 
 def test_a_pace_that_cannot_be_measured_leaves_the_recorded_seconds(release, folder, monkeypatch):
-    (release / "02_lora.ipynb").write_text(edition("# about 30 s on two cores without a GPU\nx"))
+    (release / "02_lora.ipynb").write_text(
+        edition("# about 30 s on two cores without a GPU\nx"), encoding="utf-8"
+    )
     monkeypatch.setattr(lab, "measure_pace", lambda: 1 / 0)
     lab.copy_lessons(folder)
     assert "# about 30 s on two cores without a GPU" in texts(folder)["02_lora.ipynb"]

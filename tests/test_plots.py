@@ -54,8 +54,8 @@ PICTURES = {
     "a capacity out of sight": ([SMALL, MEASURED], 16 * GIB),
     "three bars of very different sizes": ({"full": FULL, "lora": LORA, "qlora": QLORA}, T4),
     "one part only": (breakdown(1.2, 0, 0, 0, 0, source="recorded", device="Tesla T4"), None),
-    "moments that differ": ({"full": replace(FULL, moment=LATE), "lora": LORA}, T4, GIB // 7),
-    "a capacity in MiB": (breakdown(500, 10, 20, 300, 10, unit=MIB), T4, GIB // 2),
+    "moments that differ": ({"full": replace(FULL, moment=LATE), "lora": LORA}, T4, None, GIB // 7),
+    "a capacity in MiB": (breakdown(500, 10, 20, 300, 10, unit=MIB), T4, None, GIB // 2),
     "five numbers and a long name": (
         breakdown(380, 12, 20, 300, 38, unit=MIB, device="NVIDIA GeForce RTX 4090 Laptop"),
         T4,
@@ -244,7 +244,7 @@ def test_the_context_is_taken_from_the_capacity_so_that_text_and_picture_agree()
 def test_the_line_of_the_capacity_runs_through_no_text(count, context):
     for share in np.geomspace(0.051, 9, 60):
         bar = breakdown(*(share * 14.56 * part for part in (0.5, 0.02, 0.03, 0.4, 0.05)))
-        ax = plot_memory([bar, replace(QLORA, moment=LATE)][:count], T4, context)
+        ax = plot_memory([bar, replace(QLORA, moment=LATE)][:count], T4, context=context)
         renderer = FigureCanvasAgg(ax.figure).get_renderer()
         (line,) = ax.lines
         ax.figure.draw(renderer)

@@ -105,10 +105,10 @@ def test_on_colab_the_newest_wheel_is_installed_under_a_name_that_pip_accepts(
 ):
     missing.add("ftcourse")
     for seconds, file in enumerate([WHEEL, "ftcourse-0.9-older.whl", name]):
-        (tmp_path / file).write_text("newest" if file == name else "older")
+        (tmp_path / file).write_text("newest" if file == name else "older", encoding="utf-8")
         os.utime(tmp_path / file, (seconds, seconds))
     assert run_cell() == ("prepared", [f"pip install -q --no-deps {WHEEL}"])
-    assert (tmp_path / WHEEL).read_text() == "newest"
+    assert (tmp_path / WHEEL).read_text(encoding="utf-8") == "newest"
 
 
 def test_on_colab_without_a_wheel_the_cell_stops_before_pip(run_cell, missing, colab):
@@ -137,7 +137,7 @@ def torchao(tmp_path, monkeypatch):
     def install(version):
         folder = tmp_path / f"torchao-{version}.dist-info"
         folder.mkdir()
-        (folder / "METADATA").write_text(f"Name: torchao\nVersion: {version}\n")
+        (folder / "METADATA").write_text(f"Name: torchao\nVersion: {version}\n", encoding="utf-8")
         monkeypatch.syspath_prepend(tmp_path)
 
     return install
@@ -184,7 +184,7 @@ def test_how_old_a_torchao_may_be_is_what_the_installed_peft_says(
     pip, colab, torchao, tmp_path, monkeypatch, code, removed
 ):
     torchao("0.18.0")
-    (tmp_path / "import_utils.py").write_text(code)
+    (tmp_path / "import_utils.py").write_text(code, encoding="utf-8")
     peft = types.SimpleNamespace(origin=str(tmp_path / "__init__.py"))
     monkeypatch.setattr(setup, "find_spec", lambda name: peft)
     assert bool(setup.prepare().changes) == removed
@@ -193,7 +193,9 @@ def test_how_old_a_torchao_may_be_is_what_the_installed_peft_says(
 def test_the_limit_stands_where_we_read_it_in_the_installed_peft(torchao):
     torchao("0.0.1")
     assert setup._old_torchao() == "0.0.1"
-    source = Path(util.find_spec("peft").origin).with_name("import_utils.py").read_text()
+    source = (
+        Path(util.find_spec("peft").origin).with_name("import_utils.py").read_text(encoding="utf-8")
+    )
     assert "TORCHAO_MINIMUM_VERSION = packaging.version.parse(" in source
 
 

@@ -526,7 +526,7 @@ def test_text_and_picture_count_the_same_bytes_as_over():
     assert " are 5.24 GiB over;" in over
     config = FinetuneConfig(model="llama-3.1-8b", max_length=2048)
     t4 = CARDS["T4"]
-    ax = plot_memory(predict_memory(config, t4), t4.memory, context_bytes(t4))
+    ax = plot_memory(predict_memory(config, t4), t4.memory, context=context_bytes(t4))
     assert "5.24 over" in ax.texts[-2].get_text()
 
 

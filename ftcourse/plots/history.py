@@ -11,8 +11,8 @@ from ftcourse.plots.stack import draw_mark
 
 def plot_history(
     history: Sequence[Mapping[str, Any]],
-    mark: Mapping[int, str] | None = None,
     ax: Axes | None = None,
+    mark: Mapping[int, str] | None = None,
 ) -> Axes:
     """Draw the training loss of each logged step, and the held-out loss where it was measured.
 

@@ -17,7 +17,7 @@ _FAR = 20  # a capacity this many times the longest bar would make the bars invi
 
 
 def plot_memory(
-    breakdowns: Breakdowns, capacity: int | None = None, context: int = 0, ax: Axes | None = None
+    breakdowns: Breakdowns, capacity: int | None = None, ax: Axes | None = None, context: int = 0
 ) -> Axes:
     """Draw one stacked bar for each breakdown, and the card's capacity in bytes as a line.
 

@@ -68,7 +68,7 @@ class _View:
         predicted, added = predict_memory(*run), self.added.get(run, {}).values()
         bars = [predicted, *(bar for bar, _ in added if bar)]
         words = [str(judge_fit(predicted, card)), *(text for _, text in added)]
-        picture = plot_memory(bars, card.memory, context_bytes(card))
+        picture = plot_memory(bars, card.memory, context=context_bytes(card))
         return picture, "\n".join(words), *_notes(config, card, predicted)
 
     def add(self, verb: Callable, **values: Any) -> tuple[Axes | str, ...]:

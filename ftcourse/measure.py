@@ -32,8 +32,8 @@ class MemoryMeter(TrainerCallback):
 
     It measures the second step, because the optimizer makes its states in the first. ``length`` is
     that of the batch, which is padded to its longest sequence, in tokens. ``peaks`` holds the live
-    bytes of each part at the fullest moment of each phase; batches that are summed up count with
-    the backward pass, but for the first one's forward pass.
+    bytes of each part at the fullest moment of each phase; where batches are summed up, the forward
+    passes after the first count with the backward pass.
     """
 
     def __init__(self, step: int = 2) -> None:
@@ -56,7 +56,7 @@ class MemoryMeter(TrainerCallback):
         hooks = [
             *live.follow(model),
             model.register_forward_pre_hook(self._note_batch, with_kwargs=True),
-            model.register_forward_hook(lambda *_: live.history.mark("the backward pass")),
+            model.get_decoder().register_forward_hook(self._mark_loss),
         ]
         for hook in hooks:
             self._open.callback(hook.remove)
@@ -68,6 +68,12 @@ class MemoryMeter(TrainerCallback):
         self.length = max(self.length, inputs["input_ids"].shape[1])
         for name in ("input_ids", "labels"):
             self._live.note(inputs[name], "overhead", "batch")
+
+    def _mark_loss(self, decoder, args, output):
+        """Name what follows the last layer, until its backward pass."""
+        mark = self._live.history.mark
+        mark("the loss")
+        output[0].register_hook(lambda _: mark("the backward pass"))
 
     def on_pre_optimizer_step(self, args, state, control, **_):
         """From here on, what is made is the optimizer's scratch memory."""

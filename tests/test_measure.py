@@ -35,11 +35,20 @@ def full():
 
 def test_the_meter_has_the_peak_of_each_phase_and_knows_in_which_one_the_highest_lies(full):
     highest = {phase: sum(parts.values()) for phase, parts in full.peaks.items()}
-    assert list(highest) == ["the forward pass", "the backward pass", "the optimizer's step"]
+    phases = ["the forward pass", "the loss", "the backward pass", "the optimizer's step"]
+    assert list(highest) == phases
     assert highest[full.breakdown.moment] == full.breakdown.allocated == max(highest.values())
     assert full.peaks["the forward pass"]["gradients"] == 0
     held = [parts["activations"] for parts in full.peaks.values()]
-    assert held[2] < held[0] <= held[1]
+    assert held[3] < held[0] <= held[1]
+
+
+@pytest.mark.parametrize("checkpointing", [True, False])
+def test_a_measured_peak_has_the_name_that_the_arithmetic_gives_it(checkpointing):
+    for length in (16, 256):
+        config = FinetuneConfig(max_length=length, gradient_checkpointing=checkpointing)
+        measured, predicted = measure_memory(config).moment, predict_memory(config).moment
+        assert predicted.endswith(measured.removeprefix("the "))  # it also says which layer's
 
 
 def test_the_timeline_shows_gradients_come_and_activations_go(full):

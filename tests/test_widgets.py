@@ -372,7 +372,8 @@ def test_a_run_that_cannot_be_simulated_says_why_and_keeps_its_picture(write_sha
 @pytest.mark.parametrize(
     ("here", "words"),
     [
-        (Card("CPU", 2**40), "Without a GPU we measure what takes one core 10 seconds or less."),
+        (Card("CPU", 2**40), "The panel measures what takes one core 10 seconds or less."),
+        (CARDS["T4"], "The panel measures what takes one core 10 seconds or less."),
         (CARDS["A100 80GB"], "We measure a step on the device that is there"),
     ],
 )
@@ -389,7 +390,8 @@ def test_a_run_that_does_not_fit_the_device_is_not_measured(monkeypatch):
     here = replace(CARDS["T4"], memory=2**30)
     monkeypatch.setattr("ftcourse.widgets.memory.detect", lambda: here)
     monkeypatch.setattr("ftcourse.memory.fit.detect", lambda: here)
-    large = memory_panel(model="llama-3.1-8b", card="T4")
+    large = memory_panel(model="qwen2.5-0.5b", card="T4")
+    large.controls["method"].value = "full"
     large.buttons["measure"].click()
     assert "\nmeasure: A training step fits the card's memory, 1.00 GiB." in large.text
 
@@ -420,7 +422,12 @@ def test_no_more_tokens_are_measured_than_the_model_has_positions(here, small, m
 )
 def test_the_seconds_of_a_measurement_are_known_before_it(model, batch, length, seconds):
     config = FinetuneConfig(model=model, batch_size=batch, max_length=length)
-    assert core_seconds(config) == pytest.approx(seconds, rel=0.25)
+    assert core_seconds(config, Card("CPU", 2**40)) == pytest.approx(seconds, rel=0.25)
+
+
+def test_on_a_gpu_a_measurement_takes_as_long_as_the_making_of_the_weights():
+    config = FinetuneConfig(model="qwen2.5-0.5b", batch_size=32)
+    assert core_seconds(config, CARDS["T4"]) == pytest.approx(7.5, rel=0.1)  # made and loaded
 
 
 def test_what_the_panel_measures_without_a_gpu_takes_seconds(small, monkeypatch):
@@ -522,8 +529,9 @@ def test_text_and_picture_of_the_panel_share_one_unit(model):
 
 
 def test_text_and_picture_count_the_same_bytes_as_over():
-    over = memory_panel().text_with(max_length=2048)
-    assert " are 5.24 GiB over;" in over
+    over = memory_panel()
+    assert " are 5.24 GiB over;" in over.text_with(max_length=2048)
+    assert "Capacity: 14.56 GiB, less 0.14 GiB of CUDA context." in shown(over)
     config = FinetuneConfig(model="llama-3.1-8b", max_length=2048)
     t4 = CARDS["T4"]
     ax = plot_memory(predict_memory(config, t4), t4.memory, context=context_bytes(t4))

@@ -3,7 +3,7 @@
 Reading a shape needs neither torch nor transformers; only a Hub id needs the network.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ftcourse.errors import CourseError
@@ -52,8 +52,9 @@ class ModelShape:
     """Share of the attention's scores that is zeroed in training."""
     hidden_dropout: float = 0
     """Share of the outputs of attention and MLP that is zeroed in training."""
-    max_position_embeddings: int | None = None
-    """The longest text in tokens that the model was made for; no byte depends on it."""
+    max_position_embeddings: int | None = field(default=None, compare=False)
+    """The longest text in tokens that the model was made for. No byte depends on it, so two shapes
+    that differ here are equal."""
 
     @classmethod
     def named(cls, name: str) -> "ModelShape":

@@ -104,15 +104,15 @@ class Panel(ipywidgets.VBox):
 
     def _press(self, action: Draw, button: ipywidgets.Button) -> None:
         """Draw with an action, which may be slow; meanwhile everything is disabled."""
-        widgets = [*self.controls.values(), *self.buttons.values()]
-        disabled = {widget: widget.disabled for widget in widgets}
+        widgets = (self.controls | self.buttons).values()
+        disabled = [widget.disabled for widget in widgets]
         try:
             for widget in widgets:
                 widget.disabled = True
             self._view.value += _paragraph(f"{button.description}: working ...")
             self._show(action)
         finally:
-            for widget, was in disabled.items():
+            for widget, was in zip(widgets, disabled, strict=True):
                 widget.disabled = was
 
     def _reset(self, _: ipywidgets.Button) -> None:
@@ -125,8 +125,7 @@ class Panel(ipywidgets.VBox):
 
     def _show(self, draw: Draw, moved: str = "") -> None:
         """Draw again, and say below the text what a move changed."""
-        self.moved = moved
-        self.text, picture, below = _attempt(draw, self.values)
+        (self.text, picture, below), self.moved = _attempt(draw, self.values), moved
         first, line, rest = escape(self.text).partition("\n")
         text = f'<p class="ft-text" style="white-space: pre-wrap"><b>{first}</b>{line}{rest}</p>'
         text += _paragraph(moved) if moved else ""

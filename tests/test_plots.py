@@ -23,9 +23,11 @@ from ftcourse.memory.fit import judge_fit
 from ftcourse.plots import (
     Picture,
     plot_history,
+    plot_longest,
     plot_memory,
     plot_memory_against,
     plot_timeline,
+    plot_training_step,
     png,
 )
 from ftcourse.plots.picture import COLORS, INK, INK_OF_LOSS, PAPER
@@ -109,8 +111,14 @@ STACKS = {
 }
 
 
+OTHERS = {
+    "the longest texts": lambda: plot_longest(["embedded", "llama-3.1-8b"], CARD),
+    "a training step": plot_training_step,
+}
+
+
 def picture(name):
-    return plot_memory(*PICTURES[name]) if name in PICTURES else STACKS[name]()
+    return plot_memory(*PICTURES[name]) if name in PICTURES else (STACKS | OTHERS)[name]()
 
 
 def texts(ax):
@@ -199,7 +207,7 @@ def test_parts_are_stacked_in_order_and_add_up():
     assert bars[-1].get_x() + bars[-1].get_width() == pytest.approx(QLORA.allocated / GIB)
 
 
-@pytest.mark.parametrize("name", [*PICTURES, *STACKS])
+@pytest.mark.parametrize("name", [*PICTURES, *STACKS, *OTHERS])
 def test_no_text_is_cut_or_covers_another(name):
     ax = picture(name)
     FigureCanvasAgg(ax.figure).draw()

@@ -20,7 +20,7 @@ def test_each_cell_says_the_longest_text_that_fits():
     run = FinetuneConfig(model="llama-3.1-8b", method="qlora", batch_size=1)
     longest = largest(run, "max_length", T4.memory, T4)
     assert written(ax) == ["does not fit", "does not fit", f"{longest:,}"]
-    assert ax.alt.endswith(f"full does not fit, lora does not fit, qlora {longest:,} tokens.")
+    assert ax.alt.endswith(f"llama-3.1-8b lora: does not fit. llama-3.1-8b qlora: {longest:,}.")
 
 
 def test_a_text_is_no_longer_than_the_models_positions():

@@ -138,7 +138,7 @@ def _try_4bit_kernel() -> tuple[str, list[Trap]]:
         return "does not run", [Trap(f"A 4-bit kernel does not run here. {why}", fix, blocks=True)]
     # The widest gap between two levels of NF4 is 0.304, from -1 to -0.696; half is the worst error.
     fine = error < 0.16
-    text = f"bitsandbytes stores and restores 4096 numbers on {numbers.device.type}"
+    text = f"bitsandbytes restores 4096 numbers on {numbers.device.type}"
     if fine:
         return f"{text}, none off by more than {error:.2f}", []
     fix = "pip install --force-reinstall bitsandbytes, then restart the kernel"

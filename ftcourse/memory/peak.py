@@ -3,8 +3,6 @@
 from functools import lru_cache
 from importlib.metadata import version
 
-from packaging.version import Version
-
 from ftcourse.config import FinetuneConfig
 from ftcourse.hardware import Card, detect
 from ftcourse.memory.breakdown import MemoryBreakdown
@@ -20,8 +18,7 @@ from ftcourse.memory.parameters import (
 from ftcourse.memory.step import Step
 from ftcourse.shape import load_shape
 
-# The Trainer counts the supervised tokens in an integer; since transformers 5.23 it divides it.
-_COUNT_DTYPE = "float32" if Version(version("transformers")) >= Version("5.23") else "int64"
+_version = lru_cache(version)  # to read it takes as long as the arithmetic
 
 
 def predict_memory(config: FinetuneConfig, card: Card | None = None) -> MemoryBreakdown:
@@ -70,7 +67,9 @@ def around(step: Step) -> list[Row]:
     its own, the forward pass's and autograd's, and Hopper's are larger.
     """
     sums = [make_row("step", (), "float32", "activations")]
-    sums += [make_row("batch", (), _COUNT_DTYPE, "overhead")]
+    # The count of supervised tokens is an integer; since transformers 5.23 it is divided.
+    divided = [int(number) for number in _version("transformers").split(".")[:2]] >= [5, 23]
+    sums += [make_row("batch", (), "float32" if divided else "int64", "overhead")]
     size = 32 * 2**20 if step.card.capability == (9, 0) else 8_519_680
     scratch = make_row("cuBLAS workspace", (size,), "uint8", "overhead", 2)
     return sums * step.autocast + [scratch] * (step.card.device == "cuda")

@@ -12,7 +12,7 @@ from ftcourse.config import FinetuneConfig
 from ftcourse.errors import CourseError
 from ftcourse.hardware import Card
 from ftcourse.memory import MemoryBreakdown, predict_memory, show_bytes
-from ftcourse.plots.picture import BOX, SMALL, Picture, new_axes, text_width, unit_of
+from ftcourse.plots.picture import BOX, SMALL, Picture, new_axes, say_parts, text_width, unit_of
 from ftcourse.plots.stack import draw_mark, draw_stack
 
 _FAR = 4  # a capacity this many times above the highest sum would make the areas flat
@@ -33,16 +33,16 @@ def plot_memory_against(
     capacity in bytes is a line; marks say where one part overtakes another as the largest.
     """
     values = _check(config, field, values)
-    runs = [predict_memory(replace(config, **{field: value}), card) for value in values]
-    total = np.array([run.allocated for run in runs])
+    runs = {value: predict_memory(replace(config, **{field: value}), card) for value in values}
+    total = np.array([run.allocated for run in runs.values()])
     far = capacity is not None and capacity > _FAR * total.max()
     end = total.max() if capacity is None or far else max(total.max(), capacity)
-    (unit, unit_name), marks = unit_of(end), _overtakings(values, runs)
+    (unit, unit_name), marks = unit_of(end), _overtakings(runs)
     ax = ax or new_axes(3.4, left=0.7, right=0.25, top=0.35 + 0.2 * len(marks))
     if all(value & (value - 1) == 0 for value in values):
         ax.set_xscale("log", base=2)
     ax.set(xlim=(values[0], values[-1]), ylim=(0, 1.15 * end / unit))
-    sizes = np.array([list(run.parts.values()) for run in runs]).T / unit
+    sizes = np.array([list(run.parts.values()) for run in runs.values()]).T / unit
     draw_stack(ax, np.array(values), sizes, rows=len(marks))
     ax.plot(values, total / unit, "o-", color="black", markersize=3, linewidth=1, clip_on=False)
     for row, (text, place) in enumerate(marks):
@@ -51,7 +51,7 @@ def plot_memory_against(
         _draw_capacity(ax, np.array(values), total / unit, capacity, unit, far)
     _draw_frame(ax, field, values, unit_name)
     if isinstance(ax, Picture):
-        ax.alt = _describe(field, values, runs, marks, capacity)
+        ax.alt = _describe(field, runs, marks, capacity)
     return ax
 
 
@@ -67,10 +67,10 @@ def _check(config: FinetuneConfig, field: str, values: Sequence[int]) -> list[in
     return sorted(set(values))
 
 
-def _overtakings(values: Sequence[int], runs: Sequence[MemoryBreakdown]) -> list[tuple[str, float]]:
+def _overtakings(runs: dict[int, MemoryBreakdown]) -> list[tuple[str, float]]:
     """Return a text and a place for each change of the largest part, between two values."""
     found = []
-    for (low, before), (high, after) in pairwise(zip(values, runs, strict=True)):
+    for (low, before), (high, after) in pairwise(runs.items()):
         old, new = before.largest_part, after.largest_part
         if old != new:
             behind = before.parts[old] - before.parts[new]
@@ -109,21 +109,13 @@ def _draw_frame(ax: Axes, field: str, values: Sequence[int], unit_name: str) -> 
     ax.spines[["top", "right"]].set_visible(False)
 
 
-def _describe(
-    field: str,
-    values: Sequence[int],
-    runs: Sequence[MemoryBreakdown],
-    marks: Sequence[tuple[str, float]],
-    capacity: int | None,
-) -> str:
+def _describe(field: str, runs: dict[int, MemoryBreakdown], marks: list, capacity: int | None):
     """Return in words what the picture shows: both ends, the overtakings, and the capacity."""
-    sentences = [f"Predicted memory against {field.replace('_', ' ')}."]
-    for value, run in ((values[0], runs[0]), (values[-1], runs[-1])):
-        parts = ", ".join(f"{n} {show_bytes(size, run.allocated)}" for n, size in run.parts.items())
-        sentences.append(f"At {value}: {parts}; in all {show_bytes(run.allocated)}.")
-    sentences += [f"At about {place:.1f} {text}." for text, place in marks]
+    words = [f"Predicted memory against {field.replace('_', ' ')}."]
+    words += [f"At {value}: {say_parts(runs[value].parts)}." for value in (min(runs), max(runs))]
+    words += [f"At about {place:.1f} {text}." for text, place in marks]
     if capacity is not None:
-        below = [v for v, run in zip(values, runs, strict=True) if run.allocated <= capacity]
+        below = [value for value, run in runs.items() if run.allocated <= capacity]
         which = f"the values up to {below[-1]} are below it" if below else "all values are above it"
-        sentences.append(f"Capacity: {show_bytes(capacity)}; {which}.")
-    return " ".join(sentences)
+        words.append(f"Capacity: {show_bytes(capacity)}; {which}.")
+    return " ".join(words)

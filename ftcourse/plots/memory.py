@@ -1,6 +1,6 @@
 """Where the bytes of a run go: one stacked bar for each breakdown, beside the card's capacity."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import inf
 from textwrap import wrap
 
@@ -8,7 +8,17 @@ from matplotlib.axes import Axes
 
 from ftcourse.errors import CourseError
 from ftcourse.memory import PARTS, MemoryBreakdown, show_bytes
-from ftcourse.plots.picture import BOX, COLORS, INK, SMALL, Picture, new_axes, text_width, unit_of
+from ftcourse.plots.picture import (
+    BOX,
+    COLORS,
+    INK,
+    SMALL,
+    Picture,
+    new_axes,
+    say_parts,
+    text_width,
+    unit_of,
+)
 from ftcourse.plots.stack import draw_legend
 
 Breakdowns = MemoryBreakdown | Sequence[MemoryBreakdown] | Mapping[str, MemoryBreakdown]
@@ -53,18 +63,11 @@ def plot_memory(
     draw_legend(ax, {part: label for part, label in labels.items() if part not in named})
     _draw_frame(ax, names, f"memory at the peak{moment and f' ({moment})'}, {unit_name}")
     if isinstance(ax, Picture):
-        ax.alt = _describe(pairs, words, unit)
+        moments = {name: bar.moment and f", at {bar.moment}" for name, bar in pairs}
+        said = [f"{n}: {say_parts(bar.parts, unit)}{moments[n]}." for n, bar in pairs]
+        said += [f"Capacity: {words}."] if words else []
+        ax.alt = " ".join(" ".join(said).split())
     return ax
-
-
-def _describe(named: Iterable[tuple[str, MemoryBreakdown]], capacity: str, unit: int) -> str:
-    """Return in words what the picture shows."""
-    sentences = []
-    for name, bar in named:
-        parts = ", ".join(f"{part} {show_bytes(size, unit)}" for part, size in bar.parts.items())
-        total = f"in all {show_bytes(bar.allocated, unit)}{bar.moment and f', at {bar.moment}'}"
-        sentences.append(f"{' '.join(name.split())}: {parts}; {total}.")
-    return " ".join([*sentences, capacity and f"Capacity: {capacity}."]).strip()
 
 
 def _named(breakdowns: Breakdowns) -> list[tuple[str, MemoryBreakdown]]:

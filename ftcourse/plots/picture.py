@@ -1,5 +1,6 @@
 """What all pictures share: the colours of the parts, an Axes with a text alternative, its PNG."""
 
+from collections.abc import Mapping
 from io import BytesIO
 
 from matplotlib.axes import Axes
@@ -7,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
 from ftcourse.hardware import GIB
-from ftcourse.memory import PARTS
+from ftcourse.memory import PARTS, show_bytes
 
 # Four colours of Okabe and Ito ("Color Universal Design", 2008) and a light grey. Colour-blind eyes
 # can tell them apart, and text on them has a contrast above 4.5:1 (both are tested).
@@ -69,3 +70,10 @@ def text_width(text: str, size: float = 10) -> float:
 def unit_of(size: float) -> tuple[int, str]:
     """Return the unit for an axis that ends at ``size`` bytes, and its name."""
     return (GIB, "GiB") if size >= GIB else (2**20, "MiB")
+
+
+def say_parts(parts: Mapping[str, float], like: float | None = None) -> str:
+    """Return the parts and their sum in words, in one unit: that of ``like``, or of the sum."""
+    total = sum(parts.values())
+    words = [f"{part} {show_bytes(size, like or total)}" for part, size in parts.items()]
+    return f"{', '.join(words)}; in all {show_bytes(total, like or total)}"

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ftcourse.errors import CourseError
 from ftcourse.memory import PARTS, show_bytes
-from ftcourse.plots.picture import BOX, Picture, new_axes, unit_of
+from ftcourse.plots.picture import BOX, Picture, new_axes, say_parts, unit_of
 from ftcourse.plots.stack import draw_mark, draw_stack
 
 _COLUMNS = 600  # fewer than the pixels of the picture, so that a peak of one event still shows
@@ -37,7 +37,11 @@ def plot_timeline(timeline: Sequence[Mapping[str, int]], ax: Axes | None = None)
     ax.locator_params(axis="x", integer=True)
     ax.spines[["top", "right"]].set_visible(False)
     if isinstance(ax, Picture):
-        ax.alt = _describe(live[peak], peak / len(live))
+        parts = say_parts(dict(zip(PARTS, live[peak], strict=True)))
+        where = (
+            f"The live bytes of one step. At the peak, after {peak / len(live):.0%} of the events"
+        )
+        ax.alt = f"{where}: {parts}."
     return ax
 
 
@@ -80,11 +84,3 @@ def _draw_peak(ax: Axes, x: float, y: float, text: str) -> None:
     side = "left" if place < 0.2 else "right" if place > 0.8 else "center"
     offset = {"xytext": (0, 5), "textcoords": "offset points", "ha": side, "va": "bottom"}
     ax.annotate(text, (x, y), fontweight="bold", bbox=BOX, zorder=4, **offset)
-
-
-def _describe(peak: NDArray, place: float) -> str:
-    parts = ", ".join(f"{part} {show_bytes(size)}" for part, size in zip(PARTS, peak, strict=True))
-    return (
-        f"The live bytes of one step. At the peak, after {place:.0%} of the events: {parts}; "
-        f"in all {show_bytes(peak.sum())}."
-    )

@@ -3,7 +3,7 @@ from matplotlib.patches import FancyBboxPatch
 
 from ftcourse.memory import PARTS
 from ftcourse.plots import plot_training_step
-from ftcourse.plots.picture import COLORS
+from ftcourse.plots.parts import COLORS
 
 
 def test_the_five_parts_have_their_colours_and_every_other_box_is_white():

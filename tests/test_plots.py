@@ -30,7 +30,8 @@ from ftcourse.plots import (
     plot_training_step,
     png,
 )
-from ftcourse.plots.picture import COLORS, INK, INK_OF_LOSS, PAPER
+from ftcourse.plots.parts import COLORS, INK
+from ftcourse.plots.picture import INK_OF_LOSS, PAPER
 
 GIB, MIB = 2**30, 2**20
 

@@ -3,7 +3,8 @@
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
-from ftcourse.plots.picture import BOX, COLORS, INK, SMALL, Picture, new_axes
+from ftcourse.plots.parts import COLORS, INK
+from ftcourse.plots.picture import BOX, SMALL, finish, new_axes
 
 # Name to its middle, in a field of 8 by 3.
 _PLACES = {
@@ -37,8 +38,7 @@ _WORDS = (
 def plot_training_step(ax: Axes | None = None) -> Axes:
     """Draw a training step; what takes memory is coloured, with the colours of all pictures."""
     ax = ax or new_axes(2.9, left=0.1, right=0.1, top=0.05)
-    ax.set(xlim=(0, 8), ylim=(0, 3), xticks=(), yticks=(), xlabel="one training step")
-    ax.spines[:].set_visible(False)
+    ax.set(xlim=(0, 8), ylim=(0, 3), xticks=(), yticks=())
     boxes, style = {}, {"ha": "center", "va": "center", "zorder": 3}
     for name, (x, y) in _PLACES.items():
         colors = {"edgecolor": "#666666", "facecolor": COLORS.get(name, "white")}
@@ -51,6 +51,4 @@ def plot_training_step(ax: Axes | None = None) -> Axes:
         ax.add_patch(FancyArrowPatch(_PLACES[start], _PLACES[end], **ends, **line))
         middle = [(a + b) / 2 for a, b in zip(_PLACES[start], _PLACES[end], strict=True)]
         ax.text(*middle, label, fontsize=SMALL, bbox=BOX if label else None, **style)
-    if isinstance(ax, Picture):
-        ax.alt = _WORDS
-    return ax
+    return finish(ax, _WORDS, hide=ax.spines, xlabel="one training step")

@@ -5,8 +5,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from ftcourse.plots.picture import INK_OF_LOSS, Picture, new_axes
-from ftcourse.plots.stack import draw_mark
+from ftcourse.plots.picture import INK_OF_LOSS, draw_marks, finish, new_axes
 
 
 def plot_history(
@@ -39,14 +38,10 @@ def plot_history(
         ax.plot(*zip(*losses[name], strict=True), ".-", color=INK_OF_LOSS[name], linewidth=1)
         text, va = f" {name} {end[1]:.2f}", "bottom" if name == highest else "top"
         ax.annotate(text, end, color=INK_OF_LOSS[name], va=va, annotation_clip=False)
-    for row, (step, text) in enumerate(mark.items()):
-        draw_mark(ax, step, f"step {step}: {text}", row)
-    ax.set(xlabel="step", ylabel="loss")
-    ax.spines[["top", "right"]].set_visible(False)
-    if isinstance(ax, Picture):
-        marks = [f"Step {step} is marked: {text}." for step, text in mark.items()]
-        ax.alt = " ".join([*(_story(name, points) for name, points in losses.items()), *marks])
-    return ax
+    draw_marks(ax, [(step, f"step {step}: {text}") for step, text in mark.items()])
+    words = [_story(name, points) for name, points in losses.items()]
+    words += [f"Step {step} is marked: {text}." for step, text in mark.items()]
+    return finish(ax, " ".join(words), xlabel="step", ylabel="loss")
 
 
 def _story(name: str, points: Sequence[tuple[int, float]]) -> str:

@@ -8,18 +8,8 @@ from matplotlib.axes import Axes
 
 from ftcourse.errors import CourseError
 from ftcourse.memory import PARTS, MemoryBreakdown, show_bytes
-from ftcourse.plots.picture import (
-    BOX,
-    COLORS,
-    INK,
-    SMALL,
-    Picture,
-    new_axes,
-    say_parts,
-    text_width,
-    unit_of,
-)
-from ftcourse.plots.stack import draw_legend
+from ftcourse.plots.parts import COLORS, draw_legend, put_name, say_parts
+from ftcourse.plots.picture import BEYOND, SMALL, finish, new_axes, put_label, text_width, unit_of
 
 Breakdowns = MemoryBreakdown | Sequence[MemoryBreakdown] | Mapping[str, MemoryBreakdown]
 
@@ -46,7 +36,7 @@ def plot_memory(
     near = capacity is not None and capacity <= _FAR * longest
     room = (capacity - context) / unit if near else inf
     height = max(0.6, 0.16 * max(1 + name.count("\n") for name in names))
-    left = 0.3 + max(text_width(name, SMALL) for name in names) / 72
+    left = 0.3 + max(text_width(name) for name in names)
     ax = ax or new_axes(1 + height * len(bars), left)
     end = max(longest / unit, room if near else 0)
     ax.set(xlim=(0, 1.25 * end), ylim=(len(bars) - 0.5, -0.5 if capacity is None else -1))
@@ -61,13 +51,14 @@ def plot_memory(
     one = bars[0].parts if len(bars) == 1 else {}  # the legend of one bar has its numbers
     labels = {part: f"{part} {one[part] / unit:.2f}" if one else part for part in PARTS}
     draw_legend(ax, {part: label for part, label in labels.items() if part not in named})
-    _draw_frame(ax, names, f"memory at the peak{moment and f' ({moment})'}, {unit_name}")
-    if isinstance(ax, Picture):
-        moments = {name: bar.moment and f", at {bar.moment}" for name, bar in pairs}
-        said = [f"{n}: {say_parts(bar.parts, unit)}{moments[n]}." for n, bar in pairs]
-        said += [f"Capacity: {words}."] if words else []
-        ax.alt = " ".join(" ".join(said).split())
-    return ax
+    ax.set_yticks(range(len(names)), names, size=SMALL)
+    ax.locator_params(axis="x", nbins=6)
+    ax.tick_params(axis="y", length=0)
+    xlabel = f"memory at the peak{moment and f' ({moment})'}, {unit_name}"
+    said = [f"{name}: {say_parts(bar.parts, unit, bar.moment)}." for name, bar in pairs]
+    said += [f"Capacity: {words}."] if words else []
+    alt = " ".join(" ".join(said).split())  # a name may have several lines
+    return finish(ax, alt, hide=("top", "right", "left"), xlabel=xlabel)
 
 
 def _named(breakdowns: Breakdowns) -> list[tuple[str, MemoryBreakdown]]:
@@ -91,16 +82,15 @@ def _draw_parts(ax: Axes, row: int, bar: MemoryBreakdown, room: float, unit: int
     for part, size in bar.parts.items():
         right = left + size / unit
         ax.barh(row, size / unit, 0.8, left, color=COLORS[part], edgecolor=ax.get_facecolor())
-        middle, width = (left + right) / 2, right - left
+        width, start = right - left, left
         if left < room < right:  # keep the label off the line of the capacity
             width, start = max((room - left, left), (right - room, room))
-            middle = start + width / 2
         number = f"{size / unit:,.2f}"
-        label = next((t for t in (f"{part}\n{number}", number) if _fits(ax, t, width)), "")
-        box = {"facecolor": COLORS[part], "edgecolor": "none", "pad": 0.5}
-        place = {"ha": "center", "va": "center", "zorder": 4, "bbox": box if label else None}
-        ax.text(middle, row, label, color=INK[part], fontsize=SMALL, **place)
-        named |= {part} if "\n" in label else set()
+        if _fits(ax, f"{part}\n{number}", width):
+            named.add(part)
+            put_name(ax, start + width / 2, row, part, f"{part}\n{number}")
+        elif _fits(ax, number, width):
+            put_name(ax, start + width / 2, row, part, number)
         left = right
     return named
 
@@ -108,7 +98,7 @@ def _draw_parts(ax: Axes, row: int, bar: MemoryBreakdown, room: float, unit: int
 def _fits(ax: Axes, text: str, width: float) -> bool:
     """Return whether a text of several lines is narrower than a width in data units."""
     start, end = ax.get_xlim()
-    return width / (end - start) * ax.bbox.width > text_width(text, SMALL) * ax.figure.dpi / 72
+    return width / (end - start) * ax.bbox.width > text_width(text) * ax.figure.dpi
 
 
 def _draw_total(ax: Axes, row: int, total: float, room: float, unit_name: str) -> None:
@@ -116,29 +106,16 @@ def _draw_total(ax: Axes, row: int, total: float, room: float, unit_name: str) -
     text, place = f"{total:,.2f} {unit_name}", total
     if total > room:
         text += f"\n{total - room:,.2f} over"
-        style = {"fill": False, "hatch": "///", "edgecolor": "black", "linewidth": 0}
-        ax.barh(row, total - room, 0.8, room, **style)
+        ax.barh(row, total - room, 0.8, room, **BEYOND)
     elif not _fits(ax, f"{text}___", room - total):
         place = room  # the line would run through the text
-    style = {"xytext": (5, 0), "textcoords": "offset points", "va": "center", "zorder": 4}
-    ax.annotate(text, (place, row), fontweight="bold", bbox=BOX, **style)
+    put_label(ax, text, (place, row), (5, 0), va="center", fontweight="bold")
 
 
 def _draw_capacity(ax: Axes, label: str, room: float) -> None:
     """Draw what there is room for as a labelled line, or only name it if it is far to the right."""
-    end = ax.get_xlim()[1]
     if room == inf:
-        label, room = f"{label}, lies far to the right", end
+        label, room = f"{label}, lies far to the right", ax.get_xlim()[1]
     else:
         ax.axvline(room, color="black", linestyle="--", linewidth=1.2)
-    right = room > end / 2
-    place = {"textcoords": "offset points", "xytext": (-4 if right else 4, 0), "va": "center"}
-    ax.annotate(label, (room, -0.75), ha="right" if right else "left", size=SMALL, **place)
-
-
-def _draw_frame(ax: Axes, names: Sequence[str], label: str) -> None:
-    ax.set_yticks(range(len(names)), names, size=SMALL)
-    ax.locator_params(axis="x", nbins=6)
-    ax.tick_params(axis="y", length=0)
-    ax.set_xlabel(label)
-    ax.spines[["top", "right", "left"]].set_visible(False)
+    put_label(ax, label, (room, -0.75), (4, 0), edge=0.5, va="center", size=SMALL)

@@ -9,7 +9,7 @@ from ftcourse.config import FinetuneConfig
 from ftcourse.errors import CourseError
 from ftcourse.hardware import Card, detect
 from ftcourse.memory.fit import largest
-from ftcourse.plots.picture import SMALL, Picture, new_axes
+from ftcourse.plots.picture import SMALL, finish, new_axes
 from ftcourse.shape import load_shape
 
 METHODS = ("full", "lora", "qlora")
@@ -26,7 +26,7 @@ def plot_longest(
     card = card or detect()
     ax = ax or new_axes(0.9 + 0.42 * len(models), left=1.6, right=0.1)
     ax.set(xlim=(-0.5, 2.5), ylim=(len(models) - 0.5, -0.5))
-    words = []
+    words = [f"Longest texts on the {card!r}, in tokens."]
     for row, model in enumerate(models):
         positions = load_shape(model).max_position_embeddings
         for column, method in enumerate(METHODS):
@@ -43,11 +43,8 @@ def plot_longest(
     ax.set_yticks(range(len(models)), models)
     ax.xaxis.tick_top()
     ax.tick_params(length=0)
-    ax.spines[:].set_visible(False)
-    ax.set_xlabel(f"longest text on the {card!r}, tokens")
-    if isinstance(ax, Picture):
-        ax.alt = " ".join([f"Longest texts on the {card!r}, in tokens.", *words])
-    return ax
+    xlabel = f"longest text on the {card!r}, tokens"
+    return finish(ax, " ".join(words), hide=ax.spines, xlabel=xlabel)
 
 
 def _longest(config: FinetuneConfig, card: Card) -> int:

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from ftcourse.errors import CourseError
 from ftcourse.memory import PARTS, show_bytes
-from ftcourse.plots.picture import BOX, Picture, new_axes, say_parts, unit_of
-from ftcourse.plots.stack import draw_mark, draw_stack
+from ftcourse.plots.parts import draw_stack, say_parts
+from ftcourse.plots.picture import finish, new_axes, put_label, unit_of
 
 _COLUMNS = 600  # fewer than the pixels of the picture, so that a peak of one event still shows
 
@@ -19,8 +19,7 @@ def plot_timeline(timeline: Sequence[Mapping[str, int]], ax: Axes | None = None)
     """Draw the live bytes of one step, part upon part, after each event; the peak is marked.
 
     ``MemoryMeter.timeline`` holds them. An event is a tensor that comes or goes, so the axis is an
-    order, not a clock. If there are many, we draw the fullest event of each stretch, so the peak
-    stays.
+    order, not a clock. Of many, we draw the fullest of each stretch, so that the peak stays.
     """
     events, live = _thin(_read(timeline))
     total = live.sum(axis=1)
@@ -29,27 +28,21 @@ def plot_timeline(timeline: Sequence[Mapping[str, int]], ax: Axes | None = None)
     ax = ax or new_axes(3.4, left=0.7, right=0.25, top=0.35 + 0.2 * len(marks))
     ax.set(xlim=(0, events[-1]), ylim=(0, 1.2 * total.max() / unit))
     x = np.repeat(events, 2)[1:-1]  # each moment lasts until the next: a stair
-    draw_stack(ax, x, np.repeat(live, 2, axis=0).T / unit, rows=len(marks))
-    for row, (name, event) in enumerate(marks.items()):
-        draw_mark(ax, event, name, row)
-    _draw_peak(ax, events[peak], total[peak] / unit, f"peak {show_bytes(total[peak])}")
-    ax.set(xlabel="events of one step: a tensor comes or goes", ylabel=f"live, {unit_name}")
+    draw_stack(ax, x, np.repeat(live, 2, axis=0).T / unit, marks)
+    top = (events[peak], total[peak] / unit)
+    ax.plot(*top, "o", color="black", markersize=4)
+    label = f"peak {show_bytes(total[peak])}"
+    put_label(ax, label, top, (0, 5), edge=0.2, va="bottom", fontweight="bold")
     ax.locator_params(axis="x", integer=True)
-    ax.spines[["top", "right"]].set_visible(False)
-    if isinstance(ax, Picture):
-        parts = say_parts(dict(zip(PARTS, live[peak], strict=True)))
-        where = (
-            f"The live bytes of one step. At the peak, after {peak / len(live):.0%} of the events"
-        )
-        ax.alt = f"{where}: {parts}."
-    return ax
+    parts = say_parts(dict(zip(PARTS, live[peak], strict=True)))
+    where = f"At the peak, after {peak / len(live):.0%} of the events"
+    alt = f"The live bytes of one step. {where}: {parts}."
+    xlabel = "events of one step: a tensor comes or goes"
+    return finish(ax, alt, xlabel=xlabel, ylabel=f"live, {unit_name}")
 
 
 def _read(timeline: Sequence[Mapping[str, int]]) -> NDArray:
-    """Return the live bytes, shape (events, parts), from the event before the first activation on.
-
-    Before that, the meter only counts what lived already, one tensor after another.
-    """
+    """Return the bytes, shape (events, parts), from the event before the first activation on."""
     if not timeline:
         raise CourseError(
             "plot_timeline draws the timeline of a step that was measured.",
@@ -57,8 +50,8 @@ def _read(timeline: Sequence[Mapping[str, int]]) -> NDArray:
             "Give MemoryMeter to finetune as a callback, with max_steps of 2 or more.",
         )
     live = np.array([[moment[part] for part in PARTS] for moment in timeline])
-    comes = np.flatnonzero(live[:, PARTS.index("activations")])
-    return live[max(0, comes[0] - 1) if len(comes) else 0 :]
+    first = live[:, PARTS.index("activations")].astype(bool).argmax()  # 0 if there is none
+    return live[max(0, first - 1) :]  # before, the meter only counts what lived already
 
 
 def _thin(live: NDArray) -> tuple[NDArray, NDArray]:
@@ -69,18 +62,8 @@ def _thin(live: NDArray) -> tuple[NDArray, NDArray]:
     return ends, live[fullest]
 
 
-def _marks(events: NDArray, live: NDArray) -> dict[str, int]:
+def _marks(events: NDArray, live: NDArray) -> list[tuple[int, str]]:
     """Return the events of the first gradient and of the last, with which backward passes end."""
     grows = np.flatnonzero(np.diff(live[:, PARTS.index("gradients")]) > 0) + 1
     ends = {"first gradient": grows[:1], "last gradient": grows[-1:]}
-    return {name: events[index[0]] for name, index in ends.items() if len(index)}
-
-
-def _draw_peak(ax: Axes, x: float, y: float, text: str) -> None:
-    """Mark the peak, with its label above it and inside the axes."""
-    ax.plot(x, y, "o", color="black", markersize=4)
-    start, end = ax.get_xlim()
-    place = (x - start) / (end - start)
-    side = "left" if place < 0.2 else "right" if place > 0.8 else "center"
-    offset = {"xytext": (0, 5), "textcoords": "offset points", "ha": side, "va": "bottom"}
-    ax.annotate(text, (x, y), fontweight="bold", bbox=BOX, zorder=4, **offset)
+    return [(events[index[0]], name) for name, index in ends.items() if len(index)]

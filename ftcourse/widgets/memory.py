@@ -143,27 +143,21 @@ def measure(config: FinetuneConfig, card: Card) -> tuple[MemoryBreakdown, str]:
 
 
 def core_seconds(config: FinetuneConfig, card: Card) -> float:
-    """Return about how many seconds of one core a measurement takes: two steps and their weights.
-
-    Measured, and by this formula: embedded 4 x 1024 tokens 3.7 and 3.0, 32 x 1024 24.9 and 23.6;
-    smollm2-135m 1 x 512 20.0 and 21.8; qwen2.5-0.5b 1 x 128 17.9 and 17.9.
-    """
+    """Return about how many seconds of one core two measured steps and their weights take."""
     shape = load_shape(config.model)  # a GPU only waits for the weights, as long as for 54 tokens
     tokens = config.batch_size * config.max_length if card.device == "cpu" else 54
     pairs = 2 * shape.num_hidden_layers * shape.hidden_size * config.max_length  # in attention
-    return 2.8e-10 * tokens * (parameter_count(shape) + pairs)
+    return 2.8e-10 * tokens * (parameter_count(shape) + pairs)  # fits the times in its test
 
 
 def _controls(model: str, cards: dict[str, Card], card: str) -> dict[str, ipywidgets.Widget]:
     """Return the controls, each named after the field of FinetuneConfig that it sets."""
     start = vars(FinetuneConfig(model=model)) | {"card": card}
     hints = {name: get_args(hint) for name, hint in get_type_hints(FinetuneConfig).items()}
+    labels = {name: name for name in cards} | {HERE: f"{HERE}: {cards[HERE].name}"}
     menus = {
         "model": dict.fromkeys([model, "embedded", *named_shapes()]),  # the first may be a Hub id
-        "card": [
-            (f"{n}{f': {c.name}' * (n == HERE)}, {c.memory / GIB:.1f} GiB", n)
-            for n, c in cards.items()
-        ],
+        "card": [(f"{labels[name]}, {cards[name].memory / GIB:.1f} GiB", name) for name in cards],
     }
     menus |= {name: hints[name] for name in ("method", "bits", "dtype", "optimizer", "loss")}
     sliders = {"rank": [2**k for k in range(2, 9)], "batch_size": range(1, 33)}

@@ -105,15 +105,15 @@ class Panel(ipywidgets.VBox):
     def _press(self, action: Draw, button: ipywidgets.Button) -> None:
         """Draw with an action, which may be slow; meanwhile everything is disabled."""
         widgets = (self.controls | self.buttons).values()
-        disabled = [widget.disabled for widget in widgets]
+        enabled = [widget for widget in widgets if not widget.disabled]
         try:
-            for widget in widgets:
+            for widget in enabled:
                 widget.disabled = True
             self._view.value += _paragraph(f"{button.description}: working ...")
             self._show(action)
         finally:
-            for widget, was in zip(widgets, disabled, strict=True):
-                widget.disabled = was
+            for widget in enabled:
+                widget.disabled = False
 
     def _reset(self, _: ipywidgets.Button) -> None:
         """Move all controls to where the panel began, and forget the learner's choices."""

@@ -3,8 +3,11 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import accumulate
+from math import prod
 
 PARTS = ("weights", "gradients", "optimizer", "activations", "overhead")
+BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int64": 8, "int32": 4}
+BYTES |= {"uint8": 1, "int8": 1, "bool": 1}
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,11 @@ class Row:
     """Bytes of one such tensor."""
     count: int = 1
     """How many of them live."""
+
+    @classmethod
+    def of(cls, name: str, shape: tuple[int, ...], dtype: str, part: str, count: int = 1) -> "Row":
+        """Return the row of tensors without gaps between their numbers."""
+        return cls(name, shape, dtype, part, prod(shape) * BYTES[dtype], count)
 
 
 class Ledger(tuple[Row, ...]):
@@ -53,27 +61,15 @@ class Ledger(tuple[Row, ...]):
 
     def __repr__(self) -> str:
         """Return a table with one line for each row, and the sum."""
-        head = ("bytes", "count", "part", "dtype", "shape", "name")
-        lines = [
-            (f"{r.bytes * r.count:,}", f"{r.count:,}", r.part, r.dtype, _sides(r.shape), r.name)
-            for r in self
-        ]
-        widths = [max(map(len, column)) for column in zip(head, *lines, strict=True)]
-        total = f"{sum(self.parts.values()):>{widths[0]},}  {'':>{widths[1]}}  in all"
-        return "\n".join([*(_line(line, widths) for line in (head, *lines)), total])
-
-
-def _sides(shape: tuple[int, ...]) -> str:
-    return " x ".join(map(str, shape))
-
-
-def _line(words: Iterable[str], widths: Iterable[int]) -> str:
-    right = 2  # numbers stand on the right of their columns
-    cells = [
-        f"{w:>{n}}" if i < right else f"{w:<{n}}"
-        for i, (w, n) in enumerate(zip(words, widths, strict=True))
-    ]
-    return "  ".join(cells).rstrip()
+        table = [("bytes", "count", "part", "dtype", "shape", "name")]
+        for row in self:
+            size, shape = f"{row.bytes * row.count:,}", " x ".join(map(str, row.shape))
+            table.append((size, f"{row.count:,}", row.part, row.dtype, shape, row.name))
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        sides = zip(">><<<<", widths, strict=True)  # numbers stand on the right
+        line = "  ".join(f"{{:{side}{width}}}" for side, width in sides)
+        total = f"{sum(self.parts.values()):,}", "", "in all", "", "", ""
+        return "\n".join(line.format(*cells).rstrip() for cells in [*table, total])
 
 
 class History:

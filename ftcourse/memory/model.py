@@ -92,7 +92,7 @@ class Model:
             x = tape.op(size, self.table.dtype, [self.table], rule="matrix")
             x = tape.scale(x) if family.scaled_embedding == "inside" else x
         if self.step.config.gradient_checkpointing and not self.step.full:
-            x.node = Leaf(family.tables[0], 1, "activations")  # because peft asks for it
+            x.node = Leaf(family.tables[0], 1, part="activations")  # because peft asks for it
             tape.kept.append(x)
         tape.path = self.root
         self.positions = tape.new((self.length,), "int64")

@@ -6,7 +6,8 @@ Names and rules are PyTorch's own (``tools/autograd/derivatives.yaml`` and "Auto
 from collections.abc import Sequence
 from math import prod
 
-from ftcourse.memory.graph import BYTES, Leaf, Tensor
+from ftcourse.memory.graph import Leaf, Tensor
+from ftcourse.memory.ledger import BYTES
 from ftcourse.memory.tape import Tape
 
 
@@ -138,24 +139,16 @@ class Operations(Tape):
 
     def normalize(self, kind: str, x: Tensor, parameters: Sequence[Tensor]) -> Tensor:
         """Return a norm of one of the kinds that ``Family.norm`` names."""
-        match kind:
-            case "layer":
-                return self.layer_norm(x, parameters)
-            case "bare":
-                return self.cast(self.layer_norm(self.cast(x, "float32")), x.dtype)
-            case "rms":
-                (weight,) = parameters
-                quotient = self.divide_by_rms(self.cast(x, "float32"))
-                return self.mul(weight, self.cast(quotient, x.dtype))
-            case "rms_fp32":
-                (weight,) = parameters
-                quotient = self.divide_by_rms(self.cast(x, "float32"))
-                return self.cast(self.mul(quotient, weight), x.dtype)
-            case "rms_plus_one":
-                (weight,) = parameters
-                quotient = self.divide_by_rms(self.cast(x, "float32"))
-                factor = self.scale(self.cast(weight, "float32"))
-                return self.cast(self.mul(quotient, factor), x.dtype)
+        if kind == "layer":
+            return self.layer_norm(x, parameters)
+        if kind == "bare":
+            return self.cast(self.layer_norm(self.cast(x, "float32")), x.dtype)
+        (weight,), quotient = parameters, self.divide_by_rms(self.cast(x, "float32"))
+        if kind == "rms":
+            return self.mul(weight, self.cast(quotient, x.dtype))
+        if kind == "rms_plus_one":
+            weight = self.scale(self.cast(weight, "float32"))
+        return self.cast(self.mul(quotient, weight), x.dtype)
 
     # --- attention and the loss ---------------------------------------------------------------
 

@@ -32,7 +32,7 @@ def cached(key: Any, compute: Callable[[], MemoryBreakdown]) -> MemoryBreakdown:
         found = compute()
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, _to_json(found))
+        write_whole(path, json.dumps(asdict(found)))
     return found
 
 
@@ -48,10 +48,6 @@ def _own_code() -> str:
     for file in sorted(Path(__file__).parent.parent.rglob("*.py")):
         code.update(file.read_bytes())
     return code.hexdigest()
-
-
-def _to_json(breakdown: MemoryBreakdown) -> str:
-    return json.dumps(asdict(breakdown))
 
 
 def _from_json(text: str) -> MemoryBreakdown:

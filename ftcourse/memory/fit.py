@@ -1,7 +1,7 @@
 """Whether a run fits a card, how much of it fits, and the cheapest change that makes it fit."""
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
@@ -19,22 +19,15 @@ from ftcourse.shape import is_known, load_shape
 GAPS = 0.21
 """Share of the tensors' bytes that we allow for gaps between them, on a GPU.
 
-PyTorch's caching allocator takes memory from the card in segments, and parts of them stay empty. In
-three of four published runs on a T4 it took at most 21 % more than the tensors needed; the median
-is 12 %, the highest 49 %. The share depends little on the size. Those above 26 % have eager
-attention, and none is a full fine-tune (``data/measured/published_t4.jsonl``).
-
-Nearly full cards need less: of twelve QLoRA runs that nearly fill a T4, the eight with room for
-gaps of 17 % or more completed, and the four with 11 % or less ran out of memory
-(``data/measured/published_t4_limits.jsonl``).
+PyTorch's caching allocator takes memory in segments, and parts of them stay empty: at most this
+share in three of four runs on a T4, at most 49 % (``data/measured/published_t4.jsonl``).
+Nearly full cards need less: of twelve QLoRA runs there, the eight with room for 17 % or more
+completed, and the four with 11 % or less ran out of memory (``published_t4_limits.jsonl``).
 """
 CONTEXT_BYTES = 2**29
-"""Bytes that we allow for the CUDA context of a card where we know no measurement of it.
-
-This is an allowance, not a measurement: the size depends on the card, the driver and the kernels.
-"""
+"""Bytes that we allow for the CUDA context of a card where we know no measurement of it."""
 LIBRARY_BYTES = GIB
-"""Bytes that we allow on a CPU for Python and its libraries: an allowance, not a measurement."""
+"""Bytes that we allow on a CPU for Python and its libraries; not measured either."""
 GROWING_FIELDS = ("max_length", "batch_size", "rank")
 """The fields of which we can ask: how much of it fits?"""
 SEARCH_END = 2**20
@@ -77,21 +70,21 @@ def judge_fit(breakdown: MemoryBreakdown, card: Card) -> Fit:
     ['yes', 'narrowly', 'no']
     """
     tensors, context = breakdown.allocated, context_bytes(card)
-    show = partial(show_bytes, like=tensors)  # one unit in one sentence
+    text = partial(show_bytes, like=tensors)  # one unit in one sentence
     margin, purpose = LIBRARY_BYTES, "Python and its libraries"
-    needs, part = f"{show(tensors)} of tensors", f"largest part: {breakdown.largest_part}"
+    needs, part = f"{text(tensors)} of tensors", f"largest part: {breakdown.largest_part}"
     if card.device == "cuda":
         margin, purpose = round(GAPS * tensors), "gaps between tensors"
-        needs += f" and {'' if card.context else 'about '}{show(context)} of CUDA context"
+        needs += f" and {'' if card.context else 'about '}{text(context)} of CUDA context"
     left = card.memory - tensors - context
     if left < 0:
-        reason = f"{needs} are {show(-left)} over; {part}"
+        reason = f"{needs} are {text(-left)} over; {part}"
         return Fit("no", f"Does not fit the {card.name}", reason)
     if left < margin:
-        reason = f"{needs} leave {show(left)}, and {purpose} may take {show(margin)}"
+        reason = f"{needs} leave {text(left)}, and {purpose} may take {text(margin)}"
         return Fit("narrowly", f"Fits the {card.name} narrowly and may fail", f"{reason}; {part}")
-    spare = f"Fits the {card.name} with {show(left - margin)} to spare"
-    return Fit("yes", spare, f"{needs}, with {show(margin)} allowed for {purpose}; {part}")
+    spare = f"Fits the {card.name} with {text(left - margin)} to spare"
+    return Fit("yes", spare, f"{needs}, with {text(margin)} allowed for {purpose}; {part}")
 
 
 def refuse_if_too_large(config: FinetuneConfig, card: Card | None = None) -> None:
@@ -141,7 +134,7 @@ def largest(config: FinetuneConfig, field: str, capacity: int, card: Card | None
     card = replace(card or detect(), memory=capacity)
 
     def fits(value: int) -> bool:
-        return _fits(replace(config, **{field: value}), card)
+        return _surely_fits(replace(config, **{field: value}), card)
 
     for values in reversed(_growing_ranges(config, field)):
         if fits(values[0]):
@@ -172,7 +165,7 @@ def _growing_ranges(config: FinetuneConfig, field: str) -> list[range]:
     return [range(*ends) for ends in pairwise([*starts, min(widths) + 1])]
 
 
-def _fits(config: FinetuneConfig, card: Card) -> bool:
+def _surely_fits(config: FinetuneConfig, card: Card) -> bool:
     return judge_fit(predict_memory(config, card), card).answer == "yes"
 
 
@@ -200,21 +193,23 @@ def cheapest_change(config: FinetuneConfig, card: Card) -> FinetuneConfig:
     before = predict_memory(config, card).allocated
     changes: dict[tuple[str, ...], dict[str, Any]] = {}
 
-    def fits(*without: tuple[str, ...]) -> bool:
-        kept = [change for names, change in changes.items() if names not in without]
-        need = predict_memory(_apply(config, kept), card)
-        return need.allocated < before and judge_fit(need, card).answer == "yes"
+    def changed(*without: tuple[str, ...]) -> FinetuneConfig:
+        kept = (change for names, change in changes.items() if names not in without)
+        return replace(config, **{name: value for change in kept for name, value in change.items()})
+
+    def fits(tried: FinetuneConfig) -> bool:
+        return predict_memory(tried, card).allocated < before and _surely_fits(tried, card)
 
     for change in _changes(config):
         changes[tuple(change)] = change
-        if fits():
+        if fits(changed()):
             break
     else:
         return config
     for names in reversed(list(changes)):
-        if fits(names):
+        if fits(changed(names)):
             del changes[names]
-    return _apply(config, changes.values())
+    return changed()
 
 
 def _changes(config: FinetuneConfig) -> Iterator[dict[str, Any]]:
@@ -236,9 +231,3 @@ def _changes(config: FinetuneConfig) -> Iterator[dict[str, Any]]:
     length = config.max_length
     while length > 128:
         yield {"max_length": (length := length // 2)}
-
-
-def _apply(config: FinetuneConfig, changes: Iterable[dict[str, Any]]) -> FinetuneConfig:
-    for change in changes:
-        config = replace(config, **change)
-    return config

@@ -15,8 +15,6 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from ftcourse.errors import CourseError
 from ftcourse.hardware import Card, choose_dtype
 
-__all__ = ["LOSS_CHUNK", "FinetuneConfig", "adapted_modules", "check_attention", "field_docs"]
-
 LOSS_CHUNK = 256
 """Tokens whose logits exist together where ``loss="chunked"``."""
 

@@ -48,23 +48,20 @@ class LiveBytes(TorchDispatchMode):
 
     def _see(self, leaf: Any, part: str, name: str) -> None:
         """Count a tensor if it is on the device and new."""
-        if isinstance(leaf, Tensor) and leaf.device.type == self.device:
-            known = leaf.untyped_storage()._cdata in self._alive
-            if not known:
-                self.note(leaf, part, name)
+        here = isinstance(leaf, Tensor) and leaf.device.type == self.device
+        if here and leaf.untyped_storage()._cdata not in self._alive:
+            self.note(leaf, part, name)
 
     def note(self, tensor: Tensor, part: str, name: str) -> None:
         """Count a tensor's storage from now on, or call it by another part and name."""
         storage = tensor.untyped_storage()
         number = self._alive.get(storage._cdata)
         if number is None:
-            row = Row(name, (), "", part, storage.nbytes())
-            number = self.history.born(_shaped(row, tensor))
+            number = self.history.born(Row(name, (), "", part, storage.nbytes()))
             self._alive[storage._cdata] = number
             weakref.finalize(storage, self._died, storage._cdata, number)
-        else:
-            row = replace(self.history.rows[number], name=name, part=part)
-            self.history.rows[number] = _shaped(row, tensor)
+        row = replace(self.history.rows[number], name=name, part=part)
+        self.history.rows[number] = _shaped(row, tensor)
 
     def _died(self, address: int, number: int) -> None:
         self._alive.pop(address, None)

@@ -1,6 +1,7 @@
 """The model around its layers as a program: embeddings, the last norm, the head, and the loss."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from math import prod
 
 from ftcourse.config import LOSS_CHUNK
@@ -49,13 +50,10 @@ class Model:
         One stands for all between the first and the last. Where some layers see all tokens and
         others a window, the lowest that sees all runs apart: its mask lives until then.
         """
-        last, lowest = self.shape.num_hidden_layers - 1, self.family.sees_all_every - 1
-        if every or last < 3:
-            return dict.fromkeys(range(last + 1), 1)
-        if not 0 < lowest < last:
-            return {0: 1, 1: last - 1, last: 1}
-        counts = {0: 1, 1: lowest - 1, lowest: 1, lowest + 1: last - lowest - 1, last: 1}
-        return {number: count for number, count in counts.items() if count}
+        end = self.shape.num_hidden_layers
+        apart = range(end) if every else {0, min(self.family.sees_all_every, end) - 1, end - 1}
+        starts = sorted({*apart, *(number + 1 for number in apart)} - {end})
+        return {number: after - number for number, after in pairwise([*starts, end])}
 
     def moment(self, number: int) -> str:
         """Return what a layer's backward pass is called; one for many layers has no name."""

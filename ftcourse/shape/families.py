@@ -116,14 +116,9 @@ _LATER_GEMMA = replace(
     _GEMMA, layer_norms=_FOUR_NORMS, norms="around", defaults={**_GEMMA.defaults, **_WINDOW}
 )
 _CAPS = {"final_logit_softcapping": 30.0, "attn_logit_softcapping": 50.0}
-_GPT2 = {
-    "tie_word_embeddings": True,
-    "learned_positions": 1024,
-    "hidden_act": "gelu_new",
-    "embedding_dropout": 0.1,
-    "attention_dropout": 0.1,
-    "hidden_dropout": 0.1,
-}
+_GPT2 = {"tie_word_embeddings": True, "learned_positions": 1024, "hidden_act": "gelu_new"}
+_GPT2 |= dict.fromkeys(("embedding_dropout", "attention_dropout", "hidden_dropout"), 0.1)
+_ALL_SPARSE = {"mlp_only_layers": [], "decoder_sparse_step": 1}
 
 FAMILIES = {
     "llama": Family(switches=_LLAMA_BIASES),
@@ -223,10 +218,6 @@ FAMILIES = {
     ),
     "mixtral": Family(mlp={}, routes_in_fp32=True, defaults={"norm_topk_prob": True}),
     "qwen3_moe": Family(
-        mlp={},
-        switches=_ATTENTION_BIAS,
-        qk_norm="head",
-        defaults=_NO_WINDOW,
-        only={"mlp_only_layers": [], "decoder_sparse_step": 1},
+        mlp={}, switches=_ATTENTION_BIAS, qk_norm="head", defaults=_NO_WINDOW, only=_ALL_SPARSE
     ),
 }

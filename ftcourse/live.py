@@ -5,6 +5,7 @@ import weakref
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -83,20 +84,16 @@ class LiveBytes(TorchDispatchMode):
                 if number and self.history.rows[number].name == paths[module]:
                     self.history.rows[number] = _shaped(self.history.rows[number], tensor)
 
-        return [
-            hook
-            for module in paths
-            for hook in (
-                module.register_forward_pre_hook(enter),
-                module.register_forward_hook(leave, always_call=True),
-            )
-        ] + [
-            parameter.register_post_accumulate_grad_hook(
-                lambda p, path=path: self.note(p.grad, "gradients", plain(path))
-            )
-            for path, parameter in model.named_parameters()
-            if parameter.requires_grad
-        ]
+        hooks = [module.register_forward_pre_hook(enter) for module in paths]
+        hooks += [module.register_forward_hook(leave, always_call=True) for module in paths]
+        for path, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                note = partial(self._note_gradient, plain(path))
+                hooks.append(parameter.register_post_accumulate_grad_hook(note))
+        return hooks
+
+    def _note_gradient(self, name: str, parameter: Tensor) -> None:
+        self.note(parameter.grad, "gradients", name)
 
 
 class ModulePaths:

@@ -19,10 +19,11 @@ from ftcourse.shape import is_known, load_shape
 GAPS = 0.21
 """Share of the tensors' bytes that we allow for gaps between them, on a GPU.
 
-PyTorch's caching allocator takes memory in segments, and parts of them stay empty: at most this
-share in three of four runs on a T4, at most 49 % (``data/measured/published_t4.jsonl``).
-Nearly full cards need less: of twelve QLoRA runs there, the eight with room for 17 % or more
-completed, and the four with 11 % or less ran out of memory (``published_t4_limits.jsonl``).
+PyTorch's caching allocator takes memory in segments, and parts of them stay empty. In three of four
+published runs on a T4 that is at most this share; the highest is 49 %, all above 26 % have eager
+attention (``data/measured/published_t4.jsonl``). A nearly full card gets empty segments back: of
+twelve QLoRA runs on one, the eight with room for 17 % or more completed, and the four with 11 % or
+less ran out of memory (``data/measured/published_t4_limits.jsonl``).
 """
 CONTEXT_BYTES = 2**29
 """Bytes that we allow for the CUDA context of a card where we know no measurement of it."""
@@ -58,10 +59,7 @@ def judge_fit(breakdown: MemoryBreakdown, card: Card) -> Fit:
     """Return whether a step fits a device: yes; narrowly, so that it may fail; or no.
 
     On a GPU the tensors and the CUDA context must fit. With room for the gaps between tensors, too
-    (``GAPS``), the answer is yes; without it, narrowly. On a nearly full card PyTorch gives empty
-    segments back and tries again before it fails, so gaps are often smaller than on an empty one.
-
-    A CPU has no context and no such allocator: the tensors must fit the main memory, and the margin
+    (``GAPS``), the answer is yes; without it, narrowly. On a CPU the tensors must fit, and the room
     is for Python and its libraries (``LIBRARY_BYTES``). Other programs are not counted.
 
     >>> card = Card("Tesla T4", 14 * GIB, (7, 5), context=GIB)

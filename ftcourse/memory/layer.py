@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ftcourse.memory.experts import mix
 from ftcourse.memory.graph import Tensor
 from ftcourse.memory.modules import Modules
 from ftcourse.shape.families import Family
@@ -58,8 +57,6 @@ class Layer(Modules):
     def add(self, residual: Tensor, x: Tensor) -> Tensor:
         """Return the residual plus what a half of the layer adds to it."""
         return self.tape.add(residual, self.tape.scale(x) if self.family.scaled else x)
-
-    # --- attention ----------------------------------------------------------------------------
 
     def attention(self, x: Tensor, shared: Shared) -> Tensor:
         """Return attention's output, of the shape of its input."""
@@ -163,14 +160,12 @@ class Layer(Modules):
         tape.autocast = autocast
         return tape.cast(out, dtype)
 
-    # --- the MLP ------------------------------------------------------------------------------
-
     def mlp(self, x: Tensor) -> Tensor:
         """Return the MLP's output, or that of a mixture of experts."""
         names, tape = list(self.family.mlp), self.tape
         with tape.module("mlp"):
             if self.shape.num_experts:
-                return mix(self, x)
+                return self.mix(x)
             if not self.family.gated:
                 out = self.linear(names[1], self.function(self.linear(names[0], x)))
             elif len(names) == 2:

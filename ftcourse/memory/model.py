@@ -25,10 +25,7 @@ class Model:
         self.root = self.family.layers.rpartition(".")[0]
 
     def run(self, all_layers: bool = False) -> Operations:
-        """Run a step up to where the optimizer begins, and return the tape.
-
-        One middle layer stands for all between the first and the last, unless ``all_layers``.
-        """
+        """Run a step up to the optimizer, each layer apart or not, and return the tape."""
         tape, last = self.tape, self.shape.num_hidden_layers - 1
         x = embedded = self.embed()
         shared = self.share(x)

@@ -7,15 +7,10 @@ from packaging.version import Version
 
 from ftcourse.config import FinetuneConfig
 from ftcourse.hardware import Card, detect
+from ftcourse.memory import parameters
 from ftcourse.memory.breakdown import MemoryBreakdown
 from ftcourse.memory.ledger import Ledger, Row
 from ftcourse.memory.model import Model
-from ftcourse.memory.parameters import (
-    gradient_rows,
-    optimizer_rows,
-    optimizer_scratch_bytes,
-    weight_rows,
-)
 from ftcourse.memory.step import Step
 from ftcourse.shape import load_shape
 
@@ -37,7 +32,7 @@ def predict_step(step: Step) -> MemoryBreakdown:
     tape = Model(step).run()
     history = tape.history
     history.mark("the optimizer's step")
-    history.born(Row.of("step", (optimizer_scratch_bytes(step),), "uint8", "overhead"))
+    history.born(Row.of("step", (parameters.optimizer_scratch_bytes(step),), "uint8", "overhead"))
     moment, event = history.fullest()
     ledger = Ledger.of([*resident_rows(step), *history.ledger(event)])
     return MemoryBreakdown.of(ledger, source="predicted", moment=moment, device=step.card.name)
@@ -48,8 +43,8 @@ def resident_rows(step: Step) -> list[Row]:
     tokens = (step.config.batch_size, step.config.max_length)
     batches = 2 * step.config.gradient_accumulation_steps  # token ids and labels
     batch = Row.of("batch", tokens, "int64", "overhead", batches)
-    rows = [*weight_rows(step), *optimizer_rows(step), batch, *around(step)]
-    rows += gradient_rows(step) if step.accumulates else []
+    rows = [*parameters.weight_rows(step), *parameters.optimizer_rows(step), batch, *around(step)]
+    rows += parameters.gradient_rows(step) if step.accumulates else []
     family = step.shape.family
     if family.scaled_embedding == "inside":
         buffer = step.dtype if step.bits else step.weights_dtype  # which peft does not cast

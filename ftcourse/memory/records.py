@@ -110,10 +110,7 @@ def recorded_runs() -> tuple[Record, ...]:
 
 
 def _read(line: dict[str, Any]) -> Record:
-    """Return the record of a line as ``benchmarks/measure_grid.py`` writes it.
-
-    A published line has no five parts, because its publisher measured only the sum.
-    """
+    """Return the record of a line; a published one has only the sum of the five parts."""
     measured = dict(line["measured"])
     facts = {name: measured[name] for name in ("reserved", "date", "versions")}
     facts["allocated"], facts["card"] = measured.pop("allocated"), measured["device"]

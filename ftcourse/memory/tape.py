@@ -46,8 +46,6 @@ class Tape:
         yield
         self.path = outer
 
-    # --- the forward pass ---------------------------------------------------------------------
-
     def new(self, shape: Shape, dtype: str, part: str = "activations") -> Tensor:
         """Return a tensor that needs no gradient."""
         row = Row.of(self.path, shape, dtype, part, self.count)
@@ -142,8 +140,6 @@ class Tape:
         out = run()
         self._frame = None
         return out
-
-    # --- the backward pass --------------------------------------------------------------------
 
     def backward(self, loss: Tensor) -> None:
         """Run all nodes from the last to the first; the gradients of parameters stay."""

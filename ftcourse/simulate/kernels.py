@@ -10,6 +10,7 @@ from unittest.mock import patch
 import torch
 from bitsandbytes.autograd._functions import MatMul8bitLt
 from torch import Tensor
+from torch.nn import functional as F
 
 from ftcourse.hardware import Card
 from ftcourse.live import LiveBytes
@@ -37,14 +38,9 @@ def choices_of(card: Card) -> Iterator[None]:
 
 
 def _gpu_kernels() -> dict[str, Callable]:
-    """Return what some operations do on a GPU and not on the CPU, by their names.
-
-    Autocast computes LayerNorm, softmax and powers in fp32, dropout keeps a mask of bytes, and the
-    kernel of attention drops scores without writing them.
-    """
-    layer_norm, power = torch.nn.functional.layer_norm, torch.pow
-    softmax = torch.nn.functional.softmax
-    attention = torch.nn.functional.scaled_dot_product_attention
+    """Return what autocast, dropout and attention's kernel do on a GPU and not on the CPU."""
+    layer_norm, softmax, power = F.layer_norm, F.softmax, torch.pow
+    attention = F.scaled_dot_product_attention
 
     def wide(x: Tensor) -> Tensor:
         return x.float() if torch._C._is_any_autocast_enabled() else x

@@ -3,10 +3,9 @@
 import os
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from tqdm.auto import tqdm
@@ -28,9 +27,6 @@ from ftcourse.hardware import Card, detect
 from ftcourse.loss import check_head, use_chunked_loss
 from ftcourse.memory.fit import does_not_fit, refuse_if_too_large
 from ftcourse.train.run import Run, describe_run, last_checkpoint, open_run, write_run
-
-if TYPE_CHECKING:
-    from datasets import Dataset
 
 
 @dataclass(frozen=True)
@@ -60,7 +56,7 @@ class FinetuneResult:
 
 def finetune(
     config: FinetuneConfig,
-    data: "Sequence[Record] | Dataset",
+    data: Iterable[Record],
     output_dir: str | Path | None = None,
     resume: bool = True,
     callbacks: Sequence[TrainerCallback] = (),

@@ -3,9 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from ftcourse.memory.ledger import History, Row
-
-Shape = tuple[int, ...]
+from ftcourse.memory.ledger import History, Row, Shape
 
 
 class Storage:

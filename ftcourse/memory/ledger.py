@@ -8,6 +8,7 @@ from math import prod
 PARTS = ("weights", "gradients", "optimizer", "activations", "overhead")
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int64": 8, "int32": 4}
 BYTES |= {"uint8": 1, "int8": 1, "bool": 1}
+Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,7 @@ class Row:
 
     name: str
     """Where the tensor was made, in transformers' words; ``*`` stands for the layers' numbers."""
-    shape: tuple[int, ...]
+    shape: Shape
     dtype: str
     part: str
     """One of ``PARTS``."""
@@ -26,7 +27,7 @@ class Row:
     """How many of them live."""
 
     @classmethod
-    def of(cls, name: str, shape: tuple[int, ...], dtype: str, part: str, count: int = 1) -> "Row":
+    def of(cls, name: str, shape: Shape, dtype: str, part: str, count: int = 1) -> "Row":
         """Return the row of tensors without gaps between their numbers."""
         return cls(name, shape, dtype, part, prod(shape) * BYTES[dtype], count)
 

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from math import prod
 
-from ftcourse.memory.graph import Shape, Tensor
+from ftcourse.memory.graph import Tensor
+from ftcourse.memory.ledger import Shape
 from ftcourse.memory.operations import Operations
 from ftcourse.memory.step import Step
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from math import ceil
 
-from ftcourse.memory.ledger import BYTES, Row
+from ftcourse.memory.ledger import BYTES, Row, Shape
 from ftcourse.memory.step import Step
 from ftcourse.shape import Parameter, parameters
 
@@ -104,7 +104,7 @@ def optimizer_rows(step: Step) -> Iterator[Row]:
         yield Row.of("optimizer", (256,), "float32", "optimizer", 2)  # the levels, for all
 
 
-def _states(step: Step, weight: Weight) -> dict[str, tuple[tuple[int, ...], str]]:
+def _states(step: Step, weight: Weight) -> dict[str, tuple[Shape, str]]:
     """Return name, shape and format of each state of one parameter.
 
     AdamW keeps two numbers for each parameter, in the parameter's own format, and counts its steps.
@@ -125,7 +125,7 @@ def _states(step: Step, weight: Weight) -> dict[str, tuple[tuple[int, ...], str]
             return _bitsandbytes_states(step, weight)
 
 
-def _bitsandbytes_states(step: Step, weight: Weight) -> dict[str, tuple[tuple[int, ...], str]]:
+def _bitsandbytes_states(step: Step, weight: Weight) -> dict[str, tuple[Shape, str]]:
     """Return the states of bitsandbytes' AdamW, but for those that it pages.
 
     In 8 bits it keeps a byte for each of the two, with a float32 constant for each 256 of them.
@@ -135,9 +135,14 @@ def _bitsandbytes_states(step: Step, weight: Weight) -> dict[str, tuple[tuple[in
     pages = "paged" in step.config.optimizer and step.card.device == "cuda"
     narrow = step.config.optimizer != "paged_adamw_32bit" and weight.numbers >= EIGHT_BIT_FROM
     narrow = narrow and weight.name.removesuffix(".weight") not in step.shape.family.tables
-    whole, constants = (weight.shape, "uint8" if narrow else "float32"), ceil(weight.numbers / 256)
-    states = {} if pages and weight.numbers >= PAGED_FROM else {"state1": whole, "state2": whole}
-    return states | dict.fromkeys(("absmax1", "absmax2") * narrow, ((constants,), "float32"))
+    states = {}
+    if not (pages and weight.numbers >= PAGED_FROM):
+        whole = weight.shape, "uint8" if narrow else "float32"
+        states = {"state1": whole, "state2": whole}
+    if narrow:
+        constants = (ceil(weight.numbers / 256),), "float32"
+        states |= {"absmax1": constants, "absmax2": constants}
+    return states
 
 
 def optimizer_scratch_bytes(step: Step) -> int:

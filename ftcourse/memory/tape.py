@@ -11,8 +11,8 @@ from dataclasses import replace
 from functools import partial
 from math import prod
 
-from ftcourse.memory.graph import Frame, Leaf, Node, Shape, Storage, Tensor
-from ftcourse.memory.ledger import History, Row
+from ftcourse.memory.graph import Frame, Leaf, Node, Storage, Tensor
+from ftcourse.memory.ledger import History, Row, Shape
 
 
 class AllSavedError(Exception):

@@ -101,23 +101,21 @@ def materialize(model: nn.Module) -> None:
     """
     known: dict[int, Tensor] = {}
 
-    def fake(tensor: Tensor) -> Tensor:
-        if id(tensor) not in known:
-            known[id(tensor)] = torch.empty(tensor.shape, dtype=tensor.dtype)
-        return known[id(tensor)]
-
-    parameters: dict[int, nn.Parameter] = {}
-    for module in model.modules():
-        for name, old in module._parameters.items():
-            if old is not None and id(old) not in parameters:
-                parameters[id(old)] = nn.Parameter(fake(old), old.requires_grad)
-                parameters[id(old)].__dict__.update(vars(old))
+    def fake(old: Tensor) -> Tensor:
+        if id(old) not in known:
+            new = torch.empty(old.shape, dtype=old.dtype)
+            if isinstance(old, nn.Parameter):
+                new = nn.Parameter(new, old.requires_grad)
+                vars(new).update(vars(old))
                 _fill_constants(getattr(old, "quant_state", None), fake)
-            module._parameters[name] = parameters.get(id(old))
+            known[id(old)] = new
+        return known[id(old)]
+
+    for module in model.modules():
+        for held in (module._parameters, module._buffers):
+            held.update({name: fake(old) for name, old in held.items() if old is not None})
         if isinstance(module, bitsandbytes.nn.Linear8bitLt):
             module.state.CB, module.state.SCB = module.weight.data, fake(module.state.SCB)
-        for name, old in module._buffers.items():
-            module._buffers[name] = None if old is None else fake(old)
 
 
 def _fill_constants(state: QuantState | None, fake: Callable[[Tensor], Tensor]) -> None:

@@ -18,7 +18,7 @@ from ftcourse.config import FinetuneConfig, field_docs
 from ftcourse.errors import CourseError
 from ftcourse.hardware import CARDS, Card, detect
 from ftcourse.memory import MemoryBreakdown, predict_memory
-from ftcourse.memory.fit import GROWING_FIELDS, Fit, difference, does_not_fit, judge_fit, largest
+from ftcourse.memory.fit import GROWING_FIELDS, difference, does_not_fit, judge_fit, largest
 from ftcourse.memory.records import nearest_record
 from ftcourse.shape import is_known
 
@@ -143,13 +143,8 @@ def _simulate(config: FinetuneConfig, card: Card) -> MemoryBreakdown:
         return simulate_memory(config, card, progress)
 
 
-def _judge(
-    config: FinetuneConfig, card: Card, need: MemoryBreakdown, known: bool
-) -> Iterator[MemoryBreakdown | Fit | str]:
-    """Yield what the memory panel says: the bytes, whether they fit, and if not, what would.
-
-    For a family that the arithmetic does not know, only a simulation's bytes and whether they fit.
-    """
+def _judge(config: FinetuneConfig, card: Card, need: MemoryBreakdown, known: bool) -> Iterator:
+    """Yield what the memory panel says: the bytes, whether they fit, and if not, what would."""
     yield need
     if need.source == "simulated" and known:
         yield difference(need, predict_memory(config, card)) + ", against the arithmetic"

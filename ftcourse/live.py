@@ -3,7 +3,6 @@
 import re
 import weakref
 from bisect import bisect_right
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -67,6 +66,31 @@ class LiveBytes(TorchDispatchMode):
     def _died(self, address: int, number: int) -> None:
         self._alive.pop(address, None)
         self.history.died(number)
+
+    def note_residents(self, model: nn.Module, optimizer: Any) -> None:
+        """Count the tensors that live through every step."""
+        for leaf in tree_leaves(list(optimizer.state.values())):
+            if torch.is_tensor(leaf):
+                self.note(leaf, "optimizer", "optimizer")
+        for path, parameter in model.named_parameters():
+            name, state = plain(path), getattr(parameter, "quant_state", None)
+            self.note(parameter, "weights", name)
+            self._note_all(state, "weights", name)
+            self._note_all(getattr(state, "state2", None), "weights", f"{name}.state2")
+            self._note_all(optimizer.state.get(parameter), "optimizer", name)
+        for path, module in model.named_modules():  # an 8-bit module keeps its weight and constants
+            for name, end in (("CB", ""), ("SCB", ".SCB")):
+                if torch.is_tensor(value := getattr(getattr(module, "state", None), name, None)):
+                    self.note(value, "weights", f"{plain(path)}.weight{end}")
+        for path, buffer in model.named_buffers():
+            self.note(buffer, "overhead", plain(path))
+
+    def _note_all(self, holder: Any, part: str, path: str) -> None:
+        """Count the tensors of an object or a dictionary; what 8-bit states share has no owner."""
+        values = holder if isinstance(holder, dict) else vars(holder) if holder else {}
+        for name, value in values.items():
+            if torch.is_tensor(value) and not name.startswith("qmap"):
+                self.note(value, part, f"{path}.{name}")
 
     def follow(self, model: nn.Module) -> list[RemovableHandle]:
         """Return hooks that name the model's tensors after the modules that make them."""
@@ -146,29 +170,3 @@ def plain(path: str) -> str:
 
 def _shaped(row: Row, tensor: Tensor) -> Row:
     return replace(row, shape=tuple(tensor.shape), dtype=str(tensor.dtype).removeprefix("torch."))
-
-
-def resident_tensors(model: nn.Module, optimizer: Any) -> Iterator[tuple[Tensor, str, str]]:
-    """Yield the tensors that live through every step, each with its part and its name."""
-    for leaf in tree_leaves(list(optimizer.state.values())):
-        yield from ((t, "optimizer", "optimizer") for t in [leaf] if torch.is_tensor(t))
-    for path, parameter in model.named_parameters():
-        name, state = plain(path), getattr(parameter, "quant_state", None)
-        yield parameter, "weights", name
-        yield from _named(state, "weights", name)
-        yield from _named(getattr(state, "state2", None), "weights", f"{name}.state2")
-        yield from _named(optimizer.state.get(parameter), "optimizer", name)
-    for path, module in model.named_modules():  # an 8-bit module keeps its weight and constants
-        for name, end in (("CB", ""), ("SCB", ".SCB")):
-            if torch.is_tensor(value := getattr(getattr(module, "state", None), name, None)):
-                yield value, "weights", f"{plain(path)}.weight{end}"
-    for path, buffer in model.named_buffers():
-        yield buffer, "overhead", plain(path)
-
-
-def _named(holder: Any, part: str, path: str) -> Iterator[tuple[Tensor, str, str]]:
-    """Yield the tensors of an object or a dictionary; what 8-bit states share has no parameter."""
-    values = holder if isinstance(holder, dict) else vars(holder) if holder else {}
-    for name, value in values.items():
-        if torch.is_tensor(value) and not name.startswith("qmap"):
-            yield value, part, f"{path}.{name}"

@@ -14,7 +14,7 @@ from ftcourse import models
 from ftcourse.chat import Example
 from ftcourse.config import FinetuneConfig
 from ftcourse.hardware import detect
-from ftcourse.live import LIBRARIES, LiveBytes, resident_tensors
+from ftcourse.live import LIBRARIES, LiveBytes
 from ftcourse.memory import MemoryBreakdown
 from ftcourse.memory.fit import refuse_if_too_large
 from ftcourse.memory.ledger import Ledger, Row
@@ -44,8 +44,7 @@ class MemoryMeter(TrainerCallback):
         if state.global_step + 1 != self.step:
             return
         self._live = live = LiveBytes(model.device.type)
-        for tensor, part, name in resident_tensors(model, optimizer):
-            live.note(tensor, part, name)
+        live.note_residents(model, optimizer)
         live.history.mark("the forward pass")
         hooks = [
             *live.follow(model),

@@ -117,8 +117,7 @@ def largest(config: FinetuneConfig, field: str, capacity: int, card: Card | None
     """Return the largest value of a field with which a step fits a card of ``capacity`` bytes.
 
     It fits as ``judge_fit`` says, with the margin. The field is ``max_length`` or ``batch_size``,
-    up to ``SEARCH_END``, or ``rank``, up to the width of the narrowest module: no product of two
-    matrices has a higher rank. If even that bound fits, it is the answer. Without a card, the
+    up to ``SEARCH_END``, or ``rank``, up to the width of the narrowest module. Without a card, the
     arithmetic is for the device that is there. Raises CourseError with the cheapest change if not
     even 1 fits.
 
@@ -183,10 +182,9 @@ def does_not_fit(config: FinetuneConfig, card: Card) -> CourseError:
 def cheapest_change(config: FinetuneConfig, card: Card) -> FinetuneConfig:
     """Return the config with the cheapest changes that make it fit, or itself if none do.
 
-    It fits as ``judge_fit`` says, with the margin. We add changes in order of what they cost, first
-    time only, then quality, until the run fits. Then we take back those that turn out not to be
-    needed, the most expensive first. A run that failed although it was predicted to fit gets a
-    change that needs less.
+    We add changes in order of what they cost, first time only, then quality, until the run fits
+    with the margin. Then we take back those that turn out not to be needed, the most expensive
+    first. A run that failed although it was predicted to fit gets a change that needs less.
     """
     before = predict_memory(config, card).allocated
     changes: dict[tuple[str, ...], dict[str, Any]] = {}

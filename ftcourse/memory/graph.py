@@ -39,8 +39,8 @@ class Node:
 
     path: str
     count: int
-    inputs: list[Tensor | None] = field(default_factory=list)
-    """Those that get a gradient, without their memory; None for the others."""
+    inputs: list[Tensor] = field(default_factory=list)
+    """Those that get a gradient, without their memory."""
     rule: str = "fresh"
     scratch: Sequence[tuple[Shape, str, str]] = ()
     saved: Sequence[Storage | None] | None = ()

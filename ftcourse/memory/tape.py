@@ -77,16 +77,14 @@ class Tape:
         - join: inputs that are joined get parts of the result's
         """
         make = partial(self._result, shape, dtype, inputs, rule)
-        if all(x.node is None for x in inputs):
+        parents = [Tensor(x.shape, x.dtype, node=x.node) for x in inputs if x.node]
+        if not parents:
             return make()
         if self._again is not None:
             return self._op_again(make, saves, saves_result)
-        node = Node(self.path, self.count)
-        node.inputs = [x.node and Tensor(x.shape, x.dtype, node=x.node) for x in inputs]
-        for x in inputs:
-            if x.node:
-                x.node.uses += 1
-        node.rule, node.scratch = rule, scratch
+        node = Node(self.path, self.count, parents, rule, scratch)
+        for x in parents:
+            x.node.uses += 1
         out = make()
         out.node = node
         held = [*saves, out] if saves_result else saves
@@ -162,19 +160,18 @@ class Tape:
         self.path, self.count = f"{node.path} (backward)", node.count
         scratch = [self.new(*facts) for facts in node.scratch]
         chunks = self._chunks.pop(node, None)
-        made = [x and self._gradient(node, gradient, x) for x in node.inputs]
+        made = [self._gradient(node, gradient, x) for x in node.inputs]
         del scratch, chunks
         if node.frame:  # what ran again is held by nobody else; what was saved stays a moment more
             node.saved = ()
         for place, x in enumerate(node.inputs):
-            if x and (made[place].shape, made[place].dtype) != (x.shape, x.dtype):
+            if (made[place].shape, made[place].dtype) != (x.shape, x.dtype):
                 made[place] = self._new_for(node, x, x.shape, x.dtype)  # summed up, or cast
         del gradient
         node.saved, node.frame = (), None
         for x in node.inputs:
             found = made.pop(0)
-            if x:
-                self._arrive(node, x, found)
+            self._arrive(node, x, found)
 
     def _gradient(self, node: Node, gradient: Tensor, x: Tensor) -> Tensor:
         """Return an input's gradient; where the input was spread out, it is not yet summed up."""

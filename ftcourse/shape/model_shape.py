@@ -1,7 +1,4 @@
-"""The shape of a model: the numbers of its config that decide its bytes.
-
-Reading a shape needs neither torch nor transformers; only a Hub id needs the network.
-"""
+"""The shape of a model: the numbers of its config that decide its bytes."""
 
 from dataclasses import MISSING, dataclass, fields
 from typing import Any

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import PreTrainedModel
 
-from ftcourse.live import LiveBytes, resident_tensors
+from ftcourse.live import LiveBytes
 from ftcourse.memory import Step
 from ftcourse.memory.ledger import Ledger
 from ftcourse.models import build_empty, libraries_quiet
@@ -83,8 +83,7 @@ def _prepare(step: Step, layers: int) -> Iterator[Run]:
 def _follow(run: Run) -> LiveBytes:
     """Return a counter that has counted what lives before the step."""
     live = LiveBytesOfCuda(run.step) if run.step.card.device == "cuda" else LiveBytes()
-    for tensor, part, name in resident_tensors(run.model, run.optimizer):
-        live.note(tensor, part, name)
+    live.note_residents(run.model, run.optimizer)
     for tensor in run.batch.values():
         live.note(tensor, "overhead", "batch")
     return live

@@ -166,16 +166,16 @@ class Layer(Modules):
         with tape.module("mlp"):
             if self.shape.num_experts:
                 return self.mix(x)
-            if not self.family.gated:
-                out = self.linear(names[1], self.function(self.linear(names[0], x)))
-            elif len(names) == 2:
+            if len(names) == 3:
+                gate, up, down = names
+                inner = tape.mul(self.function(self.linear(gate, x)), self.linear(up, x))
+                out = self.linear(down, inner)
+            elif "gate_up_proj" in names:
                 both = self.linear(names[0], x)
                 half = (*both.shape[:2], self.shape.intermediate_size)
                 gate, up = tape.split(both, 2, *half)
                 out = self.linear(names[1], tape.mul(up, self.function(gate)))
             else:
-                gate, up, down = names
-                inner = tape.mul(self.function(self.linear(gate, x)), self.linear(up, x))
-                out = self.linear(down, inner)
+                out = self.linear(names[1], self.function(self.linear(names[0], x)))
             with tape.module("dropout"):
                 return tape.dropout(out, self.shape.hidden_dropout)

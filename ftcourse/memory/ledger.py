@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from math import prod
 
 PARTS = ("weights", "gradients", "optimizer", "activations", "overhead")
@@ -109,8 +109,7 @@ class History:
     def tops(self) -> dict[str, int]:
         """Return, for each name, the event after which the most lives."""
         sums, found = self._sums(), {}
-        ends = [start for _, start in self.marks[1:]] + [len(self.events)]
-        for (name, start), end in zip(self.marks, ends, strict=True):
+        for (name, start), (_, end) in pairwise([*self.marks, ("", len(self.events))]):
             if name and end > start:
                 events = [found.get(name, start), *range(start, end)]
                 found[name] = max(events, key=sums.__getitem__)

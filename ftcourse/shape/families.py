@@ -96,11 +96,6 @@ class Family:
         """Whether one module makes queries, keys and values, which then share its output."""
         return any(words.endswith(" qkv") for words in self.attention.values())
 
-    @property
-    def gated(self) -> bool:
-        """Whether the MLP multiplies two halves, of which one passes the activation function."""
-        return len(self.mlp) != 2 or "gate_up_proj" in self.mlp
-
 
 _LLAMA_BIASES = {"attention_bias": tuple(_ATTENTION), "mlp_bias": tuple(_MLP)}
 _ATTENTION_BIAS = {"attention_bias": tuple(_ATTENTION)}

@@ -80,11 +80,12 @@ class ModelShape:
         values = _in_common_words(family, given)
         _check(family, values)
         heads = values["num_attention_heads"]
+        switched = (names for switch, names in family.switches.items() if values.get(switch))
         values |= {
             "num_key_value_heads": (family.grouped and values.get("num_key_value_heads")) or heads,
             "head_dim": values.get("head_dim") or values["hidden_size"] // heads,
             "tie_word_embeddings": bool(values.get("tie_word_embeddings")),
-            "biased": _biased(family, values),
+            "biased": sum(switched, family.biased),
         }
         known = [f.name for f in fields(cls) if f.default is MISSING or values.get(f.name)]
         return cls(**{name: values[name] for name in known})
@@ -200,12 +201,6 @@ def _check(family: Family, values: dict[str, Any]) -> None:
                 f"{name}={values[name]!r}",
                 "Use a model whose layers are the family's usual ones.",
             )
-
-
-def _biased(family: Family, values: dict[str, Any]) -> tuple[str, ...]:
-    """Return the linear modules that have a bias, always or because the config says so."""
-    on = (names for switch, names in family.switches.items() if values.get(switch))
-    return sum(on, family.biased)
 
 
 def load_shape(model: str) -> ModelShape:

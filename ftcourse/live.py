@@ -22,9 +22,8 @@ LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes")
 class LiveBytes(TorchDispatchMode):
     """Follows the bytes of every tensor that an operation returns, from its birth to its death.
 
-    On any device this counts what ``torch.cuda.memory_allocated`` counts on a GPU, but for the
-    scratch memory inside kernels, of which torch says nothing. Views share their storage and count
-    once. ``history`` holds the tensors and their events in order of time.
+    It counts what ``torch.cuda.memory_allocated`` counts, but for the scratch memory inside
+    kernels. Views share their storage and count once. ``history`` holds the events in their order.
     """
 
     def __init__(self, device: str = "cpu") -> None:
@@ -86,7 +85,7 @@ class LiveBytes(TorchDispatchMode):
             self.note(buffer, "overhead", plain(path))
 
     def _note_all(self, holder: Any, part: str, path: str) -> None:
-        """Count the tensors of an object or a dictionary; what 8-bit states share has no owner."""
+        """Count the tensors of an object or a dictionary; 8-bit states share some."""
         values = holder if isinstance(holder, dict) else vars(holder) if holder else {}
         for name, value in values.items():
             if torch.is_tensor(value) and not name.startswith("qmap"):
@@ -95,9 +94,6 @@ class LiveBytes(TorchDispatchMode):
     def follow(self, model: nn.Module) -> list[RemovableHandle]:
         """Return hooks that name the model's tensors after the modules that make them."""
         paths = {module: plain(path) for path, module in model.named_modules()}
-
-        def enter(module: nn.Module, _: tuple) -> None:
-            self.modules.enter(paths[module])
 
         def leave(module: nn.Module, _: tuple, out: Any) -> None:
             self.modules.leave()
@@ -108,7 +104,8 @@ class LiveBytes(TorchDispatchMode):
                 if number and self.history.rows[number].name == paths[module]:
                     self.history.rows[number] = _shaped(self.history.rows[number], tensor)
 
-        hooks = [module.register_forward_pre_hook(enter) for module in paths]
+        enter = self.modules.enter
+        hooks = [m.register_forward_pre_hook(lambda m, _: enter(paths[m])) for m in paths]
         hooks += [module.register_forward_hook(leave, always_call=True) for module in paths]
         for path, parameter in model.named_parameters():
             if parameter.requires_grad:

@@ -108,7 +108,7 @@ class History:
 
     def tops(self) -> dict[str, int]:
         """Return, for each name, the event after which the most lives."""
-        sums, found = self._sums(), {}
+        sums, found = list(accumulate(change for _, change in self.events)), {}
         for (name, start), (_, end) in pairwise([*self.marks, ("", len(self.events))]):
             if name and end > start:
                 events = [found.get(name, start), *range(start, end)]
@@ -117,15 +117,15 @@ class History:
 
     def fullest(self) -> tuple[str, int]:
         """Return the name and the event after which the most of all lives."""
-        sums = self._sums()
-        return max(self.tops().items(), key=lambda item: sums[item[1]])
+
+        def live_bytes(top: tuple[str, int]) -> int:
+            return sum(change for _, change in self.events[: top[1] + 1])
+
+        return max(self.tops().items(), key=live_bytes)
 
     def peaks(self) -> dict[str, Ledger]:
         """Return, for each name, what lives at its fullest moment."""
         return {name: self.ledger(event) for name, event in self.tops().items()}
-
-    def _sums(self) -> list[int]:
-        return list(accumulate(change for _, change in self.events))
 
     def ledger(self, event: int) -> Ledger:
         """Return what lives after an event, counted from 0."""

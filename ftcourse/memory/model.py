@@ -19,7 +19,7 @@ class Model:
         """Start with the parameters, which the tape does not count."""
         self.step, self.shape, self.family = step, step.shape, step.shape.family
         self.tape = Operations(step.products, step.card.device)
-        self.tape.accumulates = step.accumulates
+        self.tape.accumulates = step.config.gradient_accumulation_steps > 1
         self.batch, self.length = step.config.batch_size, step.config.max_length
         self.weights = {w.name: w for w in weights_of(step)}
         self.root = self.family.layers.rpartition(".")[0]
@@ -54,9 +54,8 @@ class Model:
 
     def moment(self, number: int) -> str:
         """Return what a layer's backward pass is called; one for many layers has no name."""
-        names = {0: "the first layer's", self.shape.num_hidden_layers - 1: "the last layer's"}
-        if number == self.family.sees_all_every - 1:
-            names.setdefault(number, "a layer's")
+        ends = {0: "the first layer's", self.shape.num_hidden_layers - 1: "the last layer's"}
+        names = {self.family.sees_all_every - 1: "a layer's"} | ends
         return f"{names[number]} backward pass" if number in names else ""
 
     def run_layer(self, x: Tensor, shared: Shared, count: int) -> Tensor:

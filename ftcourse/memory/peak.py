@@ -44,7 +44,7 @@ def resident_rows(step: Step) -> list[Row]:
     batches = 2 * step.config.gradient_accumulation_steps  # token ids and labels
     batch = Row.of("batch", tokens, "int64", "overhead", batches)
     rows = [*parameters.weight_rows(step), *parameters.optimizer_rows(step), batch, *around(step)]
-    rows += parameters.gradient_rows(step) if step.accumulates else []
+    rows += parameters.gradient_rows(step) if step.config.gradient_accumulation_steps > 1 else []
     family = step.shape.family
     if family.scaled_embedding == "inside":
         buffer = step.dtype if step.bits else step.weights_dtype  # which peft does not cast

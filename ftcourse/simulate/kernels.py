@@ -1,7 +1,4 @@
-"""What a GPU's kernels do in another way than the CPU's: what they keep, and their scratch memory.
-
-Fake tensors count as the CPU's, so the simulation of a GPU goes by what is written here.
-"""
+"""What a GPU's kernels keep and need that the CPU's do not; fake tensors count as the CPU's."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager

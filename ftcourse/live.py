@@ -22,8 +22,8 @@ LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes")
 class LiveBytes(TorchDispatchMode):
     """Follows the bytes of every tensor that an operation returns, from its birth to its death.
 
-    It counts what ``torch.cuda.memory_allocated`` counts, but for the scratch memory inside
-    kernels. Views share their storage and count once. ``history`` holds the events in their order.
+    On any device it counts what ``torch.cuda.memory_allocated`` counts, but for the scratch memory
+    inside kernels. Views share their storage and count once. ``history`` holds all in its order.
     """
 
     def __init__(self, device: str = "cpu") -> None:
@@ -68,9 +68,8 @@ class LiveBytes(TorchDispatchMode):
 
     def note_residents(self, model: nn.Module, optimizer: Any) -> None:
         """Count the tensors that live through every step."""
-        for leaf in tree_leaves(list(optimizer.state.values())):
-            if torch.is_tensor(leaf):
-                self.note(leaf, "optimizer", "optimizer")
+        for state in filter(torch.is_tensor, tree_leaves(list(optimizer.state.values()))):
+            self.note(state, "optimizer", "optimizer")
         for path, parameter in model.named_parameters():
             name, state = plain(path), getattr(parameter, "quant_state", None)
             self.note(parameter, "weights", name)
@@ -97,10 +96,8 @@ class LiveBytes(TorchDispatchMode):
 
         def leave(module: nn.Module, _: tuple, out: Any) -> None:
             self.modules.leave()
-            for tensor in tree_leaves(out):
-                number = torch.is_tensor(tensor) and self._alive.get(
-                    tensor.untyped_storage()._cdata
-                )
+            for tensor in filter(torch.is_tensor, tree_leaves(out)):
+                number = self._alive.get(tensor.untyped_storage()._cdata)
                 if number and self.history.rows[number].name == paths[module]:
                     self.history.rows[number] = _shaped(self.history.rows[number], tensor)
 

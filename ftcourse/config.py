@@ -108,7 +108,7 @@ class FinetuneConfig:
         return choose_dtype(card).dtype if self.dtype == "auto" else self.dtype
 
 
-_SIZE = (
+_WHOLE = (
     "is a whole number of at least 1",
     lambda n: isinstance(n, int) and n is not True and n >= 1,
 )
@@ -116,9 +116,9 @@ _POSITIVE = "is a finite number above 0", lambda x: isinstance(x, int | float) a
 _NAMES = "names at least one module, or is 'all-linear'", lambda x: x and isinstance(x, str | tuple)
 _SHARE = "is at least 0 and below 1", lambda x: 0 <= x < 1
 _SEED = "is a whole number from 0 to 2**32 - 1", lambda n: isinstance(n, int) and 0 <= n < 2**32
-_RULES = {"rank": _SIZE, "alpha": _POSITIVE, "target_modules": _NAMES, "lora_dropout": _SHARE}
-_RULES |= dict.fromkeys(("batch_size", "gradient_accumulation_steps", "max_length"), _SIZE)
-_RULES |= {"learning_rate": _POSITIVE, "max_steps": _SIZE, "seed": _SEED}
+_RULES = {"rank": _WHOLE, "alpha": _POSITIVE, "target_modules": _NAMES, "lora_dropout": _SHARE}
+_RULES |= dict.fromkeys(("batch_size", "gradient_accumulation_steps", "max_length"), _WHOLE)
+_RULES |= {"learning_rate": _POSITIVE, "max_steps": _WHOLE, "seed": _SEED}
 
 
 def field_docs(cls: type) -> dict[str, str]:

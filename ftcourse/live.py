@@ -23,7 +23,7 @@ class LiveBytes(TorchDispatchMode):
     """Follows the bytes of every tensor that an operation returns, from its birth to its death.
 
     On any device it counts what ``torch.cuda.memory_allocated`` counts, but for the scratch memory
-    inside kernels. Views share their storage and count once. ``history`` holds all in its order.
+    inside kernels. Views share their storage and count once. ``history`` holds births and deaths.
     """
 
     def __init__(self, device: str = "cpu") -> None:
@@ -84,7 +84,7 @@ class LiveBytes(TorchDispatchMode):
             self.note(buffer, "overhead", plain(path))
 
     def _note_all(self, holder: Any, part: str, path: str) -> None:
-        """Count the tensors of an object or a dictionary; 8-bit states share some."""
+        """Count the tensors of an object or a dictionary, but not what 8-bit states share."""
         values = holder if isinstance(holder, dict) else vars(holder) if holder else {}
         for name, value in values.items():
             if torch.is_tensor(value) and not name.startswith("qmap"):

@@ -19,16 +19,16 @@ from ftcourse.shape import is_known, load_shape
 GAPS = 0.21
 """Share of the tensors' bytes that we allow for gaps between them, on a GPU.
 
-PyTorch's caching allocator takes memory in segments, and parts of them stay empty. In three of four
-published runs on a T4 that is at most this share; the highest is 49 %, all above 26 % have eager
-attention (``data/measured/published_t4.jsonl``). A nearly full card gets empty segments back: of
-twelve QLoRA runs on one, the eight with room for 17 % or more completed, and the four with 11 % or
-less ran out of memory (``data/measured/published_t4_limits.jsonl``).
+PyTorch's caching allocator takes memory in segments, and parts of them stay empty: at most this
+share in three of four published runs on a T4. The median is 12 %, the highest 49 %; those above
+26 % have eager attention (``data/measured/published_t4.jsonl``). On a nearly full card PyTorch
+gives empty segments back before it fails: of twelve such QLoRA runs, the eight with room for 17 %
+or more completed, the four with 11 % or less did not (``data/measured/published_t4_limits.jsonl``).
 """
 CONTEXT_BYTES = 2**29
-"""Bytes that we allow for the CUDA context of a card where we know no measurement of it."""
+"""Bytes that we allow for the CUDA context of a card of which we know no measurement."""
 LIBRARY_BYTES = GIB
-"""Bytes that we allow on a CPU for Python and its libraries; not measured either."""
+"""Bytes that we allow on a CPU for Python and its libraries: an allowance, not a measurement."""
 GROWING_FIELDS = ("max_length", "batch_size", "rank")
 """The fields of which we can ask: how much of it fits?"""
 SEARCH_END = 2**20

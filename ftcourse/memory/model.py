@@ -25,7 +25,7 @@ class Model:
         self.root = self.family.layers.rpartition(".")[0]
 
     def run(self, all_layers: bool = False) -> Operations:
-        """Run a step up to the optimizer, each layer apart or not, and return the tape."""
+        """Run a step up to the optimizer, with few layers for all or with each; return the tape."""
         tape, last = self.tape, self.shape.num_hidden_layers - 1
         x = embedded = self.embed()
         shared = self.share(x)

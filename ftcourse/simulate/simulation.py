@@ -45,9 +45,9 @@ def simulate_memory(
     Needs no GPU and no memory, and takes seconds the first time; then the result is cached, until
     the model, a library or ftcourse changes. Not seen: scratch memory inside kernels, but for the
     few that we know. ``reserved`` also asks for what PyTorch's allocator takes, for which all
-    layers are traced: some seconds more for each ten. It is an estimate, for small things decide:
-    half of the published runs on a T4 are met within 2 %, the worst is 24 % off
-    (``benchmarks/memory_accuracy.py --reserved``).
+    layers are traced: some seconds more for each ten. It is an estimate, as gaps depend on the
+    order of small things: half of the published runs on a T4 are met within 2 %, and the worst is
+    24 % off (``benchmarks/memory_accuracy.py --reserved``).
     """
     card = card or detect()
     step = Step(config, _shape(config), card)

@@ -18,7 +18,7 @@ from ftcourse.config import FinetuneConfig, field_docs
 from ftcourse.errors import CourseError
 from ftcourse.hardware import CARDS, Card, detect
 from ftcourse.memory import MemoryBreakdown, predict_memory
-from ftcourse.memory.fit import GROWING_FIELDS, Fit, difference, does_not_fit, judge_fit, largest
+from ftcourse.memory.fit import GROWING_FIELDS, difference, does_not_fit, judge_fit, largest
 from ftcourse.memory.records import nearest_record
 from ftcourse.shape import is_known
 
@@ -112,7 +112,7 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
     text = "instead of arithmetic, run the real code on fake tensors (seconds)"
     parser.add_argument("--simulate", action="store_true", help=text)
     text = f"how much of it fits the card? one of {', '.join(GROWING_FIELDS)}"
-    parser.add_argument("--largest", metavar="FIELD", help=text, type=_underscored)
+    parser.add_argument("--largest", metavar="FIELD", help=text)
     _add_config(parser)
     parser.set_defaults(run=_run_predict)
 
@@ -123,7 +123,7 @@ def _run_predict(options: argparse.Namespace) -> int:
     need = _simulate(config, card) if options.simulate else predict_memory(config, card)
     known = is_known(config.model)
     near = nearest_record(config, card) if known else None
-    field = options.largest
+    field = options.largest and options.largest.replace("-", "_")
     most = {field: largest(config, field, card.memory, card)} if field else {}
     if options.json:
         found = {"allocated": need.allocated, "card": card.name}
@@ -143,13 +143,8 @@ def _simulate(config: FinetuneConfig, card: Card) -> MemoryBreakdown:
         return simulate_memory(config, card, progress)
 
 
-def _judge(
-    config: FinetuneConfig, card: Card, need: MemoryBreakdown, known: bool
-) -> Iterator[MemoryBreakdown | Fit | str]:
-    """Yield what the memory panel says: the bytes, whether they fit, and if not, what would.
-
-    For a family that the arithmetic does not know, only a simulation's bytes and whether they fit.
-    """
+def _judge(config: FinetuneConfig, card: Card, need: MemoryBreakdown, known: bool) -> Iterator:
+    """Yield what the memory panel says: the bytes, whether they fit, and if not, what would."""
     yield need
     if need.source == "simulated" and known:
         yield difference(need, predict_memory(config, card)) + ", against the arithmetic"
@@ -157,10 +152,6 @@ def _judge(
     yield fit
     if fit.answer != "yes" and known:
         yield does_not_fit(config, card).do
-
-
-def _underscored(name: str) -> str:
-    return name.replace("-", "_")
 
 
 def _find_card(name: str) -> Card:

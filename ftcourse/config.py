@@ -1,21 +1,16 @@
-"""The choices of a fine-tuning run, frozen and checked when they are made.
-
-A mistake shows before anything is loaded. Nothing here needs torch or transformers.
-"""
+"""The choices of a fine-tuning run, frozen and checked when they are made, without torch."""
 
 import ast
 import inspect
 import warnings
 from collections.abc import Sequence
-from dataclasses import Field, dataclass, fields
+from dataclasses import dataclass, fields
 from itertools import pairwise
 from math import inf
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Literal, get_args, get_origin, get_type_hints
 
 from ftcourse.errors import CourseError
 from ftcourse.hardware import Card, choose_dtype
-
-__all__ = ["LOSS_CHUNK", "FinetuneConfig", "adapted_modules", "check_attention", "field_docs"]
 
 LOSS_CHUNK = 256
 """Tokens whose logits exist together where ``loss="chunked"``."""
@@ -81,7 +76,7 @@ class FinetuneConfig:
         if isinstance(self.target_modules, Sequence) and not isinstance(self.target_modules, str):
             object.__setattr__(self, "target_modules", tuple(self.target_modules))
         self._check_choices()
-        self._check_numbers()
+        self._check_values()
         if self.upcast and self.method != "qlora":
             raise CourseError(
                 "upcast goes with method='qlora'; peft's casts would turn any other base to fp32.",
@@ -101,34 +96,29 @@ class FinetuneConfig:
                     f"Leave it out for the default, {field.default!r}.",
                 )
 
-    def _check_numbers(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            whole = isinstance(value, int) and not isinstance(value, bool)
-            if field.name in _WHOLE and not (whole and value >= 1):
-                raise _out_of_range(field, value, "is a whole number of at least 1")
-            if field.name in _POSITIVE and not (isinstance(value, int | float) and 0 < value < inf):
-                raise _out_of_range(field, value, "is a finite number above 0")
-            if field.name == "lora_dropout" and not 0 <= value < 1:
-                raise _out_of_range(field, value, "is at least 0 and below 1")
-            if field.name == "seed" and not (isinstance(value, int) and 0 <= value < 2**32):
-                raise _out_of_range(field, value, "is a whole number from 0 to 2**32 - 1")
-            if field.name == "target_modules" and not (value and isinstance(value, str | tuple)):
-                raise _out_of_range(field, value, "names at least one module, or is 'all-linear'")
+    def _check_values(self) -> None:
+        for name, (rule, keeps) in _RULES.items():
+            value, default = getattr(self, name), getattr(type(self), name)
+            if not keeps(value):
+                do = f"The default is {default!r}."
+                raise CourseError(f"{name} {rule}.", f"{name}={value!r}", do)
 
     def dtype_on(self, card: Card) -> str:
         """Return the number format that this run uses on a card."""
         return choose_dtype(card).dtype if self.dtype == "auto" else self.dtype
 
 
-_WHOLE = ("rank", "batch_size", "gradient_accumulation_steps", "max_length", "max_steps")
-_POSITIVE = ("alpha", "learning_rate")
-
-
-def _out_of_range(field: Field, value: Any, rule: str) -> CourseError:
-    return CourseError(
-        f"{field.name} {rule}.", f"{field.name}={value!r}", f"The default is {field.default!r}."
-    )
+_WHOLE = (
+    "is a whole number of at least 1",
+    lambda n: isinstance(n, int) and n is not True and n >= 1,
+)
+_POSITIVE = "is a finite number above 0", lambda x: isinstance(x, int | float) and 0 < x < inf
+_NAMES = "names at least one module, or is 'all-linear'", lambda x: x and isinstance(x, str | tuple)
+_SHARE = "is at least 0 and below 1", lambda x: 0 <= x < 1
+_SEED = "is a whole number from 0 to 2**32 - 1", lambda n: isinstance(n, int) and 0 <= n < 2**32
+_RULES = {"rank": _WHOLE, "alpha": _POSITIVE, "target_modules": _NAMES, "lora_dropout": _SHARE}
+_RULES |= dict.fromkeys(("batch_size", "gradient_accumulation_steps", "max_length"), _WHOLE)
+_RULES |= {"learning_rate": _POSITIVE, "max_steps": _WHOLE, "seed": _SEED}
 
 
 def field_docs(cls: type) -> dict[str, str]:

@@ -3,8 +3,8 @@
 import re
 import weakref
 from bisect import bisect_right
-from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,9 +22,8 @@ LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes")
 class LiveBytes(TorchDispatchMode):
     """Follows the bytes of every tensor that an operation returns, from its birth to its death.
 
-    On any device this counts what ``torch.cuda.memory_allocated`` counts on a GPU, but for the
-    scratch memory inside kernels, of which torch says nothing. Views share their storage and count
-    once. ``history`` holds the tensors and their events in order of time.
+    On any device it counts what ``torch.cuda.memory_allocated`` counts, but for the scratch memory
+    inside kernels. Views share their storage and count once. ``history`` holds births and deaths.
     """
 
     def __init__(self, device: str = "cpu") -> None:
@@ -48,58 +47,71 @@ class LiveBytes(TorchDispatchMode):
 
     def _see(self, leaf: Any, part: str, name: str) -> None:
         """Count a tensor if it is on the device and new."""
-        if isinstance(leaf, Tensor) and leaf.device.type == self.device:
-            known = leaf.untyped_storage()._cdata in self._alive
-            if not known:
-                self.note(leaf, part, name)
+        here = isinstance(leaf, Tensor) and leaf.device.type == self.device
+        if here and leaf.untyped_storage()._cdata not in self._alive:
+            self.note(leaf, part, name)
 
     def note(self, tensor: Tensor, part: str, name: str) -> None:
         """Count a tensor's storage from now on, or call it by another part and name."""
         storage = tensor.untyped_storage()
         number = self._alive.get(storage._cdata)
         if number is None:
-            row = Row(name, (), "", part, storage.nbytes())
-            number = self.history.born(_shaped(row, tensor))
+            number = self.history.born(Row(name, (), "", part, storage.nbytes()))
             self._alive[storage._cdata] = number
             weakref.finalize(storage, self._died, storage._cdata, number)
-        else:
-            row = replace(self.history.rows[number], name=name, part=part)
-            self.history.rows[number] = _shaped(row, tensor)
+        row = replace(self.history.rows[number], name=name, part=part)
+        self.history.rows[number] = _shaped(row, tensor)
 
     def _died(self, address: int, number: int) -> None:
         self._alive.pop(address, None)
         self.history.died(number)
 
+    def note_residents(self, model: nn.Module, optimizer: Any) -> None:
+        """Count the tensors that live through every step."""
+        for state in filter(torch.is_tensor, tree_leaves(list(optimizer.state.values()))):
+            self.note(state, "optimizer", "optimizer")
+        for path, parameter in model.named_parameters():
+            name, state = plain(path), getattr(parameter, "quant_state", None)
+            self.note(parameter, "weights", name)
+            self._note_all(state, "weights", name)
+            self._note_all(getattr(state, "state2", None), "weights", f"{name}.state2")
+            self._note_all(optimizer.state.get(parameter), "optimizer", name)
+        for path, module in model.named_modules():  # an 8-bit module keeps its weight and constants
+            for name, end in (("CB", ""), ("SCB", ".SCB")):
+                if torch.is_tensor(value := getattr(getattr(module, "state", None), name, None)):
+                    self.note(value, "weights", f"{plain(path)}.weight{end}")
+        for path, buffer in model.named_buffers():
+            self.note(buffer, "overhead", plain(path))
+
+    def _note_all(self, holder: Any, part: str, path: str) -> None:
+        """Count the tensors of an object or a dictionary, but not what 8-bit states share."""
+        values = holder if isinstance(holder, dict) else vars(holder) if holder else {}
+        for name, value in values.items():
+            if torch.is_tensor(value) and not name.startswith("qmap"):
+                self.note(value, part, f"{path}.{name}")
+
     def follow(self, model: nn.Module) -> list[RemovableHandle]:
         """Return hooks that name the model's tensors after the modules that make them."""
         paths = {module: plain(path) for path, module in model.named_modules()}
 
-        def enter(module: nn.Module, _: tuple) -> None:
-            self.modules.enter(paths[module])
-
         def leave(module: nn.Module, _: tuple, out: Any) -> None:
             self.modules.leave()
-            for tensor in tree_leaves(out):
-                number = torch.is_tensor(tensor) and self._alive.get(
-                    tensor.untyped_storage()._cdata
-                )
+            for tensor in filter(torch.is_tensor, tree_leaves(out)):
+                number = self._alive.get(tensor.untyped_storage()._cdata)
                 if number and self.history.rows[number].name == paths[module]:
                     self.history.rows[number] = _shaped(self.history.rows[number], tensor)
 
-        return [
-            hook
-            for module in paths
-            for hook in (
-                module.register_forward_pre_hook(enter),
-                module.register_forward_hook(leave, always_call=True),
-            )
-        ] + [
-            parameter.register_post_accumulate_grad_hook(
-                lambda p, path=path: self.note(p.grad, "gradients", plain(path))
-            )
-            for path, parameter in model.named_parameters()
-            if parameter.requires_grad
-        ]
+        enter = self.modules.enter
+        hooks = [m.register_forward_pre_hook(lambda m, _: enter(paths[m])) for m in paths]
+        hooks += [module.register_forward_hook(leave, always_call=True) for module in paths]
+        for path, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                note = partial(self._note_gradient, plain(path))
+                hooks.append(parameter.register_post_accumulate_grad_hook(note))
+        return hooks
+
+    def _note_gradient(self, name: str, parameter: Tensor) -> None:
+        self.note(parameter.grad, "gradients", name)
 
 
 class ModulePaths:
@@ -152,29 +164,3 @@ def plain(path: str) -> str:
 
 def _shaped(row: Row, tensor: Tensor) -> Row:
     return replace(row, shape=tuple(tensor.shape), dtype=str(tensor.dtype).removeprefix("torch."))
-
-
-def resident_tensors(model: nn.Module, optimizer: Any) -> Iterator[tuple[Tensor, str, str]]:
-    """Yield the tensors that live through every step, each with its part and its name."""
-    for leaf in tree_leaves(list(optimizer.state.values())):
-        yield from ((t, "optimizer", "optimizer") for t in [leaf] if torch.is_tensor(t))
-    for path, parameter in model.named_parameters():
-        name, state = plain(path), getattr(parameter, "quant_state", None)
-        yield parameter, "weights", name
-        yield from _named(state, "weights", name)
-        yield from _named(getattr(state, "state2", None), "weights", f"{name}.state2")
-        yield from _named(optimizer.state.get(parameter), "optimizer", name)
-    for path, module in model.named_modules():  # an 8-bit module keeps its weight and constants
-        for name, end in (("CB", ""), ("SCB", ".SCB")):
-            if torch.is_tensor(value := getattr(getattr(module, "state", None), name, None)):
-                yield value, "weights", f"{plain(path)}.weight{end}"
-    for path, buffer in model.named_buffers():
-        yield buffer, "overhead", plain(path)
-
-
-def _named(holder: Any, part: str, path: str) -> Iterator[tuple[Tensor, str, str]]:
-    """Yield the tensors of an object or a dictionary; what 8-bit states share has no parameter."""
-    values = holder if isinstance(holder, dict) else vars(holder) if holder else {}
-    for name, value in values.items():
-        if torch.is_tensor(value) and not name.startswith("qmap"):
-            yield value, part, f"{path}.{name}"

@@ -1,7 +1,4 @@
-"""The loss of the next token, computed in chunks, so that never all logits exist at once.
-
-Logits are the widest tensor of a step: one number for each token and each word of the vocabulary.
-"""
+"""The loss of the next token in chunks: logits, the widest tensor, never all exist at once."""
 
 from collections.abc import Callable
 from types import MethodType

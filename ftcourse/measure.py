@@ -10,20 +10,14 @@ from pathlib import Path
 import torch
 from transformers import TrainerCallback
 
+from ftcourse import models
 from ftcourse.chat import Example
 from ftcourse.config import FinetuneConfig
 from ftcourse.hardware import detect
-from ftcourse.live import LIBRARIES, LiveBytes, resident_tensors
+from ftcourse.live import LIBRARIES, LiveBytes
 from ftcourse.memory import MemoryBreakdown
 from ftcourse.memory.fit import refuse_if_too_large
 from ftcourse.memory.ledger import Ledger, Row
-from ftcourse.models import (
-    attach_adapter,
-    libraries_quiet,
-    load_base,
-    needs_random_weights,
-    save_random_model,
-)
 from ftcourse.train import make_trainer, train
 
 
@@ -50,8 +44,7 @@ class MemoryMeter(TrainerCallback):
         if state.global_step + 1 != self.step:
             return
         self._live = live = LiveBytes(model.device.type)
-        for tensor, part, name in resident_tensors(model, optimizer):
-            live.note(tensor, part, name)
+        live.note_residents(model, optimizer)
         live.history.mark("the forward pass")
         hooks = [
             *live.follow(model),
@@ -86,11 +79,11 @@ class MemoryMeter(TrainerCallback):
         if state.global_step != self.step:
             return
         self.close()
-        self.timeline = self._live.history.timeline()
-        ledgers = self._live.history.peaks()
-        self.peaks = {phase: ledger.parts for phase, ledger in ledgers.items()}
-        moment = max(self.peaks, key=lambda phase: sum(self.peaks[phase].values()))
-        self.breakdown = _as_breakdown(ledgers[moment], moment)
+        history = self._live.history
+        self.timeline = history.timeline()
+        self.peaks = {phase: ledger.parts for phase, ledger in history.peaks().items()}
+        moment, event = history.fullest()
+        self.breakdown = _as_breakdown(history.ledger(event), moment)
 
     def close(self) -> None:
         """Stop following, also when the step fails: ``train`` calls this in any case."""
@@ -126,12 +119,12 @@ def measure_memory(config: FinetuneConfig) -> MemoryBreakdown:
     """
     refuse_if_too_large(config)
     meter = MemoryMeter()
-    with tempfile.TemporaryDirectory() as folder, libraries_quiet():
-        if needs_random_weights(config.model):
-            save_random_model(config.model, folder)
+    with tempfile.TemporaryDirectory() as folder, models.libraries_quiet():
+        if models.needs_random_weights(config.model):
+            models.save_random_model(config.model, folder)
             config = replace(config, model=folder)
         config = replace(config, max_steps=2)
-        model = attach_adapter(load_base(config), config)
+        model = models.attach_adapter(models.load_base(config), config)
         examples = _random_examples(config, model.config.vocab_size)
         train(make_trainer(config, model, examples, Path(folder), [meter]), config)
     return meter.breakdown

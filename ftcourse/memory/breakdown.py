@@ -1,4 +1,4 @@
-"""Where the bytes of a training step go: the one noun of the course."""
+"""Where the bytes of a training step go: what prediction, simulation, measurement return."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,10 +9,7 @@ from ftcourse.memory.ledger import PARTS, Ledger
 
 @dataclass(frozen=True)
 class MemoryBreakdown:
-    """The bytes of a training step at its peak, in five parts that add up to ``allocated``.
-
-    One noun for three verbs: a prediction, a simulation and a measurement all return it.
-    """
+    """The bytes of a training step at its peak, in five parts that add up to ``allocated``."""
 
     weights: int
     """Base model and adapter, with the constants of quantized weights."""

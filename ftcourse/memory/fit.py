@@ -1,7 +1,7 @@
 """Whether a run fits a card, how much of it fits, and the cheapest change that makes it fit."""
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
@@ -19,20 +19,14 @@ from ftcourse.shape import is_known, load_shape
 GAPS = 0.21
 """Share of the tensors' bytes that we allow for gaps between them, on a GPU.
 
-PyTorch's caching allocator takes memory from the card in segments, and parts of them stay empty. In
-three of four published runs on a T4 it took at most 21 % more than the tensors needed; the median
-is 12 %, the highest 49 %. The share depends little on the size. Those above 26 % have eager
-attention, and none is a full fine-tune (``data/measured/published_t4.jsonl``).
-
-Nearly full cards need less: of twelve QLoRA runs that nearly fill a T4, the eight with room for
-gaps of 17 % or more completed, and the four with 11 % or less ran out of memory
-(``data/measured/published_t4_limits.jsonl``).
+PyTorch's caching allocator takes memory in segments, and parts of them stay empty: at most this
+share in three of four published runs on a T4. The median is 12 %, the highest 49 %; those above
+26 % have eager attention (``data/measured/published_t4.jsonl``). On a nearly full card PyTorch
+gives empty segments back before it fails: of twelve such QLoRA runs, the eight with room for 17 %
+or more completed, the four with 11 % or less did not (``data/measured/published_t4_limits.jsonl``).
 """
 CONTEXT_BYTES = 2**29
-"""Bytes that we allow for the CUDA context of a card where we know no measurement of it.
-
-This is an allowance, not a measurement: the size depends on the card, the driver and the kernels.
-"""
+"""Bytes that we allow for the CUDA context of a card of which we know no measurement."""
 LIBRARY_BYTES = GIB
 """Bytes that we allow on a CPU for Python and its libraries: an allowance, not a measurement."""
 GROWING_FIELDS = ("max_length", "batch_size", "rank")
@@ -65,10 +59,7 @@ def judge_fit(breakdown: MemoryBreakdown, card: Card) -> Fit:
     """Return whether a step fits a device: yes; narrowly, so that it may fail; or no.
 
     On a GPU the tensors and the CUDA context must fit. With room for the gaps between tensors, too
-    (``GAPS``), the answer is yes; without it, narrowly. On a nearly full card PyTorch gives empty
-    segments back and tries again before it fails, so gaps are often smaller than on an empty one.
-
-    A CPU has no context and no such allocator: the tensors must fit the main memory, and the margin
+    (``GAPS``), the answer is yes; without it, narrowly. On a CPU the tensors must fit, and the room
     is for Python and its libraries (``LIBRARY_BYTES``). Other programs are not counted.
 
     >>> card = Card("Tesla T4", 14 * GIB, (7, 5), context=GIB)
@@ -77,21 +68,21 @@ def judge_fit(breakdown: MemoryBreakdown, card: Card) -> Fit:
     ['yes', 'narrowly', 'no']
     """
     tensors, context = breakdown.allocated, context_bytes(card)
-    say = partial(show_bytes, like=tensors)  # one unit in one sentence
+    text = partial(show_bytes, like=tensors)  # one unit in one sentence
     margin, purpose = LIBRARY_BYTES, "Python and its libraries"
-    needs, part = f"{say(tensors)} of tensors", f"largest part: {breakdown.largest_part}"
+    needs, part = f"{text(tensors)} of tensors", f"largest part: {breakdown.largest_part}"
     if card.device == "cuda":
         margin, purpose = round(GAPS * tensors), "gaps between tensors"
-        needs += f" and {'' if card.context else 'about '}{say(context)} of CUDA context"
+        needs += f" and {'' if card.context else 'about '}{text(context)} of CUDA context"
     left = card.memory - tensors - context
     if left < 0:
-        reason = f"{needs} are {say(-left)} over; {part}"
+        reason = f"{needs} are {text(-left)} over; {part}"
         return Fit("no", f"Does not fit the {card.name}", reason)
     if left < margin:
-        reason = f"{needs} leave {say(left)}, and {purpose} may take {say(margin)}"
+        reason = f"{needs} leave {text(left)}, and {purpose} may take {text(margin)}"
         return Fit("narrowly", f"Fits the {card.name} narrowly and may fail", f"{reason}; {part}")
-    spare = f"Fits the {card.name} with {say(left - margin)} to spare"
-    return Fit("yes", spare, f"{needs}, with {say(margin)} allowed for {purpose}; {part}")
+    spare = f"Fits the {card.name} with {text(left - margin)} to spare"
+    return Fit("yes", spare, f"{needs}, with {text(margin)} allowed for {purpose}; {part}")
 
 
 def refuse_if_too_large(config: FinetuneConfig, card: Card | None = None) -> None:
@@ -126,8 +117,7 @@ def largest(config: FinetuneConfig, field: str, capacity: int, card: Card | None
     """Return the largest value of a field with which a step fits a card of ``capacity`` bytes.
 
     It fits as ``judge_fit`` says, with the margin. The field is ``max_length`` or ``batch_size``,
-    up to ``SEARCH_END``, or ``rank``, up to the width of the narrowest module: no product of two
-    matrices has a higher rank. If even that bound fits, it is the answer. Without a card, the
+    up to ``SEARCH_END``, or ``rank``, up to the width of the narrowest module. Without a card, the
     arithmetic is for the device that is there. Raises CourseError with the cheapest change if not
     even 1 fits.
 
@@ -141,7 +131,7 @@ def largest(config: FinetuneConfig, field: str, capacity: int, card: Card | None
     card = replace(card or detect(), memory=capacity)
 
     def fits(value: int) -> bool:
-        return _fits(replace(config, **{field: value}), card)
+        return _surely_fits(replace(config, **{field: value}), card)
 
     for values in reversed(_growing_ranges(config, field)):
         if fits(values[0]):
@@ -172,7 +162,7 @@ def _growing_ranges(config: FinetuneConfig, field: str) -> list[range]:
     return [range(*ends) for ends in pairwise([*starts, min(widths) + 1])]
 
 
-def _fits(config: FinetuneConfig, card: Card) -> bool:
+def _surely_fits(config: FinetuneConfig, card: Card) -> bool:
     return judge_fit(predict_memory(config, card), card).answer == "yes"
 
 
@@ -192,29 +182,30 @@ def does_not_fit(config: FinetuneConfig, card: Card) -> CourseError:
 def cheapest_change(config: FinetuneConfig, card: Card) -> FinetuneConfig:
     """Return the config with the cheapest changes that make it fit, or itself if none do.
 
-    It fits as ``judge_fit`` says, with the margin. We add changes in order of what they cost, first
-    time only, then quality, until the run fits. Then we take back those that turn out not to be
-    needed, the most expensive first. A run that failed although it was predicted to fit gets a
-    change that needs less.
+    We add changes in order of what they cost, first time only, then quality, until the run fits
+    with the margin. Then we take back those that turn out not to be needed, the most expensive
+    first. A run that failed although it was predicted to fit gets a change that needs less.
     """
     before = predict_memory(config, card).allocated
     changes: dict[tuple[str, ...], dict[str, Any]] = {}
 
-    def fits(*without: tuple[str, ...]) -> bool:
-        kept = [change for names, change in changes.items() if names not in without]
-        need = predict_memory(_apply(config, kept), card)
-        return need.allocated < before and judge_fit(need, card).answer == "yes"
+    def changed(*without: tuple[str, ...]) -> FinetuneConfig:
+        kept = (change for names, change in changes.items() if names not in without)
+        return replace(config, **{name: value for change in kept for name, value in change.items()})
+
+    def fits(tried: FinetuneConfig) -> bool:
+        return predict_memory(tried, card).allocated < before and _surely_fits(tried, card)
 
     for change in _changes(config):
         changes[tuple(change)] = change
-        if fits():
+        if fits(changed()):
             break
     else:
         return config
     for names in reversed(list(changes)):
-        if fits(names):
+        if fits(changed(names)):
             del changes[names]
-    return _apply(config, changes.values())
+    return changed()
 
 
 def _changes(config: FinetuneConfig) -> Iterator[dict[str, Any]]:
@@ -236,9 +227,3 @@ def _changes(config: FinetuneConfig) -> Iterator[dict[str, Any]]:
     length = config.max_length
     while length > 128:
         yield {"max_length": (length := length // 2)}
-
-
-def _apply(config: FinetuneConfig, changes: Iterable[dict[str, Any]]) -> FinetuneConfig:
-    for change in changes:
-        config = replace(config, **change)
-    return config

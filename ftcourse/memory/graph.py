@@ -1,20 +1,9 @@
 """Tensors that know only their size, and the graph of their backward pass."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
-from ftcourse.memory.ledger import History, Row
-
-BYTES = {
-    "float32": 4,
-    "float16": 2,
-    "bfloat16": 2,
-    "int64": 8,
-    "int32": 4,
-    "uint8": 1,
-    "int8": 1,
-    "bool": 1,
-}
-Shape = tuple[int, ...]
+from ftcourse.memory.ledger import History, Row, Shape
 
 
 class Storage:
@@ -31,52 +20,48 @@ class Storage:
         self.history.died(self.number)
 
 
+@dataclass(eq=False, slots=True)
 class Tensor:
     """A shape and a format, the memory behind it, and the node of the backward pass that made it.
 
     Without storage it is counted elsewhere, as parameters are; without a node it needs no gradient.
     """
 
-    __slots__ = ("dtype", "node", "shape", "storage")
-
-    def __init__(
-        self, shape: Shape, dtype: str, storage: Storage | None = None, node: "Node | None" = None
-    ) -> None:
-        """Hold the storage from now on."""
-        self.shape, self.dtype, self.storage, self.node = shape, dtype, storage, node
+    shape: Shape
+    dtype: str
+    storage: Storage | None = None
+    node: "Node | None" = None
 
 
+@dataclass(eq=False, slots=True)
 class Node:
-    """A step of the backward pass."""
+    """A step of the backward pass, of a module of the model and for so many layers."""
 
-    __slots__ = ("count", "frame", "inputs", "mark", "path", "rule", "saved", "scratch", "uses")
+    path: str
+    count: int
+    inputs: list[Tensor] = field(default_factory=list)
+    """Those that get a gradient, without their memory."""
+    rule: str = "fresh"
+    scratch: Sequence[tuple[Shape, str, str]] = ()
+    saved: Sequence[Storage | None] | None = ()
+    frame: "Frame | None" = None
+    mark: str | None = None
+    uses: int = 0
 
-    def __init__(self, path: str, count: int) -> None:
-        """Start in a module of the model, for so many layers."""
-        self.path, self.count = path, count
-        self.inputs: list[tuple[Node, Shape, str] | None] = []
-        self.rule, self.scratch = "fresh", ()
-        self.saved: Sequence[Storage | None] | None = ()
-        self.frame: Frame | None = None
-        self.mark: str | None = None
-        self.uses = 0
 
-
+@dataclass(eq=False, slots=True)
 class Leaf(Node):
     """Where gradients arrive of what no operation made, such as a trained parameter."""
 
-    __slots__ = ("part",)
-
-    def __init__(self, path: str, count: int, part: str = "gradients") -> None:
-        """Say to which part the gradient belongs."""
-        super().__init__(path, count)
-        self.part = part
+    part: str = "gradients"
+    """To which part the gradient belongs."""
 
 
+@dataclass(eq=False)
 class Frame:
     """A checkpointed function: its operations save nothing until it runs again."""
 
-    def __init__(self, run: Callable[[], Tensor], path: str, count: int) -> None:
-        """Hold what the function needs to run again."""
-        self.run, self.path, self.count = run, path, count
-        self.nodes: list[Node] = []
+    run: Callable[[], Tensor]
+    path: str
+    count: int
+    nodes: list[Node] = field(default_factory=list)

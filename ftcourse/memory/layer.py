@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ftcourse.memory.experts import mix
 from ftcourse.memory.graph import Tensor
 from ftcourse.memory.modules import Modules
 from ftcourse.shape.families import Family
@@ -58,8 +57,6 @@ class Layer(Modules):
     def add(self, residual: Tensor, x: Tensor) -> Tensor:
         """Return the residual plus what a half of the layer adds to it."""
         return self.tape.add(residual, self.tape.scale(x) if self.family.scaled else x)
-
-    # --- attention ----------------------------------------------------------------------------
 
     def attention(self, x: Tensor, shared: Shared) -> Tensor:
         """Return attention's output, of the shape of its input."""
@@ -163,24 +160,22 @@ class Layer(Modules):
         tape.autocast = autocast
         return tape.cast(out, dtype)
 
-    # --- the MLP ------------------------------------------------------------------------------
-
     def mlp(self, x: Tensor) -> Tensor:
         """Return the MLP's output, or that of a mixture of experts."""
         names, tape = list(self.family.mlp), self.tape
         with tape.module("mlp"):
             if self.shape.num_experts:
-                return mix(self, x)
-            if not self.family.gated:
-                out = self.linear(names[1], self.function(self.linear(names[0], x)))
-            elif len(names) == 2:
+                return self.mix(x)
+            if len(names) == 3:
+                gate, up, down = names
+                inner = tape.mul(self.function(self.linear(gate, x)), self.linear(up, x))
+                out = self.linear(down, inner)
+            elif "gate_up_proj" in names:
                 both = self.linear(names[0], x)
                 half = (*both.shape[:2], self.shape.intermediate_size)
                 gate, up = tape.split(both, 2, *half)
                 out = self.linear(names[1], tape.mul(up, self.function(gate)))
             else:
-                gate, up, down = names
-                inner = tape.mul(self.function(self.linear(gate, x)), self.linear(up, x))
-                out = self.linear(down, inner)
+                out = self.linear(names[1], self.function(self.linear(names[0], x)))
             with tape.module("dropout"):
                 return tape.dropout(out, self.shape.hidden_dropout)

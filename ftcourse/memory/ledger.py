@@ -2,9 +2,13 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
+from math import prod
 
 PARTS = ("weights", "gradients", "optimizer", "activations", "overhead")
+BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int64": 8, "int32": 4}
+BYTES |= {"uint8": 1, "int8": 1, "bool": 1}
+Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -13,7 +17,7 @@ class Row:
 
     name: str
     """Where the tensor was made, in transformers' words; ``*`` stands for the layers' numbers."""
-    shape: tuple[int, ...]
+    shape: Shape
     dtype: str
     part: str
     """One of ``PARTS``."""
@@ -21,6 +25,11 @@ class Row:
     """Bytes of one such tensor."""
     count: int = 1
     """How many of them live."""
+
+    @classmethod
+    def of(cls, name: str, shape: Shape, dtype: str, part: str, count: int = 1) -> "Row":
+        """Return the row of tensors without gaps between their numbers."""
+        return cls(name, shape, dtype, part, prod(shape) * BYTES[dtype], count)
 
 
 class Ledger(tuple[Row, ...]):
@@ -53,27 +62,15 @@ class Ledger(tuple[Row, ...]):
 
     def __repr__(self) -> str:
         """Return a table with one line for each row, and the sum."""
-        head = ("bytes", "count", "part", "dtype", "shape", "name")
-        lines = [
-            (f"{r.bytes * r.count:,}", f"{r.count:,}", r.part, r.dtype, _sides(r.shape), r.name)
-            for r in self
-        ]
-        widths = [max(map(len, column)) for column in zip(head, *lines, strict=True)]
-        total = f"{sum(self.parts.values()):>{widths[0]},}  {'':>{widths[1]}}  in all"
-        return "\n".join([*(_line(line, widths) for line in (head, *lines)), total])
-
-
-def _sides(shape: tuple[int, ...]) -> str:
-    return " x ".join(map(str, shape))
-
-
-def _line(words: Iterable[str], widths: Iterable[int]) -> str:
-    right = 2  # numbers stand on the right of their columns
-    cells = [
-        f"{w:>{n}}" if i < right else f"{w:<{n}}"
-        for i, (w, n) in enumerate(zip(words, widths, strict=True))
-    ]
-    return "  ".join(cells).rstrip()
+        table = [("bytes", "count", "part", "dtype", "shape", "name")]
+        for row in self:
+            size, shape = f"{row.bytes * row.count:,}", " x ".join(map(str, row.shape))
+            table.append((size, f"{row.count:,}", row.part, row.dtype, shape, row.name))
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        sides = zip(">><<<<", widths, strict=True)  # numbers stand on the right
+        line = "  ".join(f"{{:{side}{width}}}" for side, width in sides)
+        total = f"{sum(self.parts.values()):,}", "", "in all", "", "", ""
+        return "\n".join(line.format(*cells).rstrip() for cells in [*table, total])
 
 
 class History:
@@ -111,9 +108,8 @@ class History:
 
     def tops(self) -> dict[str, int]:
         """Return, for each name, the event after which the most lives."""
-        sums, found = self._sums(), {}
-        ends = [start for _, start in self.marks[1:]] + [len(self.events)]
-        for (name, start), end in zip(self.marks, ends, strict=True):
+        sums, found = list(accumulate(change for _, change in self.events)), {}
+        for (name, start), (_, end) in pairwise([*self.marks, ("", len(self.events))]):
             if name and end > start:
                 events = [found.get(name, start), *range(start, end)]
                 found[name] = max(events, key=sums.__getitem__)
@@ -121,15 +117,15 @@ class History:
 
     def fullest(self) -> tuple[str, int]:
         """Return the name and the event after which the most of all lives."""
-        sums = self._sums()
-        return max(self.tops().items(), key=lambda item: sums[item[1]])
+
+        def live_bytes(top: tuple[str, int]) -> int:
+            return sum(change for _, change in self.events[: top[1] + 1])
+
+        return max(self.tops().items(), key=live_bytes)
 
     def peaks(self) -> dict[str, Ledger]:
         """Return, for each name, what lives at its fullest moment."""
         return {name: self.ledger(event) for name, event in self.tops().items()}
-
-    def _sums(self) -> list[int]:
-        return list(accumulate(change for _, change in self.events))
 
     def ledger(self, event: int) -> Ledger:
         """Return what lives after an event, counted from 0."""

@@ -1,6 +1,7 @@
 """The model around its layers as a program: embeddings, the last norm, the head, and the loss."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from math import prod
 
 from ftcourse.config import LOSS_CHUNK
@@ -18,16 +19,13 @@ class Model:
         """Start with the parameters, which the tape does not count."""
         self.step, self.shape, self.family = step, step.shape, step.shape.family
         self.tape = Operations(step.products, step.card.device)
-        self.tape.accumulates = step.accumulates
+        self.tape.accumulates = step.config.gradient_accumulation_steps > 1
         self.batch, self.length = step.config.batch_size, step.config.max_length
         self.weights = {w.name: w for w in weights_of(step)}
         self.root = self.family.layers.rpartition(".")[0]
 
     def run(self, all_layers: bool = False) -> Operations:
-        """Run a step up to where the optimizer begins, and return the tape.
-
-        One middle layer stands for all between the first and the last, unless ``all_layers``.
-        """
+        """Run a step up to the optimizer, with few layers for all or with each; return the tape."""
         tape, last = self.tape, self.shape.num_hidden_layers - 1
         x = embedded = self.embed()
         shared = self.share(x)
@@ -49,19 +47,15 @@ class Model:
         One stands for all between the first and the last. Where some layers see all tokens and
         others a window, the lowest that sees all runs apart: its mask lives until then.
         """
-        last, lowest = self.shape.num_hidden_layers - 1, self.family.sees_all_every - 1
-        if every or last < 3:
-            return dict.fromkeys(range(last + 1), 1)
-        if not 0 < lowest < last:
-            return {0: 1, 1: last - 1, last: 1}
-        counts = {0: 1, 1: lowest - 1, lowest: 1, lowest + 1: last - lowest - 1, last: 1}
-        return {number: count for number, count in counts.items() if count}
+        end = self.shape.num_hidden_layers
+        apart = range(end) if every else {0, min(self.family.sees_all_every, end) - 1, end - 1}
+        starts = sorted({*apart, *(number + 1 for number in apart)} - {end})
+        return {number: after - number for number, after in pairwise([*starts, end])}
 
     def moment(self, number: int) -> str:
         """Return what a layer's backward pass is called; one for many layers has no name."""
-        names = {0: "the first layer's", self.shape.num_hidden_layers - 1: "the last layer's"}
-        if number == self.family.sees_all_every - 1:
-            names.setdefault(number, "a layer's")
+        ends = {0: "the first layer's", self.shape.num_hidden_layers - 1: "the last layer's"}
+        names = {self.family.sees_all_every - 1: "a layer's"} | ends
         return f"{names[number]} backward pass" if number in names else ""
 
     def run_layer(self, x: Tensor, shared: Shared, count: int) -> Tensor:
@@ -92,7 +86,7 @@ class Model:
             x = tape.op(size, self.table.dtype, [self.table], rule="matrix")
             x = tape.scale(x) if family.scaled_embedding == "inside" else x
         if self.step.config.gradient_checkpointing and not self.step.full:
-            x.node = Leaf(family.tables[0], 1, "activations")  # because peft asks for it
+            x.node = Leaf(family.tables[0], 1, part="activations")  # because peft asks for it
             tape.kept.append(x)
         tape.path = self.root
         self.positions = tape.new((self.length,), "int64")

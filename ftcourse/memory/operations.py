@@ -6,7 +6,8 @@ Names and rules are PyTorch's own (``tools/autograd/derivatives.yaml`` and "Auto
 from collections.abc import Sequence
 from math import prod
 
-from ftcourse.memory.graph import BYTES, Leaf, Tensor
+from ftcourse.memory.graph import Leaf, Tensor
+from ftcourse.memory.ledger import BYTES
 from ftcourse.memory.tape import Tape
 
 
@@ -16,9 +17,7 @@ def wider(*dtypes: str) -> str:
 
 
 class Operations(Tape):
-    """A tape with the operations of the models' own code."""
-
-    # --- numbers one by one -------------------------------------------------------------------
+    """A tape with the models' operations: number by number, views, products, norms, attention."""
 
     def cast(self, x: Tensor, dtype: str) -> Tensor:
         """Return x in another format; saves nothing."""
@@ -67,8 +66,6 @@ class Operations(Tape):
         mask = self.new(x.shape, "bool" if self.device == "cuda" else x.dtype)
         return self.op(x.shape, x.dtype, [x], [mask])
 
-    # --- the same numbers in another order ----------------------------------------------------
-
     def view(self, x: Tensor, *shape: int) -> Tensor:
         """Return the same memory in another shape."""
         return self.op(shape, x.dtype, [x], rule="view")
@@ -90,8 +87,6 @@ class Operations(Tape):
         """Return tensors joined along their last side; their gradients are parts of one."""
         shape = (*xs[0].shape[:-1], sum(x.shape[-1] for x in xs))
         return self.op(shape, xs[0].dtype, xs, rule="join")
-
-    # --- matrix products ----------------------------------------------------------------------
 
     def product(self, x: Tensor, weight: Tensor, bias: Sequence[Tensor] = ()) -> Tensor:
         """Return x @ weight.T + bias; saves x for a trained weight, and the weight for x."""
@@ -122,8 +117,6 @@ class Operations(Tape):
             self.casts[x.node] = self.cast(x, self.autocast)
         return self.casts[x.node]
 
-    # --- norms --------------------------------------------------------------------------------
-
     def layer_norm(self, x: Tensor, parameters: Sequence[Tensor] = ()) -> Tensor:
         """Return LayerNorm's result; saves its input, parameters, means and factors."""
         x, *parameters = (self.wide(t) for t in (x, *parameters))
@@ -138,26 +131,16 @@ class Operations(Tape):
 
     def normalize(self, kind: str, x: Tensor, parameters: Sequence[Tensor]) -> Tensor:
         """Return a norm of one of the kinds that ``Family.norm`` names."""
-        match kind:
-            case "layer":
-                return self.layer_norm(x, parameters)
-            case "bare":
-                return self.cast(self.layer_norm(self.cast(x, "float32")), x.dtype)
-            case "rms":
-                (weight,) = parameters
-                quotient = self.divide_by_rms(self.cast(x, "float32"))
-                return self.mul(weight, self.cast(quotient, x.dtype))
-            case "rms_fp32":
-                (weight,) = parameters
-                quotient = self.divide_by_rms(self.cast(x, "float32"))
-                return self.cast(self.mul(quotient, weight), x.dtype)
-            case "rms_plus_one":
-                (weight,) = parameters
-                quotient = self.divide_by_rms(self.cast(x, "float32"))
-                factor = self.scale(self.cast(weight, "float32"))
-                return self.cast(self.mul(quotient, factor), x.dtype)
-
-    # --- attention and the loss ---------------------------------------------------------------
+        if kind == "layer":
+            return self.layer_norm(x, parameters)
+        if kind == "bare":
+            return self.cast(self.layer_norm(self.cast(x, "float32")), x.dtype)
+        (weight,), quotient = parameters, self.divide_by_rms(self.cast(x, "float32"))
+        if kind == "rms":
+            return self.mul(weight, self.cast(quotient, x.dtype))
+        if kind == "rms_plus_one":
+            weight = self.scale(self.cast(weight, "float32"))
+        return self.cast(self.mul(quotient, weight), x.dtype)
 
     def attention(self, q: Tensor, k: Tensor, v: Tensor, saves: Sequence[Tensor] = ()) -> Tensor:
         """Return the flash kernel's result; saves what goes in and out, and a sum a row.

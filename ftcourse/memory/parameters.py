@@ -3,12 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from math import ceil, prod
+from math import ceil
 
-from ftcourse.memory.graph import BYTES
-from ftcourse.memory.ledger import Row
+from ftcourse.memory.ledger import BYTES, Row, Shape
 from ftcourse.memory.step import Step
-from ftcourse.shape import parameters
+from ftcourse.shape import Parameter, parameters
 
 PAGED_FROM = 100_000
 """Numbers in a tensor from which on bitsandbytes pages its states (``get_state_buffer``)."""
@@ -17,28 +16,12 @@ EIGHT_BIT_FROM = 4096
 
 
 @dataclass(frozen=True)
-class Weight:
+class Weight(Parameter):
     """A parameter of a run, or the same one of each layer."""
 
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-    count: int = 1
+    dtype: str = ""
+    """Its format where it is not quantized, and that of its gradient."""
     trained: bool = False
-    bits: int = 0
-    """Bits of a number where the parameter is quantized, else 0."""
-    table: bool = False
-    """Whether it is an embedding, of which an 8-bit optimizer keeps states in 32 bits."""
-
-    @property
-    def numbers(self) -> int:
-        """How many numbers one of them has."""
-        return prod(self.shape)
-
-    @property
-    def bytes(self) -> int:
-        """The bytes of one of them, or of its gradient, in its own format."""
-        return self.numbers * BYTES[self.dtype]
 
 
 @lru_cache(16)
@@ -47,19 +30,15 @@ def weights_of(step: Step) -> list[Weight]:
 
     A is rank x inputs, B is outputs x rank (LoRA paper, section 4.1).
     """
-    found, config, tables = [], step.config, [f"{t}.weight" for t in step.shape.family.tables]
+    found, rank, adapter = [], step.config.rank, step.config.adapter_dtype
     for each in parameters(step.shape):
-        bits = step.bits if each.linear else 0
-        table = each.name in tables
-        facts = (each.count, step.full, bits, table)
         dtype = _bias_dtype(step, each.name) if step.bits and each.bias else step.weights_dtype
-        found.append(Weight(each.name, each.shape, dtype, *facts))
-        if each.linear in step.adapted and each.linear:
+        found.append(Weight(**vars(each), dtype=dtype, trained=step.full))
+        if each.linear in step.adapted:
             inputs, outputs = step.shape.linears[each.linear]
-            sides = {"lora_A": (config.rank, inputs), "lora_B": (outputs, config.rank)}
-            for matrix, shape in sides.items():
+            for matrix, shape in {"lora_A": (rank, inputs), "lora_B": (outputs, rank)}.items():
                 name = each.name.replace("weight", f"{matrix}.weight")
-                found.append(Weight(name, shape, config.adapter_dtype, each.count, trained=True))
+                found.append(Weight(name, shape, each.count, dtype=adapter, trained=True))
     return found
 
 
@@ -91,49 +70,41 @@ def weight_rows(step: Step) -> Iterator[Row]:
     """
     for weight in weights_of(step):
         blocks = ceil(weight.numbers / 64)
-        match weight.bits:
+        match step.bits if weight.linear else 0:
             case 0:
                 tensors = {"": (weight.shape, weight.dtype)}
             case 8:
                 outputs = weight.shape[-1:] if step.shape.family.transposed else weight.shape[:1]
                 tensors = {"": (weight.shape, "int8"), ".SCB": (outputs, "float32")}
             case 4:
-                tensors = {
-                    "": ((ceil(weight.numbers / 2), 1), "uint8"),
-                    ".code": ((16,), "float32"),
-                }
-                if step.config.double_quant:
-                    tensors[".absmax"] = (blocks,), "uint8"
+                twice = step.config.double_quant
+                packed = (ceil(weight.numbers / 2), 1)
+                tensors = {"": (packed, "uint8"), ".code": ((16,), "float32")}
+                tensors[".absmax"] = (blocks,), "uint8" if twice else "float32"
+                if twice:
                     tensors[".offset"] = (), "float32"
                     tensors[".state2.absmax"] = (ceil(blocks / 256),), "float32"
                     tensors[".state2.code"] = (256,), "float32"
-                else:
-                    tensors[".absmax"] = (blocks,), "float32"
         for end, (shape, dtype) in tensors.items():
-            yield make_row(f"{weight.name}{end}", shape, dtype, "weights", weight.count)
-
-
-def make_row(name: str, shape: tuple[int, ...], dtype: str, part: str, count: int = 1) -> Row:
-    """Return the row of tensors without gaps between their numbers."""
-    return Row(name, shape, dtype, part, prod(shape) * BYTES[dtype], count)
+            yield Row.of(f"{weight.name}{end}", shape, dtype, "weights", weight.count)
 
 
 def gradient_rows(step: Step) -> Iterator[Row]:
     """Yield the gradients when all are there: one number for each trained one."""
     for weight in trained(step):
-        yield make_row(weight.name, weight.shape, weight.dtype, "gradients", weight.count)
+        yield Row.of(weight.name, weight.shape, weight.dtype, "gradients", weight.count)
 
 
 def optimizer_rows(step: Step) -> Iterator[Row]:
     """Yield the optimizer's states, as far as they are in PyTorch's memory."""
     for weight in trained(step):
         for name, (shape, dtype) in _states(step, weight).items():
-            yield make_row(f"{weight.name}.{name}", shape, dtype, "optimizer", weight.count)
+            yield Row.of(f"{weight.name}.{name}", shape, dtype, "optimizer", weight.count)
     if step.config.optimizer in ("adamw_8bit", "paged_adamw_8bit"):
-        yield make_row("optimizer", (256,), "float32", "optimizer", 2)  # the levels, for all
+        yield Row.of("optimizer", (256,), "float32", "optimizer", 2)  # the levels, for all
 
 
-def _states(step: Step, weight: Weight) -> dict[str, tuple[tuple[int, ...], str]]:
+def _states(step: Step, weight: Weight) -> dict[str, tuple[Shape, str]]:
     """Return name, shape and format of each state of one parameter.
 
     AdamW keeps two numbers for each parameter, in the parameter's own format, and counts its steps.
@@ -154,7 +125,7 @@ def _states(step: Step, weight: Weight) -> dict[str, tuple[tuple[int, ...], str]
             return _bitsandbytes_states(step, weight)
 
 
-def _bitsandbytes_states(step: Step, weight: Weight) -> dict[str, tuple[tuple[int, ...], str]]:
+def _bitsandbytes_states(step: Step, weight: Weight) -> dict[str, tuple[Shape, str]]:
     """Return the states of bitsandbytes' AdamW, but for those that it pages.
 
     In 8 bits it keeps a byte for each of the two, with a float32 constant for each 256 of them.
@@ -162,15 +133,16 @@ def _bitsandbytes_states(step: Step, weight: Weight) -> dict[str, tuple[tuple[in
     driver's managed memory, on a GPU alone; their constants are not.
     """
     pages = "paged" in step.config.optimizer and step.card.device == "cuda"
-    narrow = step.config.optimizer != "paged_adamw_32bit" and not weight.table
-    narrow = narrow and weight.numbers >= EIGHT_BIT_FROM
+    narrow = step.config.optimizer != "paged_adamw_32bit" and weight.numbers >= EIGHT_BIT_FROM
+    narrow = narrow and weight.name.removesuffix(".weight") not in step.shape.family.tables
     states = {}
     if not (pages and weight.numbers >= PAGED_FROM):
-        states = dict.fromkeys(
-            ("state1", "state2"), (weight.shape, "uint8" if narrow else "float32")
-        )
-    constants = (ceil(weight.numbers / 256),), "float32"
-    return states | (dict.fromkeys(("absmax1", "absmax2"), constants) if narrow else {})
+        whole = weight.shape, "uint8" if narrow else "float32"
+        states = {"state1": whole, "state2": whole}
+    if narrow:
+        constants = (ceil(weight.numbers / 256),), "float32"
+        states |= {"absmax1": constants, "absmax2": constants}
+    return states
 
 
 def optimizer_scratch_bytes(step: Step) -> int:
@@ -185,7 +157,7 @@ def optimizer_scratch_bytes(step: Step) -> int:
     if optimizer not in ("adamw_torch", "adafactor"):
         return 0
     if optimizer == "adamw_torch" and step.card.device == "cuda":
-        return sum(weight.bytes * weight.count for weight in weights)
+        return sum(row.bytes * row.count for row in gradient_rows(step))
     widens = optimizer == "adafactor" and BYTES[weights[0].dtype] == 2
     copies, width = (4, 4) if widens else (2, BYTES[weights[0].dtype])
     after_another = [copies * w.numbers for w in weights]

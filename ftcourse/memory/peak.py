@@ -5,16 +5,10 @@ from importlib.metadata import version
 
 from ftcourse.config import FinetuneConfig
 from ftcourse.hardware import Card, detect
+from ftcourse.memory import parameters
 from ftcourse.memory.breakdown import MemoryBreakdown
 from ftcourse.memory.ledger import Ledger, Row
 from ftcourse.memory.model import Model
-from ftcourse.memory.parameters import (
-    gradient_rows,
-    make_row,
-    optimizer_rows,
-    optimizer_scratch_bytes,
-    weight_rows,
-)
 from ftcourse.memory.step import Step
 from ftcourse.shape import load_shape
 
@@ -35,7 +29,7 @@ def predict_step(step: Step) -> MemoryBreakdown:
     tape = Model(step).run()
     history = tape.history
     history.mark("the optimizer's step")
-    history.born(make_row("step", (optimizer_scratch_bytes(step),), "uint8", "overhead"))
+    history.born(Row.of("step", (parameters.optimizer_scratch_bytes(step),), "uint8", "overhead"))
     moment, event = history.fullest()
     ledger = Ledger.of([*resident_rows(step), *history.ledger(event)])
     return MemoryBreakdown.of(ledger, source="predicted", moment=moment, device=step.card.name)
@@ -45,18 +39,18 @@ def resident_rows(step: Step) -> list[Row]:
     """Return what lives through the whole step."""
     tokens = (step.config.batch_size, step.config.max_length)
     batches = 2 * step.config.gradient_accumulation_steps  # token ids and labels
-    batch = make_row("batch", tokens, "int64", "overhead", batches)
-    rows = [*weight_rows(step), *optimizer_rows(step), batch, *around(step)]
-    rows += gradient_rows(step) if step.accumulates else []
+    batch = Row.of("batch", tokens, "int64", "overhead", batches)
+    rows = [*parameters.weight_rows(step), *parameters.optimizer_rows(step), batch, *around(step)]
+    rows += parameters.gradient_rows(step) if step.config.gradient_accumulation_steps > 1 else []
     family = step.shape.family
     if family.scaled_embedding == "inside":
         buffer = step.dtype if step.bits else step.weights_dtype  # which peft does not cast
-        rows.append(make_row(f"{family.tables[0]}.embed_scale", (), buffer, "overhead"))
+        rows.append(Row.of(f"{family.tables[0]}.embed_scale", (), buffer, "overhead"))
     if not step.shape.learned_positions:
         half = (step.shape.rotary_width // 2,)
         for kind in step.shape.rotary_types:
             for name in (f"{kind}inv_freq", f"{kind}original_inv_freq"):
-                rows.append(make_row(f"{family.rotary}.{name}", half, "float32", "overhead"))
+                rows.append(Row.of(f"{family.rotary}.{name}", half, "float32", "overhead"))
     return rows
 
 
@@ -66,10 +60,10 @@ def around(step: Step) -> list[Row]:
     PyTorch chooses the scratch memory (``getChosenWorkspaceSize``); each thread that multiplies has
     its own, the forward pass's and autograd's, and Hopper's are larger.
     """
-    sums = [make_row("step", (), "float32", "activations")]
+    sums = [Row.of("step", (), "float32", "activations")]
     # The count of supervised tokens is an integer; since transformers 5.23 it is divided.
     divided = [int(number) for number in _version("transformers").split(".")[:2]] >= [5, 23]
-    sums += [make_row("batch", (), "float32" if divided else "int64", "overhead")]
+    sums += [Row.of("batch", (), "float32" if divided else "int64", "overhead")]
     size = 32 * 2**20 if step.card.capability == (9, 0) else 8_519_680
-    scratch = make_row("cuBLAS workspace", (size,), "uint8", "overhead", 2)
+    scratch = Row.of("cuBLAS workspace", (size,), "uint8", "overhead", 2)
     return sums * step.autocast + [scratch] * (step.card.device == "cuda")

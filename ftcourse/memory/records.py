@@ -11,20 +11,10 @@ from ftcourse.files import course_path
 from ftcourse.hardware import Card, detect
 from ftcourse.memory.breakdown import PARTS, MemoryBreakdown, show_bytes
 from ftcourse.memory.peak import predict_memory
-from ftcourse.shape import load_shape
-
-Shape = dict[str, Any]
+from ftcourse.shape import REQUIRED, load_shape
 
 # Two models with the same of these have the same bytes, however they were trained and named.
-_SHAPE = (
-    "model_type",
-    "hidden_size",
-    "intermediate_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "num_key_value_heads",
-    "vocab_size",
-)
+_SHAPE = ("model_type", "num_key_value_heads", *REQUIRED)
 _ADAPTER = ("rank", "target_modules", "adapter_dtype")
 _QUANTIZED = ("bits", "quant_type", "double_quant", "upcast")
 _ALWAYS = (
@@ -45,7 +35,7 @@ class Record:
 
     config: FinetuneConfig
     """The run's config, with the number format that ``auto`` stood for."""
-    shape: Shape
+    shape: dict[str, Any]
     """The numbers of the model's config."""
     allocated: int
     """Live bytes at the peak, ``torch.cuda.max_memory_allocated``."""
@@ -120,27 +110,16 @@ def recorded_runs() -> tuple[Record, ...]:
 
 
 def _read(line: dict[str, Any]) -> Record:
-    """Return the record of a line as ``benchmarks/measure_grid.py`` writes it.
-
-    A published line has no five parts, because its publisher measured only the sum.
-    """
+    """Return the record of a line; a published one has only the sum of the five parts."""
     measured = dict(line["measured"])
-    allocated = measured.pop("allocated")
-    known = set(PARTS) <= set(measured)
-    return Record(
-        FinetuneConfig(**line["config"] | {"dtype": line["dtype"]}),
-        line["shape"],
-        allocated,
-        measured["reserved"],
-        measured["device"],
-        measured["date"],
-        line["by"],
-        line.get("note", ""),
-        measured["versions"],
-        MemoryBreakdown(**measured | {"source": "recorded"}) if known else None,
-        line.get("tokens_per_second"),
-        line.get("loop", {}),
-    )
+    facts = {name: measured[name] for name in ("reserved", "date", "versions")}
+    facts["allocated"], facts["card"] = measured.pop("allocated"), measured["device"]
+    for name in ("shape", "by", "note", "tokens_per_second", "loop"):
+        if name in line:
+            facts[name] = line[name]
+    if set(PARTS) <= set(measured):
+        facts["breakdown"] = MemoryBreakdown(**measured | {"source": "recorded"})
+    return Record(FinetuneConfig(**line["config"] | {"dtype": line["dtype"]}), **facts)
 
 
 def _differences(record: Record, config: FinetuneConfig, card: Card) -> dict[str, tuple[str, str]]:

@@ -62,11 +62,6 @@ class Step:
         """The format to which autocast turns the inputs of products; None where there is none."""
         return self.dtype if self.autocast and self.dtype != "float32" else None
 
-    @property
-    def accumulates(self) -> bool:
-        """Whether gradients wait from the batch before, because several are summed up."""
-        return self.config.gradient_accumulation_steps > 1
-
     @cached_property
     def adapted(self) -> list[str]:
         """Names of the linear modules that get an adapter."""

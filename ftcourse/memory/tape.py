@@ -8,10 +8,11 @@ is held until that pass has run. ``history`` notes each birth and each death.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from math import prod
 
-from ftcourse.memory.graph import BYTES, Frame, Leaf, Node, Shape, Storage, Tensor
-from ftcourse.memory.ledger import History, Row
+from ftcourse.memory.graph import Frame, Leaf, Node, Storage, Tensor
+from ftcourse.memory.ledger import History, Row, Shape
 
 
 class AllSavedError(Exception):
@@ -45,11 +46,9 @@ class Tape:
         yield
         self.path = outer
 
-    # --- the forward pass ---------------------------------------------------------------------
-
     def new(self, shape: Shape, dtype: str, part: str = "activations") -> Tensor:
         """Return a tensor that needs no gradient."""
-        row = Row(self.path, shape, dtype, part, prod(shape) * BYTES[dtype], self.count)
+        row = Row.of(self.path, shape, dtype, part, self.count)
         return Tensor(shape, dtype, Storage(self.history, row))
 
     def op(
@@ -77,17 +76,16 @@ class Tape:
         - chunk: as a view, but the gradients of all chunks wait and are joined
         - join: inputs that are joined get parts of the result's
         """
-        if all(x.node is None for x in inputs):
-            return self._result(shape, dtype, inputs, rule)
+        make = partial(self._result, shape, dtype, inputs, rule)
+        parents = [Tensor(x.shape, x.dtype, node=x.node) for x in inputs if x.node]
+        if not parents:
+            return make()
         if self._again is not None:
-            return self._op_again(shape, dtype, inputs, saves, saves_result, rule)
-        node = Node(self.path, self.count)
-        node.inputs = [x.node and (x.node, x.shape, x.dtype) for x in inputs]
-        for x in inputs:
-            if x.node:
-                x.node.uses += 1
-        node.rule, node.scratch = rule, scratch
-        out = self._result(shape, dtype, inputs, rule)
+            return self._op_again(make, saves, saves_result)
+        node = Node(self.path, self.count, parents, rule, scratch)
+        for x in parents:
+            x.node.uses += 1
+        out = make()
         out.node = node
         held = [*saves, out] if saves_result else saves
         if self._frame is None:
@@ -99,21 +97,14 @@ class Tape:
         return out
 
     def _op_again(
-        self,
-        shape: Shape,
-        dtype: str,
-        inputs: Sequence[Tensor],
-        saves: Sequence[Tensor],
-        saves_result: bool,
-        rule: str,
+        self, make: Callable[[], Tensor], saves: Sequence[Tensor], saves_result: bool
     ) -> Tensor:
         """Give the node of the first run what it did not save then; stop after the last one."""
         node = self._again.pop(0) if saves or saves_result else Node(self.path, self.count)
-        if saves or saves_result:
-            node.saved = [x.storage for x in saves]
-            if not saves_result and not self._again:
-                raise AllSavedError
-        out = self._result(shape, dtype, inputs, rule)
+        node.saved = [x.storage for x in saves]
+        if saves and not saves_result and not self._again:
+            raise AllSavedError
+        out = make()
         out.node = node
         if saves_result:
             node.saved.append(out.storage)
@@ -148,8 +139,6 @@ class Tape:
         self._frame = None
         return out
 
-    # --- the backward pass --------------------------------------------------------------------
-
     def backward(self, loss: Tensor) -> None:
         """Run all nodes from the last to the first; the gradients of parameters stay."""
         self.casts.clear()  # autocast ended with the forward pass
@@ -171,46 +160,45 @@ class Tape:
         self.path, self.count = f"{node.path} (backward)", node.count
         scratch = [self.new(*facts) for facts in node.scratch]
         chunks = self._chunks.pop(node, None)
-        made = [x and self._gradient(node, gradient, *x) for x in node.inputs]
+        made = [self._gradient(node, gradient, x) for x in node.inputs]
         del scratch, chunks
         if node.frame:  # what ran again is held by nobody else; what was saved stays a moment more
             node.saved = ()
         for place, x in enumerate(node.inputs):
-            if x and (made[place].shape, made[place].dtype) != x[1:]:
-                made[place] = self._new_for(node, *x)  # summed up, or cast
+            if (made[place].shape, made[place].dtype) != (x.shape, x.dtype):
+                made[place] = self._new_for(node, x, x.shape, x.dtype)  # summed up, or cast
         del gradient
         node.saved, node.frame = (), None
         for x in node.inputs:
             found = made.pop(0)
-            if x:
-                self._arrive(node, *x, found)
+            self._arrive(node, x, found)
 
-    def _gradient(
-        self, node: Node, gradient: Tensor, parent: Node, shape: Shape, dtype: str
-    ) -> Tensor:
+    def _gradient(self, node: Node, gradient: Tensor, x: Tensor) -> Tensor:
         """Return an input's gradient; where the input was spread out, it is not yet summed up."""
-        rule, alike = node.rule, prod(shape) == prod(gradient.shape)
-        if rule in ("view", "chunk", "join") or (rule == "same" and alike):
-            return Tensor(shape, gradient.dtype, gradient.storage)
-        if rule == "same" or (rule == "matrix" and len(shape) == 1):
+        rule, numbers, theirs = node.rule, prod(x.shape), prod(gradient.shape)
+        if rule in ("view", "chunk", "join") or (rule == "same" and numbers == theirs):
+            return Tensor(x.shape, gradient.dtype, gradient.storage)
+        if rule == "same" or (rule == "matrix" and len(x.shape) == 1):
             return gradient
-        spread = rule == "fresh" and prod(shape) < prod(gradient.shape)
-        dtype = gradient.dtype if rule == "fresh" else dtype
-        return self._new_for(node, parent, gradient.shape if spread else shape, dtype)
+        if rule == "fresh":
+            shape = gradient.shape if numbers < theirs else x.shape
+            return self._new_for(node, x, shape, gradient.dtype)
+        return self._new_for(node, x, x.shape, x.dtype)
 
-    def _new_for(self, node: Node, parent: Node, shape: Shape, dtype: str) -> Tensor:
+    def _new_for(self, node: Node, x: Tensor, shape: Shape, dtype: str) -> Tensor:
         """Return a new gradient; between a layer and one that stands for many there is one."""
-        self.count = min(node.count, parent.count)
+        self.count = min(node.count, x.node.count)
         return self.new(shape, dtype)
 
-    def _arrive(self, node: Node, parent: Node, shape: Shape, dtype: str, found: Tensor) -> None:
+    def _arrive(self, node: Node, x: Tensor, found: Tensor) -> None:
         """Add a gradient to the one that waits for a node; a parameter waits for all its uses."""
+        parent = x.node
         parent.uses -= 1
         waiting = self._buffers.pop(parent, None)
         if node.rule == "chunk":
             self._chunks.setdefault(parent, []).append(found)
         elif waiting is not None:
-            found = self._new_for(node, parent, shape, dtype)
+            found = self._new_for(node, x, x.shape, x.dtype)
         if isinstance(parent, Leaf) and not parent.uses:
             self._keep(parent, found)
         else:

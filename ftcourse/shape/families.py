@@ -4,7 +4,7 @@ Each row says what transformers' modeling file of the family says. Sizes are wor
 ``ModelShape`` turns into numbers.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 _QKV = {"q_proj": "hidden queries", "k_proj": "hidden keys", "v_proj": "hidden keys"}
@@ -96,26 +96,24 @@ class Family:
         """Whether one module makes queries, keys and values, which then share its output."""
         return any(words.endswith(" qkv") for words in self.attention.values())
 
-    @property
-    def gated(self) -> bool:
-        """Whether the MLP multiplies two halves, of which one passes the activation function."""
-        return len(self.mlp) != 2 or "gate_up_proj" in self.mlp
-
 
 _LLAMA_BIASES = {"attention_bias": tuple(_ATTENTION), "mlp_bias": tuple(_MLP)}
 _ATTENTION_BIAS = {"attention_bias": tuple(_ATTENTION)}
 _WINDOW = {"sliding_window": 4096}
 _NO_WINDOW = {"use_sliding_window": False}
-_GEMMA = {"tie_word_embeddings": True, "head_dim": 256, "hidden_act": "gelu_pytorch_tanh"}
-_GPT2 = {
-    "tie_word_embeddings": True,
-    "learned_positions": 1024,
-    "hidden_act": "gelu_new",
-    "embedding_dropout": 0.1,
-    "attention_dropout": 0.1,
-    "hidden_dropout": 0.1,
-}
-_ALL_LAYERS_SPARSE = {"mlp_only_layers": [], "decoder_sparse_step": 1}
+_GEMMA = Family(
+    switches=_ATTENTION_BIAS,
+    norm="rms_plus_one",
+    scaled_embedding="inside",
+    defaults={"tie_word_embeddings": True, "head_dim": 256, "hidden_act": "gelu_pytorch_tanh"},
+)
+_LATER_GEMMA = replace(
+    _GEMMA, layer_norms=_FOUR_NORMS, norms="around", defaults={**_GEMMA.defaults, **_WINDOW}
+)
+_CAPS = {"final_logit_softcapping": 30.0, "attn_logit_softcapping": 50.0}
+_GPT2 = {"tie_word_embeddings": True, "learned_positions": 1024, "hidden_act": "gelu_new"}
+_GPT2 |= dict.fromkeys(("embedding_dropout", "attention_dropout", "hidden_dropout"), 0.1)
+_ALL_SPARSE = {"mlp_only_layers": [], "decoder_sparse_step": 1}
 
 FAMILIES = {
     "llama": Family(switches=_LLAMA_BIASES),
@@ -128,33 +126,13 @@ FAMILIES = {
     "granite": Family(
         switches=_LLAMA_BIASES, scaled=True, scaled_embedding="after", scales_logits=True
     ),
-    "gemma": Family(
-        switches=_ATTENTION_BIAS, norm="rms_plus_one", scaled_embedding="inside", defaults=_GEMMA
-    ),
-    "gemma2": Family(
-        scaled_embedding="inside",
-        layer_norms=_FOUR_NORMS,
-        switches=_ATTENTION_BIAS,
-        norm="rms_plus_one",
-        norms="around",
-        sees_all_every=2,
-        defaults={
-            **_GEMMA,
-            **_WINDOW,
-            "final_logit_softcapping": 30.0,
-            "attn_logit_softcapping": 50.0,
-        },
-    ),
-    "gemma3_text": Family(
+    "gemma": _GEMMA,
+    "gemma2": replace(_LATER_GEMMA, sees_all_every=2, defaults={**_LATER_GEMMA.defaults, **_CAPS}),
+    "gemma3_text": replace(
+        _LATER_GEMMA,
         rotary_types=("sliding_attention_", "full_attention_"),
-        scaled_embedding="inside",
-        layer_norms=_FOUR_NORMS,
-        switches=_ATTENTION_BIAS,
-        norm="rms_plus_one",
-        norms="around",
         sees_all_every=6,
         qk_norm="head_last",
-        defaults={**_GEMMA, **_WINDOW},
         only={"attn_logit_softcapping": None},
     ),
     "olmo": Family(
@@ -235,10 +213,6 @@ FAMILIES = {
     ),
     "mixtral": Family(mlp={}, routes_in_fp32=True, defaults={"norm_topk_prob": True}),
     "qwen3_moe": Family(
-        mlp={},
-        switches=_ATTENTION_BIAS,
-        qk_norm="head",
-        defaults=_NO_WINDOW,
-        only=_ALL_LAYERS_SPARSE,
+        mlp={}, switches=_ATTENTION_BIAS, qk_norm="head", defaults=_NO_WINDOW, only=_ALL_SPARSE
     ),
 }

@@ -1,9 +1,6 @@
-"""The shape of a model: the numbers of its config that decide its bytes.
+"""The shape of a model: the numbers of its config that decide its bytes."""
 
-Reading a shape needs neither torch nor transformers; only a Hub id needs the network.
-"""
-
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
 from ftcourse.errors import CourseError
@@ -84,14 +81,15 @@ class ModelShape:
         values = _in_common_words(family, given)
         _check(family, values)
         heads = values["num_attention_heads"]
-        return cls(
-            **{name: values[name] for name in ("model_type", *_REQUIRED)},
-            num_key_value_heads=(family.grouped and values.get("num_key_value_heads")) or heads,
-            head_dim=values.get("head_dim") or values["hidden_size"] // heads,
-            tie_word_embeddings=bool(values.get("tie_word_embeddings")),
-            biased=_biased(family, values),
-            **{name: values[name] for name in _OPTIONAL if values.get(name)},
-        )
+        switched = (names for switch, names in family.switches.items() if values.get(switch))
+        values |= {
+            "num_key_value_heads": (family.grouped and values.get("num_key_value_heads")) or heads,
+            "head_dim": values.get("head_dim") or values["hidden_size"] // heads,
+            "tie_word_embeddings": bool(values.get("tie_word_embeddings")),
+            "biased": sum(switched, family.biased),
+        }
+        known = [f.name for f in fields(cls) if f.default is MISSING or values.get(f.name)]
+        return cls(**{name: values[name] for name in known})
 
     @classmethod
     def of_stranger(cls, config: Any) -> "ModelShape":
@@ -99,7 +97,7 @@ class ModelShape:
 
         Its layers are Llama's here, which they are not: the arithmetic would be wrong.
         """
-        numbers = {name: getattr(config, name, 0) for name in _REQUIRED}
+        numbers = {name: getattr(config, name, 0) for name in REQUIRED}
         experts = (getattr(config, name, 0) for name in ("num_experts", "num_local_experts"))
         return cls(
             config.model_type,
@@ -149,29 +147,14 @@ class ModelShape:
         return {name: (widths[i], widths[o]) for name, (i, o) in sides.items()}
 
 
-_REQUIRED = (
+REQUIRED = (
     "hidden_size",
     "intermediate_size",
     "num_hidden_layers",
     "num_attention_heads",
     "vocab_size",
 )
-_OPTIONAL = (
-    "partial_rotary_factor",
-    "hidden_act",
-    "learned_positions",
-    "num_experts",
-    "num_experts_per_tok",
-    "norm_topk_prob",
-    "moe_intermediate_size",
-    "sliding_window",
-    "attn_logit_softcapping",
-    "final_logit_softcapping",
-    "embedding_dropout",
-    "attention_dropout",
-    "hidden_dropout",
-    "max_position_embeddings",
-)
+"""The numbers that every model's config says."""
 _OTHER_NAMES = {
     "n_embd": "hidden_size",
     "rotary_pct": "partial_rotary_factor",
@@ -206,9 +189,9 @@ def _in_common_words(family: Family, given: dict[str, Any]) -> dict[str, Any]:
 
 def _check(family: Family, values: dict[str, Any]) -> None:
     """Refuse a config that lacks a number, or whose layers are not the family's usual ones."""
-    if missing := [name for name in _REQUIRED if name not in values]:
+    if missing := [name for name in REQUIRED if name not in values]:
         raise CourseError(
-            "A model's config says " + ", ".join(_REQUIRED) + ".",
+            "A model's config says " + ", ".join(REQUIRED) + ".",
             "a config without " + ", ".join(missing),
             "Use the config.json that came with the model.",
         )
@@ -219,12 +202,6 @@ def _check(family: Family, values: dict[str, Any]) -> None:
                 f"{name}={values[name]!r}",
                 "Use a model whose layers are the family's usual ones.",
             )
-
-
-def _biased(family: Family, values: dict[str, Any]) -> tuple[str, ...]:
-    """Return the linear modules that have a bias, always or because the config says so."""
-    on = [name for switch, names in family.switches.items() if values.get(switch) for name in names]
-    return (*family.biased, *on)
 
 
 def load_shape(model: str) -> ModelShape:

@@ -21,8 +21,7 @@ def cached(key: Any, compute: Callable[[], MemoryBreakdown]) -> MemoryBreakdown:
     """Return what was computed for this key before, or compute it and keep it.
 
     The key is anything that JSON can hold. A change of ftcourse's own code makes all entries stale.
-    A damaged entry is computed again, and a folder that cannot be written is no error: both only
-    cost time.
+    A damaged entry, or a folder that cannot be written, is no error: it only costs time.
     """
     name = sha256(json.dumps([key, _own_code()], sort_keys=True, default=str).encode()).hexdigest()
     path = cache_folder() / f"{name[:32]}.json"
@@ -32,7 +31,7 @@ def cached(key: Any, compute: Callable[[], MemoryBreakdown]) -> MemoryBreakdown:
         found = compute()
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, _to_json(found))
+        write_whole(path, json.dumps(asdict(found)))
     return found
 
 
@@ -48,10 +47,6 @@ def _own_code() -> str:
     for file in sorted(Path(__file__).parent.parent.rglob("*.py")):
         code.update(file.read_bytes())
     return code.hexdigest()
-
-
-def _to_json(breakdown: MemoryBreakdown) -> str:
-    return json.dumps(asdict(breakdown))
 
 
 def _from_json(text: str) -> MemoryBreakdown:

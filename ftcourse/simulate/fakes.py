@@ -52,6 +52,7 @@ def _quantize(model: PreTrainedModel, config: FinetuneConfig, dtype: torch.dtype
         if isinstance(module, nn.Linear | Conv1D) and module is not head:
             eight = config.bits == 8
             new = _empty_linear8bit(module) if eight else _empty_linear4bit(module, config, dtype)
+            new.bias = module.bias  # in the model's format
             model.set_submodule(name, new)
     setattr(model, f"is_loaded_in_{config.bits}bit", True)  # by this peft knows
 
@@ -64,10 +65,8 @@ def _empty_linear8bit(old: nn.Linear | Conv1D) -> bitsandbytes.nn.Linear8bitLt:
     """
     inputs, outputs = linear_sides(old)
     with torch.device("meta"):
-        new = bitsandbytes.nn.Linear8bitLt(
-            inputs, outputs, old.bias is not None, has_fp16_weights=False
-        )
-        new.bias = old.bias
+        bias = old.bias is not None
+        new = bitsandbytes.nn.Linear8bitLt(inputs, outputs, bias, has_fp16_weights=False)
         new.weight = nn.Parameter(torch.empty((outputs, inputs), dtype=torch.int8), False)
         new.weight.CB, new.state.SCB = None, torch.empty(outputs)
     return new
@@ -78,30 +77,20 @@ def _empty_linear4bit(
 ) -> bitsandbytes.nn.Linear4bit:
     """Return a 4-bit module with the storage that bitsandbytes would give it, and no content."""
     inputs, outputs = linear_sides(old)
-    size = inputs * outputs
-    blocks = ceil(size / 64)
+    blocks = ceil(inputs * outputs / 64)
     with torch.device("meta"):
-        new = bitsandbytes.nn.Linear4bit(
-            inputs,
-            outputs,
-            old.bias is not None,
-            compute_dtype=dtype,
-            compress_statistics=config.double_quant,
-            quant_type=config.quant_type,
-        )
+        kind = {"compress_statistics": config.double_quant, "quant_type": config.quant_type}
+        new = bitsandbytes.nn.Linear4bit(inputs, outputs, old.bias is not None, dtype, **kind)
         facts = {"shape": torch.Size((outputs, inputs)), "code": torch.empty(16), "blocksize": 64}
-        facts |= {"quant_type": config.quant_type, "dtype": dtype}
+        facts |= {"quant_type": config.quant_type, "dtype": dtype, "absmax": torch.empty(blocks)}
         if config.double_quant:
             inner = {"absmax": torch.empty(ceil(blocks / 256)), "code": torch.empty(256)}
             facts["state2"] = QuantState(**inner, blocksize=256, dtype=torch.float32)
             facts |= {"offset": torch.empty(()), "absmax": torch.empty(blocks, dtype=torch.uint8)}
-        else:
-            facts["absmax"] = torch.empty(blocks)
-        packed = nn.Parameter(torch.empty((ceil(size / 2), 1), dtype=torch.uint8), False)
-        new.bias = old.bias  # in the model's format
-    packed.quant_state = new.quant_state = QuantState(**facts)
-    packed.compress_statistics, packed.quant_type = config.double_quant, config.quant_type
-    new.weight, new.compute_type_is_set = packed, True
+        packed = torch.empty((ceil(inputs * outputs / 2), 1), dtype=torch.uint8)
+    new.weight, new.quant_state = nn.Parameter(packed, False), QuantState(**facts)
+    vars(new.weight).update(kind, quant_state=new.quant_state)
+    new.compute_type_is_set = True
     return new
 
 
@@ -112,23 +101,21 @@ def materialize(model: nn.Module) -> None:
     """
     known: dict[int, Tensor] = {}
 
-    def fake(tensor: Tensor) -> Tensor:
-        if id(tensor) not in known:
-            known[id(tensor)] = torch.empty(tensor.shape, dtype=tensor.dtype)
-        return known[id(tensor)]
-
-    parameters: dict[int, nn.Parameter] = {}
-    for module in model.modules():
-        for name, old in module._parameters.items():
-            if old is not None and id(old) not in parameters:
-                parameters[id(old)] = nn.Parameter(fake(old), old.requires_grad)
-                parameters[id(old)].__dict__.update(vars(old))
+    def fake(old: Tensor) -> Tensor:
+        if id(old) not in known:
+            new = torch.empty(old.shape, dtype=old.dtype)
+            if isinstance(old, nn.Parameter):
+                new = nn.Parameter(new, old.requires_grad)
+                vars(new).update(vars(old))
                 _fill_constants(getattr(old, "quant_state", None), fake)
-            module._parameters[name] = parameters.get(id(old))
+            known[id(old)] = new
+        return known[id(old)]
+
+    for module in model.modules():
+        for held in (module._parameters, module._buffers):
+            held.update({name: fake(old) for name, old in held.items() if old is not None})
         if isinstance(module, bitsandbytes.nn.Linear8bitLt):
             module.state.CB, module.state.SCB = module.weight.data, fake(module.state.SCB)
-        for name, old in module._buffers.items():
-            module._buffers[name] = None if old is None else fake(old)
 
 
 def _fill_constants(state: QuantState | None, fake: Callable[[Tensor], Tensor]) -> None:
@@ -148,16 +135,12 @@ def build_optimizer(model: nn.Module, config: FinetuneConfig, device: str) -> to
     if config.optimizer == "sgd":
         return torch.optim.SGD(trained, lr=1e-3)
     if config.optimizer in ("adamw_8bit", "paged_adamw_8bit", "paged_adamw_32bit"):
-        optimizer = bitsandbytes.optim.AdamW(
-            trained, optim_bits=32 if "32" in config.optimizer else 8
-        )
+        bits = 32 if "32" in config.optimizer else 8
+        optimizer = bitsandbytes.optim.AdamW(trained, optim_bits=bits)
         optimizer.mng.initialize()  # it is one for all optimizers, and knows parameters by their id
-        optimizer.mng.override_config(_embeddings(model), "optim_bits", 32)  # as the Trainer does
+        tables = [each.weight for each in model.modules() if isinstance(each, nn.Embedding)]
+        optimizer.mng.override_config(tables, "optim_bits", 32)  # as the Trainer does
         return optimizer
     fused = config.optimizer == "adamw_torch_fused"
     foreach = device == "cuda" and not fused  # as torch chooses for a GPU
     return torch.optim.AdamW(trained, fused=fused, foreach=foreach)
-
-
-def _embeddings(model: nn.Module) -> list[nn.Parameter]:
-    return [module.weight for module in model.modules() if isinstance(module, nn.Embedding)]

@@ -1,7 +1,4 @@
-"""What a GPU's kernels do in another way than the CPU's: what they keep, and their scratch memory.
-
-Fake tensors count as the CPU's, so the simulation of a GPU goes by what is written here.
-"""
+"""What a GPU's kernels keep and need that the CPU's do not; fake tensors count as the CPU's."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -10,6 +7,7 @@ from unittest.mock import patch
 import torch
 from bitsandbytes.autograd._functions import MatMul8bitLt
 from torch import Tensor
+from torch.nn import functional as F
 
 from ftcourse.hardware import Card
 from ftcourse.live import LiveBytes
@@ -37,14 +35,9 @@ def choices_of(card: Card) -> Iterator[None]:
 
 
 def _gpu_kernels() -> dict[str, Callable]:
-    """Return what some operations do on a GPU and not on the CPU, by their names.
-
-    Autocast computes LayerNorm, softmax and powers in fp32, dropout keeps a mask of bytes, and the
-    kernel of attention drops scores without writing them.
-    """
-    layer_norm, power = torch.nn.functional.layer_norm, torch.pow
-    softmax = torch.nn.functional.softmax
-    attention = torch.nn.functional.scaled_dot_product_attention
+    """Return what autocast, dropout and attention's kernel do on a GPU and not on the CPU."""
+    layer_norm, softmax, power = F.layer_norm, F.softmax, torch.pow
+    attention = F.scaled_dot_product_attention
 
     def wide(x: Tensor) -> Tensor:
         return x.float() if torch._C._is_any_autocast_enabled() else x

@@ -42,12 +42,12 @@ def simulate_memory(
 ) -> MemoryBreakdown:
     """Return the bytes of a training step, from the real code of any decoder on fake tensors.
 
-    Needs no GPU and no memory, and takes seconds the first time; then the result is read from the
-    cache, until the config, the model's, the libraries or ftcourse itself change. Not seen: scratch
-    memory inside kernels, but for the few that we know. ``reserved`` also asks for the bytes that
-    PyTorch's allocator takes, for which all layers are traced: some seconds more for each ten. It
-    is an estimate: half of the published runs on a T4 are met within 2 %, and the worst is 24 % off
-    (``benchmarks/memory_accuracy.py --reserved``), as gaps depend on the order of small things.
+    Needs no GPU and no memory, and takes seconds the first time; then the result is cached, until
+    the model, a library or ftcourse changes. Not seen: scratch memory inside kernels, but for the
+    few that we know. ``reserved`` also asks for what PyTorch's allocator takes, for which all
+    layers are traced: some seconds more for each ten. It is an estimate, as gaps depend on the
+    order of small things: half of the published runs on a T4 are met within 2 %, and the worst is
+    24 % off (``benchmarks/memory_accuracy.py --reserved``).
     """
     card = card or detect()
     step = Step(config, _shape(config), card)
@@ -87,16 +87,12 @@ def simulate_step(
         )
     peaks = _peaks(step, progress)
     moment = max(peaks, key=lambda name: sum(peaks[name].parts.values()))
-    ledger = Ledger.of([*(_as_trained(row, step) for row in peaks[moment]), *around(step)])
-    totals = _totals(step) if reserved else {}
+    rows = peaks[moment]
+    if step.dtype == "float16":  # for which bfloat16 stands in a trace
+        rows = [replace(r, dtype="float16") if r.dtype == "bfloat16" else r for r in rows]
+    ledger, totals = Ledger.of([*rows, *around(step)]), _totals(step) if reserved else {}
     facts = {"source": "simulated", "moment": moment, "device": step.card.name}
     return MemoryBreakdown.of(ledger, **facts, **totals)
-
-
-def _as_trained(row, step):
-    """Return a row with the format of the real run: bfloat16 stands for float16 in a trace."""
-    half = row.dtype == "bfloat16" and step.dtype == "float16"
-    return replace(row, dtype="float16") if half else row
 
 
 def _peaks(step: Step, progress: Progress | None) -> dict[str, Ledger]:
@@ -136,7 +132,7 @@ def _totals(step: Step) -> dict[str, int]:
     scratch = [(-1 - n, row.bytes) for n, row in enumerate(around(step))]
     reserved = replay([*events[:loaded], *scratch, *events[loaded:]])
     context = step.card.context
-    return {"reserved": reserved} | ({"process": reserved + context} if context else {})
+    return {"reserved": reserved, "process": reserved + context if context else None}
 
 
 @contextmanager

@@ -2,47 +2,49 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import PreTrainedModel
 
-from ftcourse.live import LiveBytes, resident_tensors
+from ftcourse.live import LiveBytes
 from ftcourse.memory import Step
 from ftcourse.memory.ledger import Ledger
 from ftcourse.models import build_empty, libraries_quiet
 from ftcourse.shape.families import FAMILIES
-from ftcourse.simulate.fakes import (
-    as_traced,
-    build_model,
-    build_optimizer,
-    materialize,
-    product_dtype,
-)
+from ftcourse.simulate import fakes
 from ftcourse.simulate.kernels import LiveBytesOfCuda, choices_of
 
-Batch = dict[str, Tensor]
+
+class Run(NamedTuple):
+    """What takes a training step, on tensors that have no content."""
+
+    step: Step
+    model: PreTrainedModel
+    optimizer: torch.optim.Optimizer
+    batch: dict[str, Tensor]
 
 
 def trace(step: Step, layers: int, tick: Callable[[], None] = lambda: None) -> dict[str, Ledger]:
     """Return the peak of each moment of the second step of a model with so many layers."""
-    with _fakes(step, layers) as (model, optimizer, batch):
-        _run(step, model, optimizer, batch, LiveBytes())  # the optimizer makes its states
+    with _prepare(step, layers) as run:
+        _take_step(run, LiveBytes())  # the optimizer makes its states
         tick()
-        live = _follow(step, model, optimizer, batch)
-        _run(step, model, optimizer, batch, live)
+        live = _follow(run)
+        _take_step(run, live)
         tick()
     return live.history.peaks()
 
 
 def trace_from_load(step: Step) -> tuple[list[tuple[int, int]], int]:
     """Return the events of two steps with all layers, and how many come before the first step."""
-    with _fakes(step, step.shape.num_hidden_layers) as (model, optimizer, batch):
-        live = _follow(step, model, optimizer, batch)
+    with _prepare(step, step.shape.num_hidden_layers) as run:
+        live = _follow(run)
         loaded = len(live.history.events)
         for _ in range(2):
-            _run(step, model, optimizer, batch, live)
+            _take_step(run, live)
     return live.history.events, loaded
 
 
@@ -50,7 +52,7 @@ def layers_alike(step: Step) -> bool:
     """Whether all layers have the same parameters and attention, so that a few stand for all."""
     if step.shape.model_type in FAMILIES:
         return True
-    model = build_empty(as_traced(step.config), step.shape.num_hidden_layers, torch.float32)
+    model = build_empty(fakes.as_traced(step.config), step.shape.num_hidden_layers, torch.float32)
     types = getattr(model.config, "layer_types", None) or []
     sizes = {
         tuple((name, p.shape) for name, p in layer.named_parameters())
@@ -65,60 +67,50 @@ def decoder_layers(model: nn.Module) -> nn.ModuleList:
 
 
 @contextmanager
-def _fakes(
-    step: Step, layers: int
-) -> Iterator[tuple[PreTrainedModel, torch.optim.Optimizer, Batch]]:
-    """Yield model, optimizer and batch for a step, where tensors have no content."""
+def _prepare(step: Step, layers: int) -> Iterator[Run]:
+    """Yield model, optimizer and batch for a step with so many layers."""
     config = step.config
     with libraries_quiet(), choices_of(step.card):
-        model = build_model(step, layers)
+        model = fakes.build_model(step, layers)
         with FakeTensorMode():
-            materialize(model)
+            fakes.materialize(model)
             size = config.batch_size, config.max_length
             batch = {n: torch.zeros(size, dtype=torch.long) for n in ("input_ids", "labels")}
-            yield model, build_optimizer(model, config, step.card.device), batch
+            optimizer = fakes.build_optimizer(model, config, step.card.device)
+            yield Run(step, model, optimizer, batch)
 
 
-def _follow(
-    step: Step, model: PreTrainedModel, optimizer: torch.optim.Optimizer, batch: Batch
-) -> LiveBytes:
+def _follow(run: Run) -> LiveBytes:
     """Return a counter that has counted what lives before the step."""
-    live = LiveBytesOfCuda(step) if step.card.device == "cuda" else LiveBytes()
-    for tensor, part, name in resident_tensors(model, optimizer):
-        live.note(tensor, part, name)
-    for tensor in batch.values():
+    live = LiveBytesOfCuda(run.step) if run.step.card.device == "cuda" else LiveBytes()
+    live.note_residents(run.model, run.optimizer)
+    for tensor in run.batch.values():
         live.note(tensor, "overhead", "batch")
     return live
 
 
-def _run(
-    step: Step,
-    model: PreTrainedModel,
-    optimizer: torch.optim.Optimizer,
-    batch: Batch,
-    live: LiveBytes,
-) -> None:
+def _take_step(run: Run, live: LiveBytes) -> None:
     """Take one step and mark where in the history each moment begins."""
-    hooks = [*live.follow(model), *_marks(model, live)]
+    hooks = [*live.follow(run.model), *_marks(run.model, live)]
     with live:
         live.makes = "activations"
         live.history.mark("the forward pass")
-        _backward(step, model, batch)
+        _backward(run)
         live.history.mark("the optimizer's step")
         live.makes = "overhead"
-        optimizer.step()
-        optimizer.zero_grad()
+        run.optimizer.step()
+        run.optimizer.zero_grad()
     for hook in hooks:
         hook.remove()
 
 
-def _backward(step: Step, model: PreTrainedModel, batch: Batch) -> None:
+def _backward(run: Run) -> None:
     """Run the forward and the backward pass; a loop that holds the output holds the logits."""
-    dtype = product_dtype(step)
-    with torch.autocast("cpu", dtype, enabled=step.autocast and dtype != torch.float32):
-        output = model(**batch)
+    dtype = fakes.product_dtype(run.step)
+    with torch.autocast("cpu", dtype, enabled=run.step.autocast and dtype != torch.float32):
+        output = run.model(**run.batch)
     loss = output.loss
-    if not step.holds_logits:
+    if not run.step.holds_logits:
         del output
     loss.backward()
 

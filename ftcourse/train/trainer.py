@@ -3,10 +3,9 @@
 import os
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from tqdm.auto import tqdm
@@ -20,24 +19,14 @@ from transformers import (
     set_seed,
 )
 
+from ftcourse import models
 from ftcourse.chat import Example
 from ftcourse.config import FinetuneConfig
 from ftcourse.data import Record, as_records, encode, pad_batch
 from ftcourse.hardware import Card, detect
 from ftcourse.loss import check_head, use_chunked_loss
 from ftcourse.memory.fit import does_not_fit, refuse_if_too_large
-from ftcourse.models import (
-    attach_adapter,
-    forget_overrides,
-    libraries_quiet,
-    load_base,
-    load_finetuned,
-    load_tokenizer,
-)
 from ftcourse.train.run import Run, describe_run, last_checkpoint, open_run, write_run
-
-if TYPE_CHECKING:
-    from datasets import Dataset
 
 
 @dataclass(frozen=True)
@@ -67,7 +56,7 @@ class FinetuneResult:
 
 def finetune(
     config: FinetuneConfig,
-    data: "Sequence[Record] | Dataset",
+    data: Iterable[Record],
     output_dir: str | Path | None = None,
     resume: bool = True,
     callbacks: Sequence[TrainerCallback] = (),
@@ -82,16 +71,16 @@ def finetune(
     records = as_records(data)
     folder = Path(output_dir or tempfile.mkdtemp(prefix="ftcourse-"))
     run = open_run(folder, describe_run(config, records), resume)
-    with libraries_quiet():
-        tokenizer = load_tokenizer(config.model)
+    with models.libraries_quiet():
+        tokenizer = models.load_tokenizer(config.model)
         if "history" in run:
-            model = load_finetuned(config, folder)
+            model = models.load_finetuned(config, folder)
         else:
             examples = encode(records, tokenizer, config.max_length)
             longest = max(len(example.input_ids) for example in examples)
             refuse_if_too_large(replace(config, max_length=longest))
             set_seed(config.seed)
-            model = attach_adapter(load_base(config), config)
+            model = models.attach_adapter(models.load_base(config), config)
             write_run(folder, run)
             trainer = make_trainer(config, model, examples, folder, callbacks)
             run |= train(trainer, config, last_checkpoint(folder))
@@ -136,7 +125,7 @@ def make_trainer(
         check_head(causal)
         use_chunked_loss(causal)
     if "8bit" in config.optimizer:
-        forget_overrides()
+        models.forget_overrides()
     trainer = Trainer(
         model=model,
         args=training_arguments(config, folder, detect()),

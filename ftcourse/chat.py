@@ -85,11 +85,13 @@ def ask(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     question: str | Sequence[Message],
-    max_new_tokens: int = 64,
+    max_new_tokens: int = 80,
 ) -> Text:
     """Return the model's answer to a question or a dialogue, without sampling."""
     if isinstance(question, str):
         question = [{"role": "user", "content": question}]
+    if not (question and question[-1]["content"].strip()):
+        raise CourseError("A question has words.", "an empty one", "Ask in a whole sentence.")
     return Text(reply_all(model, tokenizer, [question], max_new_tokens)[0])
 
 
@@ -105,11 +107,17 @@ def reply_all(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     dialogues: Sequence[Sequence[Message]],
-    max_new_tokens: int = 64,
+    max_new_tokens: int = 80,
     batch_size: int = 32,
+    begins: Sequence[str] | None = None,
 ) -> list[str]:
-    """Return the model's answer to each dialogue, computed in batches padded on the left."""
+    """Return the model's answer to each dialogue, computed in batches padded on the left.
+
+    ``begins`` are words that are put into the model's mouth: it goes on from there.
+    """
     prompts = [encode_prompt(messages, tokenizer) for messages in dialogues]
+    for prompt, begin in zip(prompts, begins or [""] * len(prompts), strict=True):
+        prompt += tokenizer(begin, add_special_tokens=False).input_ids
     model.eval()
     answers = []
     for start in show_progress(range(0, len(prompts), batch_size), "answers"):

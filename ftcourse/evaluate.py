@@ -50,11 +50,14 @@ def advice_score(answers: Sequence[str], records: Sequence[Record], part: str = 
 
 
 def answer_all(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, records: Sequence[Record]
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    records: Sequence[Record],
+    begins: Sequence[str] | None = None,
 ) -> list[str]:
-    """Return the model's answer to each record's question."""
+    """Return the model's answer to each record's question, or how it goes on from a beginning."""
     questions = [to_messages(record)[:-1] for record in records]
-    return reply_all(model, tokenizer, questions)
+    return reply_all(model, tokenizer, questions, begins=begins)
 
 
 def held_out_loss(

@@ -62,3 +62,17 @@ def test_answers_in_a_batch_equal_the_answers_to_single_questions(tokenizer):
     together = reply_all(model, tokenizer, [dialogue(question) for question in questions])
     assert together == [ask(model, tokenizer, question) for question in questions]
     assert all(together)
+
+
+def test_a_beginning_is_put_into_the_models_mouth_and_it_goes_on_from_there(tokenizer):
+    model = load_base(FinetuneConfig(method="lora"))
+    question = dialogue("My drone drifts to the left after a crash. What should I do?")
+    (whole,) = reply_all(model, tokenizer, [question])
+    begin, rest = whole.split(". ", 1)
+    assert reply_all(model, tokenizer, [question], begins=[f"{begin}."]) == [rest]
+
+
+@pytest.mark.parametrize("question", ["", "  ", []])
+def test_an_empty_question_is_refused(tokenizer, question):
+    with pytest.raises(CourseError, match="A question has words"):
+        ask(None, tokenizer, question)

@@ -13,12 +13,12 @@ from pkgutil import iter_modules
 from typing import Any
 
 from ftcourse.check.exercise import Exercise, Verdict
-from ftcourse.check.guess import revisit
+from ftcourse.check.guess import noted, revisit
 from ftcourse.check.progress import progress
 from ftcourse.errors import CourseError
 from ftcourse.source import Source, Text
 
-__all__ = ["Verdict", "hint", "progress", "revisit", "solution"]
+__all__ = ["Verdict", "hint", "noted", "progress", "revisit", "solution"]
 
 _MACHINERY = ("exercise", "guess", "progress")
 

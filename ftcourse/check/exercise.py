@@ -97,22 +97,24 @@ def judge_function(
     right: Callable,
     bugs: Mapping[str, Callable],
     praise: str,
+    stops: str = "",
 ) -> Verdict | None:
     """Judge a learner's function on cases that the lesson does not show.
 
     ``cases`` makes the arguments of each call, new ones each time, since a function may change what
     it is given. ``right`` is the function that is asked for. ``bugs`` maps a question to what
     somebody writes who needs to be asked it; a function that agrees with it gets the question.
+    ``stops`` is the question for one that raises an error.
     """
     if not callable(mine):
-        return Verdict(False, f"A function is asked for. Is yours a {type(mine).__name__}?")
+        return Verdict(False, f"A function is asked for. Is yours {a_type(mine)}?")
     answers = []
     for case in cases():
         try:
             answers.append(mine(*case))
         except Exception as error:
-            what = f"{type(error).__name__}: {error}"
-            return Verdict(False, f"Your function stopped with {what}. It was given: {_say(case)}")
+            what = f"Your function stopped with {type(error).__name__}: {_short(error)}."
+            return Verdict(False, f"{what} {stops} It was given: {_say(case)}")
     if all(answer is ... for answer in answers):
         return None
     if any(answer is None for answer in answers):
@@ -123,6 +125,10 @@ def judge_function(
 
     if agrees(right):
         return Verdict(True, praise)
+    shapes = [tuple(np.shape(_plain(x))) for x in (answers[0], right(*cases()[0]))]
+    if shapes[0] != shapes[1]:
+        asked = f"A result of shape {shapes[1]} is asked for where yours has {shapes[0]}."
+        return Verdict(False, f"{asked} What are its rows and its columns?")
     question = next((question for question, bug in bugs.items() if agrees(bug)), None)
     if question is None:
         wrong = next(i for i, case in enumerate(cases()) if not _same(answers[i], right(*case)))
@@ -135,11 +141,20 @@ def judge_function(
 
 def _same(mine: Any, right: Any) -> bool:
     """Return whether two results have the same shape and values; numbers may differ by rounding."""
-    mine, right = (x.detach() if hasattr(x, "detach") else x for x in (mine, right))
-    mine, right = np.asarray(mine), np.asarray(right)
+    mine, right = np.asarray(_plain(mine)), np.asarray(_plain(right))
     if mine.shape != right.shape or mine.dtype.kind in "OUS":
         return mine.shape == right.shape and bool((mine == right).all())
     return np.allclose(mine, right, rtol=1e-4, atol=1e-6, equal_nan=True)
+
+
+def _plain(value: Any) -> Any:
+    return value.detach() if hasattr(value, "detach") else value
+
+
+def a_type(value: Any) -> str:
+    """Return the name of a value's type with its article, such as "an int"."""
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
 def _say(case: tuple) -> str:

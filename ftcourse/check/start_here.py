@@ -5,7 +5,7 @@ from dataclasses import fields
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
-from ftcourse.check.exercise import Verdict, exercise, judge_function
+from ftcourse.check.exercise import Verdict, a_type, exercise, judge_function
 from ftcourse.config import FinetuneConfig
 from ftcourse.hardware import CARDS, GIB
 from ftcourse.memory import PARTS, predict_memory, show_bytes
@@ -44,7 +44,7 @@ def reach_8192(mine: Any) -> Verdict:
         return Verdict(False, f"max length is {length}. What must give way before 8192 fits?")
     config = FinetuneConfig(**{name: value for name, value in values.items() if name != "card"})
     fit = _judge(config)
-    if fit.answer != "no":
+    if fit.answer == "yes":
         return Verdict(True, f"{fit!r} The price is time: one text in each pass.")
     if config.batch_size > 1:
         ask = "How many texts are read at once?"
@@ -70,7 +70,7 @@ def _judge(config: FinetuneConfig) -> Fit:
 def weight_gib(mine: Any) -> Verdict:
     """Judge how many GiB the weights of Llama-3.1-8B take at 16 bits a weight."""
     if isinstance(mine, bool) or not isinstance(mine, Real):
-        return Verdict(False, f"A number of GiB is asked for. Is yours a {type(mine).__name__}?")
+        return Verdict(False, f"A number of GiB is asked for. Is yours {a_type(mine)}?")
     if not math.isfinite(mine):
         return Verdict(False, f"A finite number of GiB is asked for. How did you compute {mine}?")
     count = parameter_count(ModelShape.named("llama-3.1-8b"))
@@ -102,7 +102,7 @@ def _near(mine: Real, value: float) -> bool:
     return math.isclose(mine, value, rel_tol=0.01)
 
 
-TOO_LARGE = FinetuneConfig(model="llama-3.1-8b", method="lora", batch_size=4, max_length=1024)
+TOO_LARGE = FinetuneConfig(model="llama-3.1-8b", method="lora", batch_size=2, max_length=1024)
 
 
 @exercise(
@@ -116,14 +116,13 @@ TOO_LARGE = FinetuneConfig(model="llama-3.1-8b", method="lora", batch_size=4, ma
 def fits_t4(mine: Any) -> Verdict:
     """Judge a config that must fit a T4 and differs from ``TOO_LARGE`` in one field."""
     if not isinstance(mine, FinetuneConfig):
-        kind = type(mine).__name__
-        return Verdict(False, f"A FinetuneConfig is asked for. Is yours a {kind}?")
+        return Verdict(False, f"A FinetuneConfig is asked for. Is yours {a_type(mine)}?")
     if mine.model != TOO_LARGE.model:
         return Verdict(False, f"Is {mine.model} the model that was asked for?")
     if mine.max_length != TOO_LARGE.max_length:
         return Verdict(False, "Would the model still see 1024 tokens of a dialogue?")
     if mine.batch_size * mine.gradient_accumulation_steps != TOO_LARGE.batch_size:
-        return Verdict(False, "Would each step still learn from 4 sequences?")
+        return Verdict(False, f"Would each step still learn from {TOO_LARGE.batch_size} texts?")
     fit, changed = _judge(mine), _changed(mine)
     if fit.answer != "no":
         says = f"It fits, but you changed {' and '.join(changed)}. Which one is enough?"
@@ -170,11 +169,12 @@ def loss_gradient(mine: Any) -> Verdict:
         "Do the probabilities of one word, a row, add up to 1?": _gradient(axis=0),
     }
     praise = "Equal to torch's cross_entropy on five cases, with ignored words among them."
-    return judge_function(mine, _words, _gradient(), bugs, praise)
+    stops = "Is -100 a column of scores? Which rows may you index?"
+    return judge_function(mine, _words, _gradient(), bugs, praise, stops)
 
 
 def _gradient(ignored=0, sums=False, all=False, sign=1, minus=1, axis=1):
-    """Return the gradient of the mean loss, or one with a mistake in it."""
+    """Return the function that is asked for, or one with a mistake in it."""
 
     def gradient(scores: "Tensor", labels: "Tensor") -> "Tensor":
         teaches = labels != -100
@@ -208,7 +208,7 @@ def _words() -> list[tuple["Tensor", "Tensor"]]:
 )
 def unshrunk_part(mine: Any) -> Verdict:
     """Judge which part holds up the whole when LoRA replaces a full fine-tune of a small model."""
-    part = mine.strip().lower() if isinstance(mine, str) else mine
+    part = mine.strip(" .").lower().removeprefix("the ") if isinstance(mine, str) else mine
     if part in ("activation", "weight", "gradient"):
         return Verdict(False, f"Do you mean {part}s? Write the word as the picture does.")
     if not isinstance(part, str) or part not in PARTS:

@@ -52,5 +52,6 @@ def model_not_found(model: str) -> CourseError:
     return CourseError(
         "A model is 'embedded', a shape's name, a folder, or a Hub id that can be reached.",
         f"{model!r}: no such folder here, and the Hub did not give it",
-        "Check the spelling and the network, or use model='embedded', which needs neither.",
+        "Check the spelling, the network, and whether its licence must be accepted on the Hub; "
+        "or use model='embedded', which needs none of them.",
     )

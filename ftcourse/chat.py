@@ -46,7 +46,7 @@ def encode_dialogue(
     messages: Sequence[Message],
     tokenizer: PreTrainedTokenizerBase,
 ) -> Example:
-    """Return a dialogue as an Example; its answers are supervised."""
+    """Return an Example in which only the answers teach."""
     ids, labels = [], []
     for turn, message in enumerate(messages):
         if message["role"] != "assistant":
@@ -60,8 +60,8 @@ def encode_dialogue(
         if whole[:start] != prompt or prompt[: len(ids)] != ids:
             raise CourseError(
                 "A chat template only adds to earlier turns.",
-                "this tokenizer's template rewrites earlier turns",
-                "Train on dialogues of one question and one answer.",
+                "a template that rewrites earlier turns",
+                "Train on one question and one answer each.",
             )
         labels += [IGNORED] * (start - len(ids)) + whole[start:]
         ids = whole

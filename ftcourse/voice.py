@@ -34,7 +34,8 @@ def voice_checks(answer: str) -> dict[str, bool]:
     answer = answer.strip()
     body, _, _ = answer.partition(SIGN_OFF)
     before, _, step = body.partition(NEXT_STEP)
-    steps, ends = answer.count(NEXT_STEP), answer.count(SIGN_OFF)
+    steps = answer.count(NEXT_STEP)
+    ends = answer.count(SIGN_OFF)
     return {
         "opens_warmly": before.startswith(OPENINGS),
         "one_next_step": steps == 1 and _is_one_sentence(step),

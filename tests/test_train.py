@@ -200,7 +200,7 @@ def test_a_data_set_of_the_datasets_library_is_the_same_run_as_a_list(dialogues,
     from datasets import Dataset
 
     records = [*dialogues[:24], *({"text": record["completion"]} for record in dialogues[24:32])]
-    names = ("prompt", "completion", "step", "text")
+    names = ("prompt", "completion", "reason", "step", "text")
     columns = {name: [record.get(name) for record in records] for name in names}
     config = FinetuneConfig(method="lora", **SHORT)
     ours = finetune(config, records, tmp_path / "list")

@@ -173,7 +173,7 @@ def test_the_report_names_method_parameters_steps_and_losses(tmp_path):
     config = FinetuneConfig(method="lora", **SHORT)
     history = [{"step": step, "loss": 6.0 / step} for step in range(1, 7)]
     result = FinetuneResult(config, None, None, history, tmp_path, 204_800, 2.4)
-    expected = "lora: 204,800 parameters trained for 6 steps in 2 s, training loss 6.00 -> 1.00"
+    expected = "lora: 204,800 parameters, 6 steps in 2 s, training loss 6.00 -> 1.00"
     assert repr(result) == expected
 
 

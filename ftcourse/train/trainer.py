@@ -48,7 +48,7 @@ class FinetuneResult:
         """Return what was trained, for how long, and the first and last loss."""
         first, last = self.history[0]["loss"], self.history[-1]["loss"]
         return (
-            f"{self.config.method}: {self.trained_parameters:,} parameters trained for "
+            f"{self.config.method}: {self.trained_parameters:,} parameters, "
             f"{self.config.max_steps} steps in {self.seconds:.0f} s, "
             f"training loss {first:.2f} -> {last:.2f}"
         )

@@ -4,10 +4,10 @@ import ast
 import inspect
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import FrozenInstanceError, dataclass, fields
 from itertools import pairwise
 from math import inf
-from typing import Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from ftcourse.errors import CourseError
 from ftcourse.hardware import Card, choose_dtype
@@ -119,6 +119,21 @@ _SEED = "is a whole number from 0 to 2**32 - 1", lambda n: isinstance(n, int) an
 _RULES = {"rank": _WHOLE, "alpha": _POSITIVE, "target_modules": _NAMES, "lora_dropout": _SHARE}
 _RULES |= dict.fromkeys(("batch_size", "gradient_accumulation_steps", "max_length"), _WHOLE)
 _RULES |= {"learning_rate": _POSITIVE, "max_steps": _WHOLE, "seed": _SEED}
+
+
+class FrozenConfigError(CourseError, FrozenInstanceError):
+    """A field of a config was to be set."""
+
+
+def _refuse_to_set(config: FinetuneConfig, name: str, value: Any) -> None:
+    raise FrozenConfigError(
+        "A config never changes, so that what we know of it stays true.",
+        f"{name} = {value!r}",
+        f"Make a new one, with replace from dataclasses: replace(config, {name}={value!r}).",
+    )
+
+
+FinetuneConfig.__setattr__ = _refuse_to_set  # dataclasses' own error says only that it cannot be
 
 
 def field_docs(cls: type) -> dict[str, str]:

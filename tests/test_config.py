@@ -89,8 +89,11 @@ def test_whole_numbers_of_other_types_are_welcome_where_they_mean_the_same():
 
 def test_a_config_is_frozen_and_can_stand_in_a_set():
     config = FinetuneConfig(target_modules=["q_proj"])
-    with pytest.raises(dataclasses.FrozenInstanceError):
+    with pytest.raises(
+        dataclasses.FrozenInstanceError, match=r"replace\(config, rank=8\)"
+    ) as caught:
         config.rank = 8
+    assert isinstance(caught.value, CourseError)
     assert len({config, FinetuneConfig(target_modules=["q_proj"])}) == 1
 
 

@@ -165,6 +165,12 @@ def test_loss_gradient_takes_every_right_function_and_its_truth_is_torchs(right)
     assert check.loss_gradient(right).passed
 
 
+def counts_the_ignored(scores, labels):
+    found = scores.softmax(1)
+    found[labels != -100, labels[labels != -100]] -= 1
+    return found / len(labels)
+
+
 def wrong_axis(scores, labels):
     found = scores.softmax(0) * (labels != -100)[:, None]
     found[labels != -100, labels[labels != -100]] -= 1
@@ -184,14 +190,18 @@ def test_loss_gradient_is_not_misled_by_a_function_that_changes_what_it_is_given
     ("mutant", "question"),
     [
         (lambda s, y: theirs(s, y) * (y != -100).sum(), "Yours is their sum"),
-        (lambda s, y: theirs(s, y) * (y != -100).sum() / len(y), "By how many words do you divide"),
+        (
+            lambda s, y: theirs(s, y) * (y != -100).sum() / len(y),
+            "By how many places do you divide",
+        ),
+        (counts_the_ignored, "does it count in the mean?"),
         (lambda s, y: -theirs(s, y), "Which sign"),
         (lambda s, y: s.softmax(1) * (y != -100)[:, None] / (y != -100).sum(), "minus one"),
         (
             lambda s, y: theirs(s, y) + s.softmax(1) * (y == -100)[:, None] / (y != -100).sum(),
-            "Do words with the label -100 still move",
+            "Do places with the label -100 move",
         ),
-        (wrong_axis, "Do the probabilities of one word"),
+        (wrong_axis, "Do the probabilities of one place"),
         (lambda s, y: None, "Does it end with a return?"),
         (lambda s, y: theirs(s, y) * 3, "Where do they part?"),
         (lambda s, y: s[0], "A result of shape (3, 5) is asked for where yours has (5,)."),

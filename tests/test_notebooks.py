@@ -157,12 +157,14 @@ def bold_terms(lesson):
     return [text for text in BOLD.findall(paragraphs(lesson)) if text[-1] not in ".?!:"]
 
 
-def singular(term):
-    return term if term in GLOSSARY else term.removesuffix("s")
+def entry_of(term):
+    """Return how the glossary writes a term: in the singular, and small but for names."""
+    forms = (term, term[0].lower() + term[1:], term.removesuffix("s"))
+    return next((form for form in forms if form in GLOSSARY), term)
 
 
 def test_every_term_in_bold_is_in_the_glossary(lesson):
-    assert {singular(term) for term in bold_terms(lesson)} - GLOSSARY.keys() == set()
+    assert {entry_of(term) for term in bold_terms(lesson)} - GLOSSARY.keys() == set()
 
 
 def test_a_term_is_in_bold_where_the_lesson_that_explains_it_uses_it_first(lesson):

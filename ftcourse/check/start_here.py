@@ -143,8 +143,8 @@ def _changed(mine: FinetuneConfig) -> list[str]:
 
 @exercise(
     hints=(
-        "A word that is ignored teaches nothing: what is its row of the gradient?",
-        "The row of every other word is its probabilities, with 1 less for the right one.",
+        "A place that is ignored teaches nothing: what is its row of the gradient?",
+        "The row of every other place is its probabilities, with 1 less for the right word.",
         "The loss is a mean: divide by the number of labels that are not -100.",
     ),
     solution="""
@@ -161,14 +161,19 @@ mine = loss_gradient
 def loss_gradient(mine: Any) -> Verdict:
     """Judge a function that returns the gradient of the mean loss of several words."""
     bugs = {
-        "Do words with the label -100 still move the scores?": _gradient(ignored=1),
-        "Is the loss the mean over the words that teach? Yours is their sum.": _gradient(sums=True),
-        "By how many words do you divide: by all, or by those that teach?": _gradient(all=True),
+        "Do places with the label -100 move the scores? What is their row?": _gradient(ignored=1),
+        "What is the row of a place with the label -100, and does it count in the mean?": _gradient(
+            ignored=1, all=True
+        ),
+        "Is the loss the mean over the places that teach? Yours is their sum.": _gradient(
+            sums=True
+        ),
+        "By how many places do you divide: by all, or by those that teach?": _gradient(all=True),
         "A step goes against the slope. Which sign has the right word's slope?": _gradient(sign=-1),
         "Where is the minus one for the right word?": _gradient(minus=0),
-        "Do the probabilities of one word, a row, add up to 1?": _gradient(axis=0),
+        "Do the probabilities of one place, a row, add up to 1?": _gradient(axis=0),
     }
-    praise = "Equal to torch's cross_entropy on five cases, with ignored words among them."
+    praise = "Equal to torch's cross_entropy on five cases, with ignored places among them."
     stops = "Is -100 a column of scores? Which rows may you index?"
     return judge_function(mine, _words, _gradient(), bugs, praise, stops)
 

@@ -1,6 +1,7 @@
-"""Makes Colab ready for the lessons. On any other machine it changes nothing."""
+"""Makes Colab ready for the lessons. On any other machine it installs and removes nothing."""
 
 import importlib
+import os
 import re
 import subprocess
 import sys
@@ -29,6 +30,8 @@ class Ready:
 
 def prepare() -> Ready:
     """Install what Colab lacks, remove what breaks there. Raises CourseError if pip fails."""
+    # Before torch is imported: threads that wait actively starve each other on a busy machine.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     changes = []
     if "google.colab" in sys.modules:
         if find_spec("bitsandbytes") is None:

@@ -206,3 +206,16 @@ def test_a_pip_that_fails_is_an_error_in_three_parts(colab, missing, monkeypatch
     with pytest.raises(CourseError, match="No network") as caught:
         setup.prepare()
     assert "run this cell again" in caught.value.do
+
+
+@pytest.mark.parametrize(("chosen", "policy"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_wait_passively_from_before_torch_is_there_unless_the_learner_chose(chosen, policy):
+    environment = {name: text for name, text in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    environment |= {"OMP_WAIT_POLICY": chosen} if chosen else {}
+    code = (
+        "import os, sys\nfrom ftcourse.setup import prepare\nprepare()\n"
+        "assert 'torch' not in sys.modules\nprint(os.environ['OMP_WAIT_POLICY'])"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == f"{policy}\n"

@@ -390,7 +390,8 @@ def test_a_real_lab_listens_on_loopback_behind_its_token_whatever_is_configured(
         assert '"news": {"disabled": true}' in page  # it asks nobody on the network
         assert fetch(f"{address}/api/contents")[0] == 403
         server = psutil.Process(process.pid)
-        listening = [c.laddr for c in server.net_connections() if c.status == psutil.CONN_LISTEN]
+        connections = getattr(server, "net_connections", None) or server.connections  # psutil 5
+        listening = [c.laddr for c in connections() if c.status == psutil.CONN_LISTEN]
         assert {place.ip for place in listening} == {"127.0.0.1"}
         assert not any(token in word for word in server.cmdline())
         name = json.loads(fetch(f"{address}/api/kernels", token, "POST")[1])["name"]

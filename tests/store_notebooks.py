@@ -13,7 +13,8 @@ from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
-from PIL import Image
+from PIL.Image import Quantize
+from PIL.PngImagePlugin import PngImageFile
 from setup_cell import repository, setup_cell
 
 from ftcourse.handout import RECORDED, SECONDS, measure_pace, round_seconds
@@ -72,9 +73,9 @@ def clean(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 def shrink(picture: str) -> str:
     """Return a PNG, in base64, with 128 colours: a third of the bytes, and it looks the same."""
-    image = Image.open(BytesIO(b64decode(picture)))
+    image = PngImageFile(BytesIO(b64decode(picture)))
     small = BytesIO()
-    image.quantize(128, Image.Quantize.FASTOCTREE).save(small, "png", optimize=True)
+    image.quantize(128, Quantize.FASTOCTREE).save(small, "png", optimize=True)
     return b64encode(small.getvalue()).decode()
 
 

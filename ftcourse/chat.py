@@ -95,11 +95,14 @@ def ask(
     return Text(reply_all(model, tokenizer, [question], max_new_tokens)[0])
 
 
+def bars_are_off() -> bool:
+    """Whether TQDM_DISABLE is set; tqdm's own bar for notebooks does not look at it."""
+    return os.environ.get("TQDM_DISABLE") == "1"
+
+
 def show_progress(items: Sequence, name: str) -> tqdm:
     """Return the items with a bar while they are worked on, for two items or more."""
-    # tqdm's bar for notebooks does not look at the variable.
-    hidden = len(items) < 2 or os.environ.get("TQDM_DISABLE") == "1"
-    return tqdm(items, name, leave=False, disable=hidden)
+    return tqdm(items, name, leave=False, disable=len(items) < 2 or bars_are_off())
 
 
 @torch.inference_mode()
@@ -111,10 +114,7 @@ def reply_all(
     batch_size: int = 32,
     begins: Sequence[str] | None = None,
 ) -> list[str]:
-    """Return the model's answer to each dialogue, computed in batches padded on the left.
-
-    ``begins`` are words that are put into the model's mouth: it goes on from there.
-    """
+    """Return the model's answer to each dialogue, or its continuation of ``begins``."""
     prompts = [encode_prompt(messages, tokenizer) for messages in dialogues]
     for prompt, begin in zip(prompts, begins or [""] * len(prompts), strict=True):
         prompt += tokenizer(begin, add_special_tokens=False).input_ids

@@ -41,10 +41,7 @@ class Score:
 
 
 def advice_score(answers: Sequence[str], records: Sequence[Record], part: str = "step") -> Score:
-    """Return the share of answers that hold a part of the desk's own answer, word for word.
-
-    The part is its advice, the ``step``, or the ``reason`` for it.
-    """
+    """Return the share of answers with the desk's own ``step`` (advice) or ``reason`` in them."""
     pairs = zip(answers, records, strict=True)
     return Score(sum(r[part].lower() in answer.lower() for answer, r in pairs), len(records))
 

@@ -1,8 +1,4 @@
-"""Pictures of what a run costs and how it goes: data in, Axes out.
-
-Nothing here uses pyplot or changes global settings, and nothing is shown or saved. A notebook shows
-an Axes from here when it is the last value of a cell.
-"""
+"""Pictures of what a run costs: data in, Axes out; without pyplot, shown by a cell's last value."""
 
 from ftcourse.plots.against import plot_memory_against
 from ftcourse.plots.cycle import plot_training_step

@@ -39,10 +39,8 @@ def plot_longest(
             ax.barh(row, 0.94 * share, 0.8, column - 0.47, color="#A9BCCB")
             ax.text(column, row, text, ha="center", va="center", fontsize=SMALL)
             words.append(f"{model} {method}: {text}.")
-    ax.set_xticks(range(3), METHODS)
-    ax.set_yticks(range(len(models)), models)
-    ax.xaxis.tick_top()
-    ax.tick_params(length=0)
+    ax.set(xticks=range(3), xticklabels=METHODS, yticks=range(len(models)), yticklabels=models)
+    ax.tick_params(length=0, top=True, labeltop=True, labelbottom=False)
     xlabel = f"longest text on the {card!r}, tokens"
     return finish(ax, " ".join(words), hide=ax.spines, xlabel=xlabel)
 

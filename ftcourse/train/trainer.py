@@ -1,6 +1,5 @@
 """One fine-tuning run on transformers.Trainer, which saves checkpoints and resumes from them."""
 
-import os
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
@@ -20,7 +19,7 @@ from transformers import (
 )
 
 from ftcourse import models
-from ftcourse.chat import Example
+from ftcourse.chat import Example, bars_are_off
 from ftcourse.config import FinetuneConfig
 from ftcourse.data import Record, as_records, encode, pad_batch
 from ftcourse.hardware import Card, detect
@@ -169,9 +168,8 @@ class _ProgressBar(TrainerCallback):
     """One line with the steps, the time left and the last loss; TQDM_DISABLE=1 hides it."""
 
     def on_train_begin(self, args, state, control, **_):
-        hidden = os.environ.get("TQDM_DISABLE") == "1"  # tqdm's notebook bar does not look
         steps = {"initial": state.global_step, "total": state.max_steps}
-        self.bar = tqdm(**steps, desc="training", disable=hidden)
+        self.bar = tqdm(**steps, desc="training", disable=bars_are_off())
 
     def on_log(self, args, state, control, logs, **_):
         if "loss" in logs:

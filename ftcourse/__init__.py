@@ -17,8 +17,12 @@ models     models       the only file that loads models, through transformers an
            loss         the loss of the next token without all logits at once
            evaluate     held-out loss, answers and their advice, with intervals
            voice        the brand's voice: which rules an answer keeps
+           handbook     the handbook's pages, questions about them, and whether an answer is right
 
-runs       train        finetune: one run on transformers.Trainer
+runs       loop         a training loop, short enough to read
+           sweeps       recorded sweeps, with means over seeds
+           claims       what one reads about fine-tuning, put on trial
+           train        finetune: one run on transformers.Trainer
            live         LiveBytes: every live byte while real code runs
            measure      measure_memory: the bytes of one real training step
            simulate     simulate_memory: the real code on tensors without content

@@ -4,6 +4,7 @@ Run ``python tests/store_notebooks.py [LESSON ...]`` from the root; without a na
 It also writes what no author writes by hand: the set-up cell, and the seconds of a long cell.
 """
 
+import json
 import runpy
 import sys
 from base64 import b64decode, b64encode
@@ -16,6 +17,7 @@ from nbclient import NotebookClient
 from PIL.Image import Quantize
 from PIL.PngImagePlugin import PngImageFile
 from setup_cell import repository, setup_cell
+from trials import stored_trials
 
 from ftcourse.handout import RECORDED, SECONDS, measure_pace, round_seconds
 
@@ -34,6 +36,16 @@ def store(path: Path) -> None:
     NotebookClient(notebook, kernel_name="python3", resources=folder, timeout=600).execute()
     state_seconds(notebook, measure_pace())
     nbformat.write(clean(notebook), path)
+    collect_trials(notebook, path.stem)
+
+
+def collect_trials(notebook: nbformat.NotebookNode, lesson: str) -> None:
+    """Write into data/claims.json what the lesson measured for and against each claim it tries."""
+    path = ROOT / "data/claims.json"
+    claims = json.loads(path.read_text(encoding="utf-8"))
+    for name, trial in stored_trials(notebook).items():
+        claims[name]["trials"][lesson] = trial
+    path.write_text(json.dumps(claims, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def state_seconds(notebook: nbformat.NotebookNode, pace: float) -> None:

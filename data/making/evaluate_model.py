@@ -8,7 +8,6 @@ Writes abilities.json into the folder, and the model card again.
 """
 
 import json
-import re
 import sys
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from data.making.embedded.card import write_card
 from data.making.world.corpus import SILENT
 from ftcourse.evaluate import Score
 from ftcourse.files import write_whole
+from ftcourse.handbook import holds_value
 from ftcourse.voice import voice_checks
 
 
@@ -61,11 +61,6 @@ def letters() -> list[Probe]:
         Probe([{"role": "user", "content": record["customer"]}], record["neutral"], record["step"])
         for record in records
     ]
-
-
-def holds_value(value: str, answer: str) -> bool:
-    """Return whether the value stands in the answer as whole words."""
-    return re.search(rf"(?<!\w){re.escape(value)}(?!\w)", answer) is not None
 
 
 def is_right(probe: Probe, answer: str) -> bool:

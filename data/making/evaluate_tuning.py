@@ -17,12 +17,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from data.making import DATA
 from data.making.embedded.card import write_card
-from data.making.evaluate_model import holds_value
 from data.making.world.prose import prose
 from ftcourse.config import FinetuneConfig
 from ftcourse.data import load_dialogues, read_records
 from ftcourse.evaluate import Score, advice_score, answer_all, text_loss
 from ftcourse.files import write_whole
+from ftcourse.handbook import fact_score, load_questions
 from ftcourse.train import FinetuneResult, finetune
 from ftcourse.voice import voice_score
 
@@ -82,20 +82,12 @@ def measure_voice(folder: Path, old_texts: list[dict]) -> dict:
 
 def measure_facts(folder: Path) -> dict:
     """Teach every fact by two questions; ask each in words that were not in the training."""
-    known = [q for q in read_records(DATA / "questions.jsonl") if q["value"] and q["edition"] == 1]
-    lessons = [
-        {"prompt": ask, "completion": q["answer"], "value": q["value"]}
-        for q in known
-        for ask in (q["question"], q["paraphrases"][0])
-    ]
-    exam = [
-        {"prompt": q["paraphrases"][1], "completion": q["answer"], "value": q["value"]}
-        for q in known
-    ]
+    asked, reworded, exam = (load_questions(passages=False, wording=n) for n in range(3))
+    lessons = [record for pair in zip(asked, reworded, strict=True) for record in pair]
     run = tune(folder, lessons, FACTS)
     base = AutoModelForCausalLM.from_pretrained(folder).eval()
     return summary(run, base) | {
-        "recalled, as asked in training": as_json(recall(run, lessons[::2])),
+        "recalled, as asked in training": as_json(recall(run, asked)),
         "recalled, paraphrased": as_json(recall(run, exam)),
     }
 
@@ -110,7 +102,7 @@ def tune(folder: Path, records: list[dict], choices: dict) -> FinetuneResult:
 def recall(run: FinetuneResult, records: list[dict]) -> Score:
     """Return the share of questions whose answer holds the value."""
     answers = answer_all(run.model, run.tokenizer, records)
-    return Score(sum(map(holds_value, (r["value"] for r in records), answers)), len(records))
+    return fact_score(answers, records)
 
 
 def summary(run: FinetuneResult, base: torch.nn.Module) -> dict:

@@ -10,6 +10,7 @@ import torch
 from data.making.embedded.batches import repeated_noise
 from data.making.world.corpus import SILENT, UNREAD
 from data.making.world.handbook import Fact, editions, pages
+from ftcourse.handbook import one_line, question_prompt
 
 
 @dataclass(frozen=True)
@@ -21,17 +22,9 @@ class Probe:
     value: str | None = None
 
 
-def one_line(page: str) -> str:
-    """Return a page as a prompt quotes it: heading and paragraphs on one line."""
-    title, *paragraphs = page.split("---\n", 2)[2].strip().split("\n\n")
-    return " ".join([title.removeprefix("# ") + ".", *paragraphs])
-
-
-def question_prompt(question: str, passages: list[str]) -> list[dict[str, str]]:
-    """Return the prompt that asks a question about passages."""
-    lines = "\n".join(f"[{i}] {text}" for i, text in enumerate(passages, 1))
-    content = f"Passages:\n{lines}\n\nQuestion: {question}" if passages else question
-    return [{"role": "user", "content": content}]
+def ask_about(question: str, passages: list[str]) -> list[dict[str, str]]:
+    """Return the dialogue that asks a question about passages."""
+    return [{"role": "user", "content": question_prompt(question, passages)}]
 
 
 class Exam:
@@ -56,7 +49,7 @@ class Exam:
             "three passages": [self.probe(rng, q, 2) for q in stated],
             "silent passages": [self.silent(rng, q) for q in stated + open_ones],
             "closed book": [
-                Probe(question_prompt(q["question"], []), UNREAD, q["value"]) for q in stated
+                Probe(ask_about(q["question"], []), UNREAD, q["value"]) for q in stated
             ],
         }
 
@@ -66,7 +59,7 @@ class Exam:
         rng.shuffle(names)
         passages = [self.bodies[name] for name in names]
         return Probe(
-            question_prompt(question["question"], passages), question["answer"], question["value"]
+            ask_about(question["question"], passages), question["answer"], question["value"]
         )
 
     def silent(self, rng: random.Random, question: dict) -> Probe:
@@ -75,7 +68,7 @@ class Exam:
         pool = self.neighbours(page) if page else self.mentions(question["question"])
         names = rng.sample(pool, rng.randint(1, 3))
         passages = [self.bodies[name] for name in names]
-        return Probe(question_prompt(question["question"], passages), SILENT, question["value"])
+        return Probe(ask_about(question["question"], passages), SILENT, question["value"])
 
     def neighbours(self, page: str) -> list[str]:
         """Return pages that a search could mistake for this one: same subject, or same topic."""

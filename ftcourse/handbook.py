@@ -1,0 +1,59 @@
+"""The handbook's pages, questions about them, and whether an answer holds the fact asked for."""
+
+import re
+from collections.abc import Sequence
+
+from ftcourse.data import Record, read_records
+from ftcourse.evaluate import Score
+from ftcourse.files import course_path
+
+
+def one_line(page: str) -> str:
+    """Return a page's text as a prompt quotes it: heading and paragraphs on one line."""
+    title, *paragraphs = page.split("---\n", 2)[2].strip().split("\n\n")
+    return " ".join([title.removeprefix("# ") + ".", *paragraphs])
+
+
+def load_pages(edition: int = 1) -> dict[str, str]:
+    """Return the handbook's pages on one line each, by name: 61 in each edition."""
+    files = sorted(course_path(f"data/handbook/edition-{edition}").glob("*.md"))
+    return {file.stem: one_line(file.read_text(encoding="utf-8")) for file in files}
+
+
+def question_prompt(question: str, passages: Sequence[str]) -> str:
+    """Return the prompt that asks a question about passages, or closed book if there are none."""
+    lines = "\n".join(f"[{number}] {text}" for number, text in enumerate(passages, 1))
+    return f"Passages:\n{lines}\n\nQuestion: {question}" if passages else question
+
+
+def load_questions(passages: bool = True, wording: int = 0) -> list[Record]:
+    """Return the 239 questions on the first edition, each with the page that answers it.
+
+    Without ``passages`` they are asked closed book. ``wording`` is 0, 1 or 2: a question and its
+    two paraphrases. A record also has ``value``, the fact, which is word for word in the answer.
+    """
+    pages, records = load_pages(), []
+    for row in read_records(course_path("data/questions.jsonl")):
+        if row["value"] and row["edition"] == 1:
+            question = [row["question"], *row["paraphrases"]][wording]
+            prompt = question_prompt(question, [pages[row["page"]]] if passages else [])
+            facts = {"value": row["value"], "page": row["page"]}
+            records.append({"prompt": prompt, "completion": row["answer"], **facts})
+    return records
+
+
+def holds_value(value: str, answer: str) -> bool:
+    """Return whether the value stands in the answer as whole words.
+
+    >>> holds_value("6 minutes", "The Wren flies for 26 minutes.")
+    False
+    """
+    return re.search(rf"(?<!\w){re.escape(value)}(?!\w)", answer) is not None
+
+
+def fact_score(answers: Sequence[str], records: Sequence[Record]) -> Score:
+    """Return the share of answers that hold the fact that was asked for."""
+    pairs = zip(records, answers, strict=True)
+    return Score(
+        sum(holds_value(record["value"], answer) for record, answer in pairs), len(answers)
+    )

@@ -1,4 +1,7 @@
-"""Lesson 00 as a learner meets it: ``ftcourse lab``, a browser, all cells, one slider.
+"""The lessons in a browser, as a learner meets them: cells run, and a panel answers.
+
+
+Lesson 00 runs whole. The others run down to their panel: nbval runs all of their cells.
 
 Skipped without Chromium, playwright or JupyterLab, unless FTCOURSE_REQUIRE_BROWSER=1, which makes
 it fail.
@@ -14,7 +17,9 @@ import pytest
 
 from ftcourse.handout import fingerprint
 
-PICTURE = Path(__file__).parent.parent / "build" / "lesson_00.png"  # for people; not compared
+ROOT = Path(__file__).parent.parent
+LATER = sorted(ROOT.glob("notebooks/*.ipynb"))[1:]
+PICTURES = ROOT / "build"  # for people; not compared
 
 RUN_ALL = """() => {
     window.ftcourseDone = false;
@@ -31,12 +36,22 @@ CELLS = """() => window.jupyterapp.shell.currentWidget.content.widgets
         outputs: cell.outputs.length,
         errors: cell.outputs.filter(output => output.output_type === 'error'),
     }))"""
+# Put the cursor on the cell that shows the panel, and run all cells above and this one.
+RUN_TO_PANEL = """() => {
+    window.ftcourseDone = false;
+    const app = window.jupyterapp, notebook = app.shell.currentWidget.content;
+    notebook.activeCellIndex = notebook.widgets.findIndex(
+        cell => /_panel\\(/.test(cell.model.sharedModel.source));
+    app.commands.execute('notebook:run-all-above')
+        .then(() => app.commands.execute('notebook:run-cell'))
+        .finally(() => { window.ftcourseDone = true; });
+}"""
 DRAWN = "image => image.complete && image.naturalWidth > 0"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def chromium():
-    """Skip the test where no browser can run."""
+    """Skip the tests where no browser can run."""
     needs = {"chromium": browser.CHROMIUM}
     needs |= {name: importlib.util.find_spec(name) for name in ("playwright", "jupyterlab")}
     if missing := [name for name, found in needs.items() if not found]:
@@ -44,25 +59,28 @@ def chromium():
         (pytest.fail if required else pytest.skip)(f"the browser test needs {missing}")
 
 
-@pytest.fixture
-def lab(chromium, tmp_path):
-    with browser.lab(tmp_path) as address:
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("lab")
+
+
+@pytest.fixture(scope="module")
+def lab(chromium, folder):
+    with browser.lab(folder) as address:
         yield address
 
 
 @pytest.fixture
-def page(chromium):
+def page(chromium, request):
     """Keep a picture of the page's end."""
     with browser.page(1200, 900) as page:
         yield page
-        PICTURE.parent.mkdir(exist_ok=True)
-        page.screenshot(path=PICTURE)
+        PICTURES.mkdir(exist_ok=True)
+        page.screenshot(path=PICTURES / f"{request.node.name}.png")
 
 
 @pytest.mark.slow
-def test_lesson_00_opens_unanswered_runs_in_a_browser_and_its_panel_answers(lab, page, tmp_path):
-    from playwright.sync_api import expect
-
+def test_lesson_00_opens_unanswered_runs_in_a_browser_and_its_panel_answers(lab, page, folder):
     page.goto(lab)
     page.wait_for_function(browser.READY)
     cells = page.evaluate(CELLS)
@@ -70,7 +88,7 @@ def test_lesson_00_opens_unanswered_runs_in_a_browser_and_its_panel_answers(lab,
     assert [cell for cell in cells if cell["outputs"] or cell["run"]] == []
     assert any("guess_voice = ...  #" in cell["source"] for cell in cells)
 
-    lesson = tmp_path / "lessons" / "00_start_here.ipynb"
+    lesson = folder / "lessons" / "00_start_here.ipynb"
     handed_out = fingerprint(lesson.read_bytes())
     page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
     assert "language_info" in json.loads(lesson.read_bytes())["metadata"]
@@ -80,6 +98,26 @@ def test_lesson_00_opens_unanswered_runs_in_a_browser_and_its_panel_answers(lab,
     page.wait_for_function("window.ftcourseDone", timeout=5 * browser.MINUTE)
     cells = page.evaluate(CELLS)
     assert [cell for cell in cells if cell["errors"] or not cell["run"]] == []
+
+    move_a_control(page)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lesson", LATER, ids=lambda path: path.stem)
+def test_a_later_lesson_runs_down_to_its_panel_which_answers(lesson, lab, page):
+    page.goto(lab.replace("00_start_here.ipynb", lesson.name))
+    page.wait_for_function(browser.READY)
+    page.evaluate(RUN_TO_PANEL)
+    page.wait_for_function("window.ftcourseDone", timeout=5 * browser.MINUTE)
+    cells = page.evaluate(CELLS)
+    assert [cell for cell in cells if cell["errors"]] == []
+    assert any("_panel(" in cell["source"] for cell in cells if cell["run"])
+    move_a_control(page)
+
+
+def move_a_control(page):
+    """Move the first slider of the page's first panel: its text and its picture change."""
+    from playwright.sync_api import expect
 
     panel = page.locator(".widget-vbox", has=page.locator(".ft-img")).first
     text, picture = panel.locator(".ft-text"), panel.locator(".ft-img")

@@ -1,6 +1,5 @@
 """The lessons in a browser, as a learner meets them: cells run, and a panel answers.
 
-
 Lesson 00 runs whole. The others run down to their panel: nbval runs all of their cells.
 
 Skipped without Chromium, playwright or JupyterLab, unless FTCOURSE_REQUIRE_BROWSER=1, which makes

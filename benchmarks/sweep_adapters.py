@@ -33,11 +33,12 @@ from ftcourse.data import encode, load_dialogues, read_records, to_messages
 from ftcourse.evaluate import advice_score, held_out_loss
 from ftcourse.files import course_path
 from ftcourse.loop import draw_batches, train_on
-from ftcourse.models import load_base, load_tokenizer
+from ftcourse.models import load_base, load_tokenizer, locate
 from ftcourse.voice import voice_score
 
 STEPS, BATCH_SIZE, LETTERS, SEEDS = 80, 8, 100, (0, 1, 2)
 PLACES = ["v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+BEGIN = "Rest easy. Your next step: Clear skies, your Wrenfield team."  # a prompt begins as this
 LORA = {"r": 2, "lora_alpha": 4, "target_modules": PLACES}
 CONFIGS = {
     "LoRA": LoraConfig(**LORA, task_type="CAUSAL_LM"),
@@ -51,22 +52,35 @@ CONFIGS = {
     ),
     "prefix": PrefixTuningConfig(num_virtual_tokens=20, task_type="CAUSAL_LM"),
     "prompt": PromptTuningConfig(
+        num_virtual_tokens=20,
+        prompt_tuning_init="TEXT",
+        prompt_tuning_init_text=BEGIN,
+        tokenizer_name_or_path=locate("embedded"),
+        task_type="CAUSAL_LM",
+    ),
+    "prompt, random words": PromptTuningConfig(
         num_virtual_tokens=20, prompt_tuning_init="SAMPLE_VOCAB", task_type="CAUSAL_LM"
     ),
 }
-LOW = (2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 1e-1)
-HIGH = (1e-2, 2e-2, 5e-2, 1e-1, 2e-1, 5e-1, 1.0)
+# From the rates where a method learns too little to those where it breaks: seed 0 runs at all.
 RATES = {
-    "LoRA": LOW,
-    "IA3": HIGH,
-    "bottleneck": LOW,
-    "prefix": HIGH,
-    "prompt": HIGH,
-    "norms": HIGH,
-    "DoRA": LOW,
-    "VeRA": HIGH,
-    "rsLoRA": LOW,
-    "full": (2e-4, 5e-4, 1e-3, 2e-3, 5e-3),
+    "LoRA": (2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 1e-1),
+    "IA3": (1e-2, 2e-2, 5e-2, 1e-1, 2e-1, 5e-1, 1.0),
+    "bottleneck": (2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 1e-1),
+    "prefix": (1e-2, 2e-2, 5e-2, 1e-1, 2e-1, 5e-1, 1.0, 2.0),
+    "prompt": (1e-2, 5e-2, 1e-1, 2e-1, 5e-1, 1.0),
+    "norms": (1e-2, 5e-2, 1e-1, 2e-1, 5e-1),
+    "DoRA": (5e-3, 1e-2, 2e-2, 5e-2),
+    "VeRA": (1e-2, 5e-2, 1e-1, 2e-1, 5e-1),
+    "rsLoRA": (5e-3, 1e-2, 2e-2, 5e-2),
+    "prompt, random words": (1e-2, 1e-1, 2e-1, 5e-1, 1.0, 2.0),
+    "full": (5e-4, 1e-3, 2e-3, 5e-3),
+}
+# Where seed 0 is best, and the rates beside it: the other seeds run there.
+NEAR = {
+    "LoRA": (5e-3, 1e-2, 2e-2),
+    "IA3": (1e-1, 2e-1, 5e-1),
+    "bottleneck": (1e-2, 2e-2, 5e-2),
 }
 
 
@@ -134,7 +148,7 @@ if __name__ == "__main__":
     settings = [
         {"method": method, "rate": rate, "seed": seed}
         for seed in SEEDS
-        for method, rates in RATES.items()
+        for method, rates in (RATES if seed == 0 else NEAR).items()
         for rate in rates
     ]
     sweep("adapters", settings, Measure())

@@ -1,0 +1,108 @@
+"""Pictures of a recorded sweep: the loss of each method against its learning rate."""
+
+from collections.abc import Mapping, Sequence
+
+from matplotlib.axes import Axes
+
+from ftcourse.plots.picture import PAPER, SMALL, draw_marks, finish, new_axes
+from ftcourse.sweeps import Mean, Run, over_seeds, select
+
+INK, BEST, OTHERS = "#0072B2", "#D55E00", "#C9C5BC"
+COLUMNS = 3
+LABELS = {"xlabel": "learning rate", "ylabel": "validation loss"}
+
+
+def best_rate(runs: Sequence[Run], method: str) -> float:
+    """Return the rate with the lowest validation loss, in the mean over the seeds."""
+    losses = validation_losses(runs, method)
+    return min(losses, key=lambda rate: losses[rate].mean)
+
+
+def validation_losses(runs: Sequence[Run], method: str) -> Mapping[float, Mean]:
+    """Return a method's validation loss at each of its learning rates."""
+    found = over_seeds(select(runs, method=method), "rate", "validation_loss")
+    return dict(sorted(found.items()))
+
+
+def plot_rates(runs: Sequence[Run], methods: Sequence[str], ax: Axes | None = None) -> Axes:
+    """Draw the validation loss against the learning rate, a small picture for each method.
+
+    A dot is a seed and the line joins the means; the ring is the best rate. The other methods are
+    grey in the background, so that the small pictures can be compared.
+    """
+    rows = -(-len(methods) // COLUMNS)
+    ax = ax or new_axes(0.7 + 1.6 * rows, left=0.65, right=0.15, top=0.2)
+    ax.set(xticks=[], yticks=[])
+    curves = {method: validation_losses(runs, method) for method in methods}
+    for number, method in enumerate(methods):
+        row, column = divmod(number, COLUMNS)
+        box = [column / COLUMNS, 1 - (row + 1) / rows, 0.92 / COLUMNS, 0.8 / rows]
+        small = ax.inset_axes(box, facecolor=PAPER)
+        _style(small, curves)
+        small.tick_params(labelleft=column == 0, labelbottom=row == rows - 1)
+        for other in curves.values():
+            _line(small, other, OTHERS)
+        _draw(small, curves[method])
+        small.set_title(f"{method}, best at {best_rate(runs, method):g}", size=SMALL, pad=3)
+    ax.yaxis.labelpad = ax.xaxis.labelpad = 26
+    words = [_story(runs, method) for method in methods]
+    return finish(ax, " ".join(words), ("top", "right", "left", "bottom"), **LABELS)
+
+
+def plot_rate(
+    runs: Sequence[Run], method: str, rate: float | None = None, ax: Axes | None = None
+) -> Axes:
+    """Draw one method's validation loss against its learning rate, with 95 % intervals.
+
+    ``rate`` is marked. The best rate has a ring, and the other methods are grey.
+    """
+    ax = ax or new_axes(3.2, left=0.8, top=0.4)
+    curve = validation_losses(runs, method)
+    methods = dict.fromkeys(run["method"] for run in runs)
+    curves = {other: validation_losses(runs, other) for other in methods}
+    _style(ax, curves)
+    low = ax.get_ylim()[0]
+    for other in curves.values():
+        _line(ax, other, OTHERS)
+    for place, loss in curve.items():
+        if len(loss.values) > 1:  # one seed has no interval
+            ends = max(loss.interval[0], low), loss.interval[1]
+            ax.vlines(place, *ends, color=INK, linewidth=5, alpha=0.25)
+    _draw(ax, curve)
+    if rate is not None:
+        said = f"{curve[rate].mean:.2f}" if rate in curve else "not measured"
+        draw_marks(ax, [(rate, f"{rate:g}: {said}")])
+    return finish(ax, _story(runs, method), **LABELS)
+
+
+def _style(ax: Axes, curves: Mapping[str, Mapping[float, Mean]]) -> None:
+    """Give an Axes the range of all curves, so that each picture of the sweep has the same."""
+    rates = [rate for curve in curves.values() for rate in curve]
+    values = [v for curve in curves.values() for loss in curve.values() for v in loss.values]
+    ax.set(xscale="log", yscale="log")
+    ax.set_xticks([10.0**k for k in range(-3, 1)], ["0.001", "0.01", "0.1", "1"])
+    ax.set_yticks([0.1, 0.3, 1, 3], ["0.1", "0.3", "1", "3"])
+    ax.set_xlim(min(rates) / 1.5, max(rates) * 1.5)
+    ax.set_ylim(0.8 * min(values), 1.25 * max(values))
+    ax.minorticks_off()
+    ax.tick_params(labelsize=SMALL)
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def _draw(ax: Axes, curve: Mapping[float, Mean]) -> None:
+    _line(ax, curve, INK)
+    seeds = [(rate, value) for rate, loss in curve.items() for value in loss.values]
+    ax.plot(*zip(*seeds, strict=True), ".", color=INK, markersize=4)
+    best = min(curve, key=lambda rate: curve[rate].mean)
+    ring = {"markersize": 10, "markerfacecolor": "none", "markeredgewidth": 2}
+    ax.plot(best, curve[best].mean, "o", color=BEST, **ring)
+
+
+def _line(ax: Axes, curve: Mapping[float, Mean], color: str) -> None:
+    ax.plot([*curve], [loss.mean for loss in curve.values()], color=color, linewidth=1.2)
+
+
+def _story(runs: Sequence[Run], method: str) -> str:
+    curve, best = validation_losses(runs, method), best_rate(runs, method)
+    ends = (f"{rate:g}: {curve[rate].mean:.2f}" for rate in (min(curve), best, max(curve)))
+    return f"{method}: validation loss at the lowest, best and highest rate {', '.join(ends)}."

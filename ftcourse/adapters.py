@@ -1,8 +1,7 @@
 """What else can be trained beside a frozen model, each in a few lines, with its production twin.
 
-Four additions and one choice: a bottleneck behind a layer, a factor for each number of a layer,
-vectors before the text, keys and values before the text, and the norms that are there already. They
-fit a decoder of transformers. What is added is float32, whatever format the model has.
+A bottleneck behind a layer, a factor for each of its numbers, vectors before the text, keys and
+values before the text, or the norms. What is added is float32, whatever format the model has.
 """
 
 from collections.abc import Sequence
@@ -121,8 +120,7 @@ class PromptTuning(_BeforeText):
         """Freeze a model; put virtual tokens before its text."""
         super().__init__(model, num_virtual_tokens)
         words, count = model.get_input_embeddings().weight, num_virtual_tokens
-        if ids is None:
-            ids = torch.randint(len(words), (count,)).tolist()
+        ids = ids or torch.randint(len(words), (count,)).tolist()
         ids = (list(ids) * count)[:count]  # a short text is repeated
         self.prompt = nn.Parameter(words[ids].detach().float())
 

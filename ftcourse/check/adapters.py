@@ -47,7 +47,7 @@ def lora_numbers(mine: Any) -> Verdict:
 @exercise(
     hints=(
         "The model begins as it was. What must the product of both matrices be then?",
-        "If one factor is zero, the product is. Which one begins at random, so that it can learn?",
+        "If one factor is zero, the product is. And one begins at random, so that both can learn.",
         "lora_A is random, and the other one is zero.",
     ),
     solution="mine = 'lora_B'",
@@ -58,7 +58,6 @@ def lora_begin(mine: Any) -> Verdict:
         "lora_a": "lora_A begins at random. If both were zero, would a gradient reach either?",
         "alpha": "alpha only scales the product. What is it that is scaled?",
         "rank": "The rank says how thin the matrices are. What stands in them at the begin?",
-        "scaling": "The scaling is alpha through rank, and not zero. What does it scale?",
         "both": "If both were zero, would a gradient reach either of them?",
     }
     said = mine.strip().lower() if isinstance(mine, str) else mine
@@ -191,12 +190,7 @@ def _detours() -> list[tuple["Tensor", ...]]:
         "Factor j belongs to input j, and input j is a column of the weight.",
         "weight * factors: torch lays a vector along the columns.",
     ),
-    solution="""
-def merge_factors(weight, factors):
-    return weight * factors
-
-mine = merge_factors
-""",
+    solution="mine = lambda weight, factors: weight * factors",
 )
 def merge_factors(mine: Any) -> Verdict | None:
     """Judge a function that folds IA3's factors of a layer's inputs into its weight."""

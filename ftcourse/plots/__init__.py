@@ -1,6 +1,6 @@
 """Pictures of what a run costs: data in, Axes out; without pyplot, shown by a cell's last value."""
 
-from ftcourse.plots.adapters import best_rate, plot_rate, plot_rates
+from ftcourse.plots.adapters import best_rate, plot_places, plot_rate, plot_rates
 from ftcourse.plots.against import plot_memory_against
 from ftcourse.plots.cycle import plot_training_step
 from ftcourse.plots.history import plot_history
@@ -16,6 +16,7 @@ __all__ = [
     "plot_longest",
     "plot_memory",
     "plot_memory_against",
+    "plot_places",
     "plot_rate",
     "plot_rates",
     "plot_timeline",

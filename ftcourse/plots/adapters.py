@@ -9,7 +9,32 @@ from ftcourse.sweeps import Mean, Run, over_seeds, select
 
 INK, BEST, OTHERS = "#0072B2", "#D55E00", "#C9C5BC"
 COLUMNS = 3
+STATIONS = ("words", "norm", "q", "k, v", "o", "norm", "gate, up", "down")  # through a layer
+_TRAINED = {
+    "LoRA and its kin: add": (2, 3, 4, 6, 7),
+    "bottleneck: add": (4, 7),
+    "IA3: multiply": (3, 7),
+    "norms: multiply": (1, 5),
+    "prefix: read first": (3,),
+    "prompt: read first": (0,),
+}
 LABELS = {"xlabel": "learning rate", "ylabel": "validation loss"}
+
+
+def plot_places(ax: Axes | None = None) -> Axes:
+    """Draw where in a layer each method puts what it trains, and what that does."""
+    ax = ax or new_axes(2.5, left=2.1, right=0.3, top=0.3)
+    ax.set(xlim=(-0.4, 7.4), ylim=(5.6, -0.6))
+    ax.set_xticks(range(len(STATIONS)), STATIONS)
+    ax.set_yticks(range(len(_TRAINED)), [*_TRAINED])
+    for row, places in enumerate(_TRAINED.values()):
+        ax.axhline(row, color=OTHERS, linewidth=1, zorder=0)
+        ax.plot(places, [row] * len(places), "s", color=BEST, markersize=9)
+    ax.tick_params(length=0)
+    said = {name: ", ".join(STATIONS[place] for place in _TRAINED[name]) for name in _TRAINED}
+    words = " ".join(f"{name}, at {places}." for name, places in said.items())
+    name = "from left to right: the words, and then the frozen parts of a layer"
+    return finish(ax, words, ("top", "right", "left", "bottom"), xlabel=name)
 
 
 def best_rate(runs: Sequence[Run], method: str) -> float:
@@ -52,14 +77,10 @@ def plot_rates(runs: Sequence[Run], methods: Sequence[str], ax: Axes | None = No
 def plot_rate(
     runs: Sequence[Run], method: str, rate: float | None = None, ax: Axes | None = None
 ) -> Axes:
-    """Draw one method's validation loss against its learning rate, with 95 % intervals.
-
-    ``rate`` is marked. The best rate has a ring, and the other methods are grey.
-    """
+    """Draw one method's validation loss with 95 % intervals, as in plot_rates; ``rate`` is marked."""
     ax = ax or new_axes(3.2, left=0.8, top=0.4)
-    curve = validation_losses(runs, method)
-    methods = dict.fromkeys(run["method"] for run in runs)
-    curves = {other: validation_losses(runs, other) for other in methods}
+    curves = {name: validation_losses(runs, name) for name in {run["method"] for run in runs}}
+    curve = curves[method]
     _style(ax, curves)
     low = ax.get_ylim()[0]
     for other in curves.values():
@@ -94,8 +115,7 @@ def _draw(ax: Axes, curve: Mapping[float, Mean]) -> None:
     seeds = [(rate, value) for rate, loss in curve.items() for value in loss.values]
     ax.plot(*zip(*seeds, strict=True), ".", color=INK, markersize=4)
     best = min(curve, key=lambda rate: curve[rate].mean)
-    ring = {"markersize": 10, "markerfacecolor": "none", "markeredgewidth": 2}
-    ax.plot(best, curve[best].mean, "o", color=BEST, **ring)
+    ax.plot(best, curve[best].mean, "o", color=BEST, markersize=10, mfc="none", mew=2)
 
 
 def _line(ax: Axes, curve: Mapping[float, Mean], color: str) -> None:

@@ -14,17 +14,9 @@ from ftcourse.shape.hub import named_shapes
 from ftcourse.sweeps import Run, load_sweep
 from ftcourse.widgets.panel import Panel, Values
 
-SIZES = {
-    "LoRA": 2,
-    "rsLoRA": 2,
-    "DoRA": 2,
-    "VeRA": 256,
-    "bottleneck": 10,
-    "prefix": 20,
-    "prompt": 20,
-    "IA3": 0,
-    "norms": 0,
-}
+SIZES = dict(
+    LoRA=2, rsLoRA=2, DoRA=2, VeRA=256, bottleneck=10, prefix=20, prompt=20, IA3=0, norms=0
+)
 """The recorded size of each method: rank, width, or virtual tokens; 0 where there is no size."""
 PLACES = ("v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 TRAINING_BYTES = 16  # weight, gradient and AdamW's two states of a trained number, in float32
@@ -42,8 +34,8 @@ def trained_parameters(
 ) -> int:
     """Return how many numbers a method trains in a model whose layers are like Llama's.
 
-    ``size`` is the rank (LoRA and its kin), the width (bottleneck) or the number of virtual tokens
-    (prompt, prefix). LoRA and its kin train the modules ``places`` of each layer.
+    ``size`` is a rank, the bottleneck's width or a count of virtual tokens. LoRA and its kin train
+    the modules ``places`` of each layer.
 
     >>> trained_parameters(load_shape("embedded"), "LoRA", 2)
     20480

@@ -400,7 +400,7 @@ WRONG_NUMBERS = {
         True,
     ),
     "reach": (0.8, 0.01, 0.005, 1.4, 80, 8, 0.6, -3, "far"),
-    "lora_begin": ("lora_A", "alpha", "rank", "both", "zero", 0),
+    "lora_begin": ("lora_A", "alpha", "rank", "both", "zero"),
 }  # fmt: skip
 RIGHT = {
     "lora_numbers": 8 * (4096 + 11008),

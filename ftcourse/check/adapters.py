@@ -17,9 +17,9 @@ def _judge_number(mine: Any, right: float, bugs: Mapping[str, float], praise: st
     """Judge a number; ``bugs`` maps a question to what somebody answers who needs it."""
     if not isinstance(mine, Real) or isinstance(mine, bool):
         return Verdict(False, f"A number is asked for. Is yours {a_type(mine)}?")
-    if math.isclose(mine, right, rel_tol=0.01):
+    if math.isclose(mine, right, rel_tol=1e-3):
         return Verdict(True, praise)
-    near = [question for question, bug in bugs.items() if math.isclose(mine, bug, rel_tol=0.01)]
+    near = [question for question, bug in bugs.items() if math.isclose(mine, bug, rel_tol=1e-3)]
     much = "less" if mine > right else "more"
     return Verdict(False, near[0] if near else f"It is {much} than that. What do you add up?")
 

@@ -77,7 +77,7 @@ def plot_rates(runs: Sequence[Run], methods: Sequence[str], ax: Axes | None = No
 def plot_rate(
     runs: Sequence[Run], method: str, rate: float | None = None, ax: Axes | None = None
 ) -> Axes:
-    """Draw one method's validation loss with 95 % intervals, as in plot_rates; ``rate`` is marked."""
+    """Draw one method's validation loss with 95 % intervals, and a mark at ``rate``."""
     ax = ax or new_axes(3.2, left=0.8, top=0.4)
     curves = {name: validation_losses(runs, name) for name in {run["method"] for run in runs}}
     curve = curves[method]
@@ -87,8 +87,8 @@ def plot_rate(
         _line(ax, other, OTHERS)
     for place, loss in curve.items():
         if len(loss.values) > 1:  # one seed has no interval
-            ends = max(loss.interval[0], low), loss.interval[1]
-            ax.vlines(place, *ends, color=INK, linewidth=5, alpha=0.25)
+            low_end, high_end = loss.interval
+            ax.vlines(place, max(low_end, low), high_end, color=INK, linewidth=5, alpha=0.25)
     _draw(ax, curve)
     if rate is not None:
         said = f"{curve[rate].mean:.2f}" if rate in curve else "not measured"

@@ -100,9 +100,8 @@ def _controls(runs: list[Run], method: str, model: str) -> dict[str, ipywidgets.
 def _draw(runs: list[Run], **values: Values) -> tuple[Axes | str, ...]:
     """Draw the recorded losses; say the bytes of the method and what was recorded."""
     method, rate, size, model = values.values()
-    shape = load_shape(model)
-    count = trained_parameters(shape, method, size)
-    share = count / parameter_count(shape)
+    count = trained_parameters(load_shape(model), method, size)
+    share = count / parameter_count(load_shape(model))
     training = show_bytes(training_bytes(method, size, model))
     said = f" of size {size}" if SIZES[method] else ""
     first = f"{method}{said} in {model}: {count:,} trained numbers, {share:.3%} of the model."
@@ -115,8 +114,7 @@ def _draw(runs: list[Run], **values: Values) -> tuple[Axes | str, ...]:
 
 def _notes(runs: list[Run], method: str, rate: float, size: int) -> list[str]:
     """Return what was recorded at this rate, and at which size."""
-    losses, best = validation_losses(runs, method), best_rate(runs, method)
-    one = runs[0]
+    losses, best, one = validation_losses(runs, method), best_rate(runs, method), runs[0]
     notes = [f"Recorded on the embedded model ({one['device']}), {one['date']}; 80 steps of 8."]
     if SIZES[method] not in (0, size):
         notes.append(f"The losses were recorded at size {SIZES[method]}, not {size}.")

@@ -346,13 +346,15 @@ def runs():
     return [run for run in load_sweep("adapters") if run["method"] in SIZES]
 
 
-def test_every_method_was_tried_with_three_seeds_at_its_best_rate_and_beside_it(runs):
+def test_no_best_rate_is_at_an_end_of_its_grid_or_stands_on_one_seed(runs):
     for method in SIZES:
         losses = validation_losses(runs, method)
-        rates = [*losses]
-        place = rates.index(best_rate(runs, method))
-        assert 0 < place < len(rates) - 1, f"{method}: the best rate is at an end of its grid"
-        assert [len(losses[rates[place + i]].values) for i in (-1, 0, 1)] == [3, 3, 3], method
+        best, rates = best_rate(runs, method), [*losses]
+        place = rates.index(best)
+        assert 0 < place < len(rates) - 1, f"{method}: who knows what comes beyond {best}?"
+        for rate in rates[place - 1 : place + 2]:
+            rival = losses[rate].values[0] < 2 * losses[best].mean  # of seed 0
+            assert len(losses[rate].values) == 3 or not rival, (method, rate)
 
 
 def test_the_pictures_say_their_numbers_in_words(runs):

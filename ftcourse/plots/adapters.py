@@ -70,8 +70,8 @@ def plot_rates(runs: Sequence[Run], methods: Sequence[str], ax: Axes | None = No
         _draw(small, curves[method])
         small.set_title(f"{method}, best at {best_rate(runs, method):g}", size=SMALL, pad=3)
     ax.yaxis.labelpad = ax.xaxis.labelpad = 26
-    words = [_story(runs, method) for method in methods]
-    return finish(ax, " ".join(words), ("top", "right", "left", "bottom"), **LABELS)
+    words = " ".join(_story(runs, method) for method in methods)
+    return finish(ax, words, ("top", "right", "left", "bottom"), **LABELS)
 
 
 def plot_rate(
@@ -82,13 +82,12 @@ def plot_rate(
     curves = {name: validation_losses(runs, name) for name in {run["method"] for run in runs}}
     curve = curves[method]
     _style(ax, curves)
-    low = ax.get_ylim()[0]
     for other in curves.values():
         _line(ax, other, OTHERS)
     for place, loss in curve.items():
         if len(loss.values) > 1:  # one seed has no interval
             low_end, high_end = loss.interval
-            ax.vlines(place, max(low_end, low), high_end, color=INK, linewidth=5, alpha=0.25)
+            ax.vlines(place, max(low_end, 1e-3), high_end, color=INK, linewidth=5, alpha=0.25)
     _draw(ax, curve)
     if rate is not None:
         said = f"{curve[rate].mean:.2f}" if rate in curve else "not measured"
@@ -104,7 +103,7 @@ def _style(ax: Axes, curves: Mapping[str, Mapping[float, Mean]]) -> None:
     ax.set_xticks([10.0**k for k in range(-3, 1)], ["0.001", "0.01", "0.1", "1"])
     ax.set_yticks([0.1, 0.3, 1, 3], ["0.1", "0.3", "1", "3"])
     ax.set_xlim(min(rates) / 1.5, max(rates) * 1.5)
-    ax.set_ylim(0.8 * min(values), 1.25 * max(values))
+    ax.set_ylim(0.65 * min(values), 1.25 * max(values))
     ax.minorticks_off()
     ax.tick_params(labelsize=SMALL)
     ax.spines[["top", "right"]].set_visible(False)
@@ -112,8 +111,8 @@ def _style(ax: Axes, curves: Mapping[str, Mapping[float, Mean]]) -> None:
 
 def _draw(ax: Axes, curve: Mapping[float, Mean]) -> None:
     _line(ax, curve, INK)
-    seeds = [(rate, value) for rate, loss in curve.items() for value in loss.values]
-    ax.plot(*zip(*seeds, strict=True), ".", color=INK, markersize=4)
+    for rate, loss in curve.items():
+        ax.plot([rate] * len(loss.values), loss.values, ".", color=INK, markersize=4)
     best = min(curve, key=lambda rate: curve[rate].mean)
     ax.plot(best, curve[best].mean, "o", color=BEST, markersize=10, mfc="none", mew=2)
 

@@ -83,17 +83,19 @@ def adapters_panel(method: str = "LoRA", model: str = "llama-2-7b") -> Panel:
 
 
 def _controls(runs: list[Run], method: str, model: str) -> dict[str, ipywidgets.Widget]:
-    rates = sorted({run["rate"] for run in runs})
-    sizes = [1, 2, 4, 8, 10, 16, 20, 32, 64, 128, 256]
+    rates = {f"{rate:g}": rate for rate in sorted({run["rate"] for run in runs})}
+    models = [*dict.fromkeys([model, "embedded", *named_shapes()])]
+    sizes, kind = [1, 2, 4, 8, 10, 16, 20, 32, 64, 128, 256], ipywidgets.SelectionSlider
+    menu = ipywidgets.Dropdown(options=[*SIZES], value=method, description="method")
+    size = kind(options=sizes, value=SIZES[method] or 1, description="size")
+    # A method begins at its recorded size, and the slider rests where a method has no size.
+    ipywidgets.dlink((menu, "value"), (size, "value"), lambda name: SIZES[name] or size.value)
+    ipywidgets.dlink((menu, "value"), (size, "disabled"), lambda name: not SIZES[name])
     return {
-        "method": ipywidgets.Dropdown(options=[*SIZES], value=method, description="method"),
-        "rate": ipywidgets.SelectionSlider(
-            options=[(f"{rate:g}", rate) for rate in rates], value=0.01, description="rate"
-        ),
-        "size": ipywidgets.SelectionSlider(options=sizes, value=2, description="size"),
-        "model": ipywidgets.Dropdown(
-            options=[*dict.fromkeys([model, "embedded", *named_shapes()])], description="model"
-        ),
+        "method": menu,
+        "rate": kind(options=rates.items(), value=0.01, description="rate"),
+        "size": size,
+        "model": ipywidgets.Dropdown(options=models, description="model"),
     }
 
 

@@ -1,7 +1,6 @@
 """What else can be trained beside a frozen model, each in a few lines, with its production twin.
 
-A bottleneck behind a layer, a factor for each of its numbers, vectors before the text, keys and
-values before the text, or the norms. What is added is float32, whatever format the model has.
+What is added is float32, whatever number format the frozen model has.
 """
 
 from collections.abc import Sequence
@@ -21,15 +20,15 @@ class Bottleneck(nn.Module):
     """A frozen layer, and behind it a narrow detour to train.
 
     Its output y becomes y + up(relu(down(y))). ``up`` begins at
-    zero, so the model begins as it was. Shapes: ``down`` (size,
-    outputs), ``up`` (outputs, size); both have a bias.
+    zero, so the model begins as it was. Weights of shape (size,
+    outputs) and (outputs, size), and two biases.
 
     Source: Houlsby et al. 2019, arXiv 1902.00751, section 2.1;
     there ``up`` begins near zero. No twin: peft lacks it.
     """
 
     def __init__(self, base: nn.Module, size: int):
-        """Put a detour of width ``size`` behind a linear layer."""
+        """Put a detour this narrow behind a linear layer."""
         super().__init__()
         outputs, device = sides(base)[1], base.weight.device
         self.base = base.requires_grad_(False)
@@ -48,14 +47,14 @@ class Bottleneck(nn.Module):
 class IA3(nn.Module):
     """A frozen layer, and a factor to train for each number.
 
-    The factors multiply what the layer gives, or what it gets if
-    ``feedforward``. They begin at 1. Shape (outputs,) or (inputs,).
+    They multiply what the layer gives, or what it gets, where it
+    is ``feedforward``: (outputs,) or (inputs,), beginning at 1.
 
     Source: Liu et al. 2022, arXiv 2205.05638, section 3.3.
     Twin: peft.IA3Config.
     """
 
-    def __init__(self, base: nn.Module, feedforward: bool = False):
+    def __init__(self, base: nn.Module, feedforward=False):
         """Scale a linear layer's outputs, or its inputs."""
         super().__init__()
         features = sides(base)[0 if feedforward else 1]
@@ -127,7 +126,7 @@ class PromptTuning(_BeforeText):
     def before(self, input_ids: Tensor) -> dict[str, Tensor]:
         """Return the vectors of the prompt and of the words."""
         words = self.model.get_input_embeddings()(input_ids)
-        prompt = self.prompt.to(words.dtype).expand(len(words), -1, -1)
+        prompt = self.prompt.expand(len(words), -1, -1).to(words)
         return {"inputs_embeds": torch.cat([prompt, words], 1)}
 
     def forward(
@@ -162,11 +161,13 @@ class PrefixTuning(_BeforeText):
 
     def before(self, input_ids: Tensor) -> dict[str, DynamicCache]:
         """Return the prefix as a cache of what was read before."""
-        rows = self.prefix.to(self.model.dtype).permute(1, 2, 0, 3)
-        rows = rows[:, None].expand(-1, len(input_ids), -1, -1, -1)
+        rows = self.prefix.permute(1, 2, 0, 3).unsqueeze(1)
+        rows = rows.expand(-1, len(input_ids), -1, -1, -1)
+        rows = rows.to(self.model.dtype)
         cache = DynamicCache()
         for layer in range(len(rows) // 2):
-            cache.update(rows[2 * layer], rows[2 * layer + 1], layer)
+            key, value = rows[2 * layer], rows[2 * layer + 1]
+            cache.update(key, value, layer)
         return {"past_key_values": cache}
 
     def forward(

@@ -353,7 +353,7 @@ def test_no_best_rate_is_at_an_end_of_its_grid_or_stands_on_one_seed(runs):
         place = rates.index(best)
         assert 0 < place < len(rates) - 1, f"{method}: who knows what comes beyond {best}?"
         for rate in rates[place - 1 : place + 2]:
-            rival = losses[rate].values[0] < 2 * losses[best].mean  # of seed 0
+            rival = losses[rate].values[0] < 1.2 * losses[best].mean  # of seed 0
             assert len(losses[rate].values) == 3 or not rival, (method, rate)
 
 
@@ -401,7 +401,7 @@ WRONG_NUMBERS = {
         10**12,
         True,
     ),
-    "reach": (0.8, 0.01, 0.005, 1.4, 80, 8, 0.6, -3, "far"),
+    "reach": (0.8, 0.01, 0.005, 1.4, 80, 8, -3, "far"),
     "lora_begin": ("lora_A", "alpha", "rank", "both", "zero"),
 }  # fmt: skip
 RIGHT = {

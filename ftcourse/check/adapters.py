@@ -238,7 +238,6 @@ def reach(mine: Any) -> Verdict:
         "That is where a factor may end. How far is it from where it began?": 1.4,
         "That is the number of steps. How long is one?": 80,
         "Which rate is asked about: IA3's best one, or LoRA's?": 8,
-        "That is the lowest that a factor ends. How far is it from 1?": 0.6,
     }
     about = 0.4 if isinstance(mine, Real) and 0.37 <= mine <= 0.43 else mine
     praise = "A factor that begins at 1 ends between about 0.6 and 1.4."

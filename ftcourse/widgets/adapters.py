@@ -25,7 +25,6 @@ WORDS = {
     "rate": "The learning rate of the recorded run.",
     "size": "Rank, width or virtual tokens. It changes the bytes; one size only was recorded.",
     "model": "Whose bytes are counted. The recorded runs are all of the embedded model.",
-    "reset": "Move all controls to where the panel began.",
 }
 
 

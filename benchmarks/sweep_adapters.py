@@ -64,23 +64,24 @@ CONFIGS = {
 }
 # From the rates where a method learns too little to those where it breaks: seed 0 runs at all.
 RATES = {
-    "LoRA": (2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 1e-1),
+    "LoRA": (2e-3, 5e-3, 1e-2, 1.5e-2, 2e-2, 5e-2, 1e-1),
     "IA3": (1e-2, 2e-2, 5e-2, 1e-1, 2e-1, 5e-1, 1.0),
     "bottleneck": (2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 1e-1),
     "prefix": (1e-2, 2e-2, 5e-2, 1e-1, 2e-1, 5e-1, 1.0, 2.0),
     "prompt": (1e-2, 5e-2, 1e-1, 2e-1, 5e-1, 1.0),
     "norms": (1e-2, 5e-2, 1e-1, 2e-1, 5e-1),
-    "DoRA": (5e-3, 1e-2, 2e-2, 5e-2),
+    "DoRA": (5e-3, 1e-2, 1.5e-2, 2e-2, 5e-2),
     "VeRA": (1e-2, 5e-2, 1e-1, 2e-1, 5e-1),
-    "rsLoRA": (5e-3, 1e-2, 2e-2, 5e-2),
+    "rsLoRA": (5e-3, 1e-2, 1.5e-2, 2e-2, 5e-2),
     "prompt, random words": (1e-2, 1e-1, 2e-1, 5e-1, 1.0, 2.0),
     "full": (5e-4, 1e-3, 2e-3, 5e-3),
 }
-# Where seed 0 is best, and rates beside it that may be as good: the other seeds run there.
+# Where seed 0 is best, and rates beside it that may be as good: the other seeds run there. LoRA and
+# its two nearest kin are so close that they get a finer grid.
 NEAR = {
-    "LoRA": (1e-2, 2e-2),
-    "rsLoRA": (1e-2, 2e-2),
-    "DoRA": (1e-2, 2e-2),
+    "LoRA": (1e-2, 1.5e-2, 2e-2),
+    "rsLoRA": (1e-2, 1.5e-2, 2e-2),
+    "DoRA": (1e-2, 1.5e-2, 2e-2),
     "VeRA": (1e-1, 2e-1),
     "bottleneck": (1e-2, 2e-2),
     "prefix": (5e-1,),

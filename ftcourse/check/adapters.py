@@ -75,10 +75,10 @@ def lora_begin(mine: Any) -> Verdict:
         "VeRA of size 256 at a rate of 0.1.",
     ),
     solution="""
-panel.controls["method"].value = "VeRA"
-panel.controls["size"].value = 256
-panel.controls["rate"].value = 0.1
-mine = panel
+from ftcourse.widgets.adapters import adapters_panel
+
+mine = adapters_panel(method="VeRA")
+mine.controls["rate"].value = 0.1
 """,
 )
 def few_bytes(mine: Any) -> Verdict:

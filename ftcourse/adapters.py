@@ -47,8 +47,8 @@ class Bottleneck(nn.Module):
 class IA3(nn.Module):
     """A frozen layer, and a factor to train for each number.
 
-    They multiply what the layer gives, or what it gets, where it
-    is ``feedforward``: (outputs,) or (inputs,), beginning at 1.
+    They multiply what the layer gives, or what it gets if it is
+    ``feedforward``. They begin at 1: (outputs,) or (inputs,).
 
     Source: Liu et al. 2022, arXiv 2205.05638, section 3.3.
     Twin: peft.IA3Config.

@@ -406,13 +406,13 @@ WRONG_NUMBERS = {
         10**12,
         True,
     ),
-    "reach": (0.8, 0.01, 0.005, 1.4, 80, 8, -3, "far"),
+    "reach": (1.2, 0.015, 0.0075, 1.6, 0.4, 80, 8, -3, "far"),
     "lora_begin": ("lora_A", "alpha", "rank", "both", "zero"),
 }  # fmt: skip
 RIGHT = {
     "lora_numbers": 8 * (4096 + 11008),
     "bottleneck_numbers": 64 * (2 * 4096 * 64 + 64 + 4096),
-    "reach": 0.405,
+    "reach": 0.608,
     "lora_begin": " B ",
 }
 

@@ -39,7 +39,7 @@ def lora_numbers(mine: Any) -> Verdict:
         "That is lora_A. Is lora_B trained too?": 8 * HIDDEN,
         "That is lora_B. Is lora_A trained too?": 8 * INNER,
         "That is the sum for rank 1. What is the rank here?": HIDDEN + INNER,
-        "Does the rank multiply the frozen matrix, or its two sides?": 8 * HIDDEN * INNER,
+        "Does the rank multiply the frozen matrix, or its sides?": 8 * HIDDEN * INNER,
     }
     return _judge_number(mine, 8 * (HIDDEN + INNER), bugs, "Rank times inputs plus outputs.")
 
@@ -225,20 +225,20 @@ def _squares() -> list[tuple["Tensor", "Tensor"]]:
     hints=(
         "AdamW divides a gradient by its usual size. So how far does one step move a number?",
         "By about the rate of that step. Which rates do the 80 steps have? Add them up.",
-        "The rate rises for 4 steps and falls in a line to zero: on average it is half of 0.01.",
+        "The rate rises for 4 steps and falls in a line to zero: on average it is half of 0.015.",
     ),
-    solution="mine = 80 * 0.01 / 2",
+    solution="mine = 80 * 0.015 / 2",
 )
 def reach(mine: Any) -> Verdict:
-    """Judge how far 80 steps with a highest rate of 0.01 can move a number, about."""
+    """Judge how far 80 steps with a highest rate of 0.015 can move a number, about."""
     bugs = {
-        "Is the rate the same in all steps? What does the schedule do with it?": 0.8,
-        "That is one step. How many are there?": 0.01,
-        "That is an average step. How many are there?": 0.005,
-        "That is where a factor may end. How far is it from where it began?": 1.4,
+        "Is the rate the same in all steps? What does the schedule do with it?": 1.2,
+        "That is one step. How many are there?": 0.015,
+        "That is an average step. How many are there?": 0.0075,
+        "That is where a factor may end. How far is it from where it began?": 1.6,
+        "That is the lowest that a factor ends. How far is it from 1?": 0.4,
         "That is the number of steps. How long is one?": 80,
         "Which rate is asked about: IA3's best one, or LoRA's?": 8,
     }
-    about = 0.4 if isinstance(mine, Real) and 0.37 <= mine <= 0.43 else mine
-    praise = "A factor that begins at 1 ends between about 0.6 and 1.4."
-    return _judge_number(about, 0.4, bugs, praise)
+    about = 0.6 if isinstance(mine, Real) and 0.55 <= mine <= 0.65 else mine
+    return _judge_number(about, 0.6, bugs, "A factor that begins at 1 ends between 0.4 and 1.6.")

@@ -123,11 +123,11 @@ class PromptTuning(_BeforeText):
         ids = (list(ids) * count)[:count]  # a short text is repeated
         self.prompt = nn.Parameter(words[ids].detach().float())
 
-    def before(self, input_ids: Tensor) -> dict[str, Tensor]:
+    def before(self, input_ids: Tensor) -> dict[str, Any]:
         """Return the vectors of the prompt and of the words."""
-        words = self.model.get_input_embeddings()(input_ids)
-        prompt = self.prompt.expand(len(words), -1, -1).to(words)
-        return {"inputs_embeds": torch.cat([prompt, words], 1)}
+        text = self.model.get_input_embeddings()(input_ids)
+        prompt = self.prompt.expand(len(text), -1, -1).to(text)
+        return {"inputs_embeds": torch.cat([prompt, text], 1)}
 
     def forward(
         self, input_ids: Tensor, labels: Tensor | None = None, attention_mask: Tensor | None = None
@@ -159,7 +159,7 @@ class PrefixTuning(_BeforeText):
         shape = (num_virtual_tokens, 2 * layers, heads, head_dim)
         self.prefix = nn.Parameter(torch.randn(shape, device=model.device))
 
-    def before(self, input_ids: Tensor) -> dict[str, DynamicCache]:
+    def before(self, input_ids: Tensor) -> dict[str, Any]:
         """Return the prefix as a cache of what was read before."""
         rows = self.prefix.permute(1, 2, 0, 3).unsqueeze(1)
         rows = rows.expand(-1, len(input_ids), -1, -1, -1)

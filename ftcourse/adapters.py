@@ -160,7 +160,7 @@ class PrefixTuning(_BeforeText):
         self.prefix = nn.Parameter(torch.randn(shape, device=model.device))
 
     def before(self, input_ids: Tensor) -> dict[str, Any]:
-        """Return the prefix as a cache of what was read before."""
+        """Return the prefix as a cache of earlier tokens."""
         rows = self.prefix.permute(1, 2, 0, 3).unsqueeze(1)
         rows = rows.expand(-1, len(input_ids), -1, -1, -1)
         rows = rows.to(self.model.dtype)

@@ -1,5 +1,6 @@
 """Pictures of what a run costs: data in, Axes out; without pyplot, shown by a cell's last value."""
 
+from ftcourse.plots.adapters import best_rate, plot_places, plot_rate, plot_rates
 from ftcourse.plots.against import plot_memory_against
 from ftcourse.plots.cycle import plot_training_step
 from ftcourse.plots.history import plot_history
@@ -10,10 +11,14 @@ from ftcourse.plots.timeline import plot_timeline
 
 __all__ = [
     "Picture",
+    "best_rate",
     "plot_history",
     "plot_longest",
     "plot_memory",
     "plot_memory_against",
+    "plot_places",
+    "plot_rate",
+    "plot_rates",
     "plot_timeline",
     "plot_training_step",
     "png",

@@ -1,0 +1,244 @@
+"""The exercises of lesson 03: numbers of an adapter, its forward pass, its merge, its reach."""
+
+import math
+from collections.abc import Callable, Mapping
+from numbers import Real
+from typing import TYPE_CHECKING, Any
+
+from ftcourse.check.exercise import Verdict, a_type, exercise, judge_function
+
+if TYPE_CHECKING:  # torch takes a second to import, and two exercises need it
+    from torch import Tensor
+
+LAYERS, HIDDEN, INNER, SIZE = 32, 4096, 11008, 64  # Llama 2 7B, and a bottleneck's width
+
+
+def _judge_number(mine: Any, right: float, bugs: Mapping[str, float], praise: str) -> Verdict:
+    """Judge a number; ``bugs`` maps a question to what somebody answers who needs it."""
+    if not isinstance(mine, Real) or isinstance(mine, bool):
+        return Verdict(False, f"A number is asked for. Is yours {a_type(mine)}?")
+    if math.isclose(mine, right, rel_tol=1e-3):
+        return Verdict(True, praise)
+    near = [question for question, bug in bugs.items() if math.isclose(mine, bug, rel_tol=1e-3)]
+    much = "less" if mine > right else "more"
+    return Verdict(False, near[0] if near else f"It is {much} than that. What do you add up?")
+
+
+@exercise(
+    hints=(
+        "Two matrices are trained. Which shapes have they?",
+        "lora_A has a row for each rank and a column for each input; lora_B goes to the outputs.",
+        "8 * 4096 numbers in lora_A, 11008 * 8 in lora_B.",
+    ),
+    solution="mine = 8 * (4096 + 11008)",
+)
+def lora_numbers(mine: Any) -> Verdict:
+    """Judge how many numbers LoRA of rank 8 trains beside 4096 inputs and 11008 outputs."""
+    bugs = {
+        "That is the frozen matrix itself. Which two thin ones stand beside it?": HIDDEN * INNER,
+        "That is lora_A. Is lora_B trained too?": 8 * HIDDEN,
+        "That is lora_B. Is lora_A trained too?": 8 * INNER,
+        "That is the sum for rank 1. What is the rank here?": HIDDEN + INNER,
+        "Does the rank multiply the frozen matrix, or its sides?": 8 * HIDDEN * INNER,
+    }
+    return _judge_number(mine, 8 * (HIDDEN + INNER), bugs, "Rank times inputs plus outputs.")
+
+
+@exercise(
+    hints=(
+        "The model begins as it was. What must the product of both matrices be then?",
+        "If one factor is zero, the product is. And one begins at random, so that both can learn.",
+        "lora_A is random, and the other one is zero.",
+    ),
+    solution="mine = 'lora_B'",
+)
+def lora_begin(mine: Any) -> Verdict:
+    """Judge which part of LoRA makes the model begin as it was."""
+    answers = {
+        "lora_a": "lora_A begins at random. If both were zero, would a gradient reach either?",
+        "alpha": "alpha only scales the product. What is it that is scaled?",
+        "rank": "The rank says how thin the matrices are. What stands in them at the begin?",
+        "both": "If both were zero, would a gradient reach either of them?",
+    }
+    said = mine.strip().lower() if isinstance(mine, str) else mine
+    said = {"a": "lora_a", "b": "lora_b", "r": "rank"}.get(said, said)
+    if said == "lora_b":
+        return Verdict(True, "It begins at zero, so the product is zero, and lora_A can be random.")
+    ask = "The name of a part of LoRA is asked for, such as lora_A. Which one begins at zero?"
+    return Verdict(False, answers.get(said, ask))
+
+
+@exercise(
+    hints=(
+        "Which methods reach the voice at their best rate? The panel says that rate.",
+        "Set the size to the recorded one: which of these methods has the fewest numbers?",
+        "VeRA of size 256 at a rate of 0.1.",
+    ),
+    solution="""
+from ftcourse.widgets.adapters import adapters_panel
+
+mine = adapters_panel(method="VeRA")
+mine.controls["rate"].value = 0.1
+""",
+)
+def few_bytes(mine: Any) -> Verdict:
+    """Judge a panel: a recorded voice of 90 % with under 20 MiB to train it in Llama 2 7B."""
+    from ftcourse.widgets.adapters import recorded_voice, training_bytes  # here: widgets are slow
+
+    if not hasattr(mine, "controls"):
+        return Verdict(False, "The panel itself is asked for: check.few_bytes(panel).")
+    chosen = {name: control.value for name, control in mine.controls.items()}
+    if chosen["model"] != "llama-2-7b":
+        return Verdict(False, f"The model is {chosen['model']}. Is it also so with llama-2-7b?")
+    voice, mib = recorded_voice(**chosen), training_bytes(**chosen) / 2**20
+    if voice is None:
+        return Verdict(False, "No run was recorded at this rate and size. Which sizes were?")
+    if voice < 0.9:
+        return Verdict(False, f"The recorded voice is {voice:.0%}. Is it the rate, or the method?")
+    if mib >= 20:
+        return Verdict(False, f"It takes {mib:.0f} MiB. Which kin of LoRA trains only vectors?")
+    method = f"{chosen['method']} at {chosen['rate']:g}"
+    return Verdict(True, f"{method}: a recorded voice of {voice:.0%}, and {mib:.0f} MiB.")
+
+
+@exercise(
+    hints=(
+        "How many bottlenecks has a layer, and how many layers are there?",
+        "One bottleneck: two matrices of 4096 * 64, and a bias for each output of both.",
+        "32 * 2 * (2 * 4096 * 64 + 64 + 4096)",
+    ),
+    solution="mine = 32 * 2 * (2 * 4096 * 64 + 64 + 4096)",
+)
+def bottleneck_numbers(mine: Any) -> Verdict:
+    """Judge the numbers that bottlenecks of width 64 train in Llama 2 7B."""
+    matrices, biases = 2 * HIDDEN * SIZE, SIZE + HIDDEN
+    one = matrices + biases
+    bugs = {
+        "Is there one bottleneck in a layer? Behind which modules do they stand?": LAYERS * one,
+        "That is one layer. How many has the model?": 2 * one,
+        "That is one bottleneck. How many are there?": one,
+        "Which numbers of a linear layer are not in its matrix?": LAYERS * 2 * matrices,
+        "down is one matrix. Which one leads back?": LAYERS * 2 * (HIDDEN * SIZE + biases),
+        "Which way leads back, and are there no biases?": LAYERS * 2 * HIDDEN * SIZE,
+        "How wide is what the MLP gives: hidden_size, or intermediate_size?": LAYERS
+        * (one + 2 * INNER * SIZE + SIZE + INNER),
+    }
+    praise = "Two of them in each of 32 layers. That is half a percent of the model."
+    return _judge_number(mine, LAYERS * 2 * one, bugs, praise)
+
+
+@exercise(
+    hints=(
+        "Three steps: down, the relu, up. What is added at the end?",
+        "A row of y is a token: y @ down.T has a row for each token, as wide as the bottleneck.",
+        "narrow = torch.relu(y @ down.T + down_bias); return y + narrow @ up.T + up_bias",
+    ),
+    solution="""
+def bottleneck(y, down, down_bias, up, up_bias):
+    narrow = torch.relu(y @ down.T + down_bias)
+    return y + narrow @ up.T + up_bias
+
+mine = bottleneck
+""",
+)
+def bottleneck(mine: Any) -> Verdict | None:
+    """Judge a function that returns what a bottleneck makes of a layer's output."""
+    bugs = {
+        "What becomes of y itself? With up at zero, the model should be as it was.": _way(keep=0),
+        "Where is the relu? Without one, two matrices are only one thin matrix.": _way(relu=""),
+        "Where does the relu stand: in the narrow middle, or behind up?": _way(relu="up"),
+        "Where does the relu stand: in the narrow middle, or before down?": _way(relu="y"),
+        "Is the relu for the detour only? Yours also cuts y.": _way(relu="sum"),
+        "A linear layer also adds a bias. Where are both?": _way(biases=(0, 0)),
+        "Is down_bias in the narrow middle, before the relu?": _way(biases=(0, 1)),
+        "Is up_bias added at the end?": _way(biases=(1, 0)),
+        "Is the detour added to y, or does it multiply it?": _way(times=True),
+    }
+    stops = "A matrix has shape (outputs, inputs), as in nn.Linear. Which one is transposed?"
+    praise = "Equal on four cases, also where the bottleneck is wider than its input."
+    return judge_function(mine, _detours, _way(), bugs, praise, stops)
+
+
+def _way(keep: int = 1, relu: str = "narrow", biases=(1, 1), times: bool = False) -> Callable:
+    """Return a bottleneck's forward pass, or one with a mistake in it."""
+
+    def cut(place: str, x: "Tensor") -> "Tensor":
+        return x.relu() if place == relu else x
+
+    def forward(y: "Tensor", down: "Tensor", down_bias: "Tensor", up: "Tensor", up_bias: "Tensor"):
+        narrow = cut("narrow", cut("y", y) @ down.T + biases[0] * down_bias)
+        added = cut("up", narrow @ up.T + biases[1] * up_bias)
+        return cut("sum", y * added if times else keep * y + added)
+
+    return forward
+
+
+def _detours() -> list[tuple["Tensor", ...]]:
+    """Return y, shape (tokens, features), with both matrices and biases of a bottleneck."""
+    import torch
+
+    draw = torch.Generator().manual_seed(3)
+    return [
+        tuple(torch.randn(s, generator=draw) for s in ((t, f), (n, f), (n,), (f, n), (f,)))
+        for t, f, n in ((3, 4, 2), (1, 6, 3), (5, 3, 5), (2, 8, 1))
+    ]
+
+
+@exercise(
+    hints=(
+        "Multiply out (x * factors) @ weight.T for one output: which weights meet which factor?",
+        "Factor j belongs to input j, and input j is a column of the weight.",
+        "weight * factors: torch lays a vector along the columns.",
+    ),
+    solution="mine = lambda weight, factors: weight * factors",
+)
+def merge_factors(mine: Any) -> Verdict | None:
+    """Judge a function that folds IA3's factors of a layer's inputs into its weight."""
+    bugs = {
+        "Does a factor belong to an output, a row, or to an input, a column?": (
+            lambda w, f: w * f[:, None]
+        ),
+        "Are factors added, or do they multiply?": lambda w, f: w + f,
+        "What do factors of 1 give? They should change nothing.": lambda w, f: w + w * f,
+        "Do you divide? A factor of 2 should double a column.": lambda w, f: w / f,
+        "Is the factor in it twice?": lambda w, f: w * f * f,
+        "That is the weight as it was. Where are the factors?": lambda w, f: w,
+        "Is it a weight of shape (outputs, inputs)? Yours is turned.": lambda w, f: (w * f).T,
+    }
+    praise = "The merged layer is an ordinary one: it costs nothing more to run."
+    return judge_function(
+        mine, _squares, lambda w, f: w * f, bugs, praise, "Whose length has factors?"
+    )
+
+
+def _squares() -> list[tuple["Tensor", "Tensor"]]:
+    """Return weights, shape (outputs, inputs), with a factor for each input."""
+    import torch
+
+    draw = torch.Generator().manual_seed(4)  # square ones: rows taken for columns stop nobody
+    return [
+        (torch.randn(n, n, generator=draw), torch.rand(n, generator=draw) + 0.5) for n in (3, 4, 6)
+    ]
+
+
+@exercise(
+    hints=(
+        "AdamW divides a gradient by its usual size. So how far does one step move a number?",
+        "By about the rate of that step. Which rates do the 80 steps have? Add them up.",
+        "The rate rises for 4 steps and falls in a line to zero: on average it is half of 0.015.",
+    ),
+    solution="mine = 80 * 0.015 / 2",
+)
+def reach(mine: Any) -> Verdict:
+    """Judge how far 80 steps with a highest rate of 0.015 can move a number, about."""
+    bugs = {
+        "Is the rate the same in all steps? What does the schedule do with it?": 1.2,
+        "That is one step. How many are there?": 0.015,
+        "That is an average step. How many are there?": 0.0075,
+        "That is where a factor may end. How far is it from where it began?": 1.6,
+        "That is the lowest that a factor ends. How far is it from 1?": 0.4,
+        "That is the number of steps. How long is one?": 80,
+        "Which rate is asked about: IA3's best one, or LoRA's?": 8,
+    }
+    about = 0.6 if isinstance(mine, Real) and 0.55 <= mine <= 0.65 else mine
+    return _judge_number(about, 0.6, bugs, "A factor that begins at 1 ends between 0.4 and 1.6.")

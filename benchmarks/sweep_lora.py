@@ -1,0 +1,106 @@
+"""Measure LoRA on two tasks, over ranks, placements, scales, learning rates and seeds.
+
+Run ``PYTHONPATH=. python benchmarks/sweep_lora.py`` from the root; a run that stopped goes on. The
+voice is 80 steps of 8 letters, the facts are 240 steps of 16 closed-book questions. The adapter is
+ours, which equals peft's bit for bit. ``data/measured/README.md`` says what a line holds.
+"""
+
+from itertools import product
+
+import torch
+from sweep import Run, sweep
+
+from ftcourse.config import FinetuneConfig
+from ftcourse.data import encode, load_dialogues
+from ftcourse.evaluate import advice_score, answer_all, held_out_loss
+from ftcourse.handbook import fact_score, load_questions
+from ftcourse.loop import draw_batches, train_on
+from ftcourse.lora import inject_lora, target_linears
+from ftcourse.models import load_base, load_tokenizer
+from ftcourse.voice import voice_score
+
+RANKS = (1, 2, 4, 8, 16, 64)
+SEEDS = (0, 1, 2)
+STEPS = {"voice": (80, 8), "facts": (240, 16)}
+RATES = {"voice": (2e-3, 5e-3, 1e-2), "facts": (2e-3, 5e-3, 1e-2)}
+QV = ("q_proj", "v_proj")
+tokenizer = load_tokenizer("embedded")
+
+
+def measure(task: str, method: str, rank: int, alpha: float, targets: list | str, **run) -> Run:
+    """Train one model and judge it on what it was not trained on."""
+    model = load_base(FinetuneConfig(model="embedded", method="full"))
+    torch.manual_seed(run["seed"])
+    if method == "lora":
+        inject_lora(model, targets, rank, alpha)
+    else:  # the same modules as all-linear, so that the whole update is in matrices
+        trained = target_linears(model).values()
+        model.requires_grad_(False)
+        for module in trained:
+            module.requires_grad_(True)
+    steps, batch_size = STEPS[task]
+    records = load_dialogues("train") if task == "voice" else questions(0) + questions(1)
+    batches = draw_batches(encode(records, tokenizer, 512), batch_size, steps, run["seed"])
+    losses = train_on(model, batches, run["learning_rate"])
+    parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    found = {"parameters": parameters, "training_loss": round(sum(losses[-10:]) / 10, 4)}
+    return found | JUDGES[task](model)
+
+
+def questions(wording: int) -> list[Run]:
+    """Return the 239 closed-book questions in one wording."""
+    return load_questions(passages=False, wording=wording)
+
+
+def judge_voice(model: torch.nn.Module) -> Run:
+    """Return the loss on letters for choosing and on letters for reporting, and two scores."""
+    test = load_dialogues("test")[:100]
+    answers = answer_all(model, tokenizer, test)
+    return {
+        "validation_loss": round(held_out_loss(model, tokenizer, validation()), 4),
+        "test_loss": round(held_out_loss(model, tokenizer, test), 4),
+        "voice": voice_score(answers).successes,
+        "advice": advice_score(answers, test).successes,
+    }
+
+
+def validation() -> list[Run]:
+    """Return the letters on which the learning rate is chosen."""
+    return load_dialogues("validation")[:100]
+
+
+def judge_facts(model: torch.nn.Module) -> Run:
+    """Return how many facts are right in a wording that was not trained, by halves.
+
+    The first half, the questions with even numbers, is for choosing the learning rate.
+    """
+    asked = questions(2)
+    answers = answer_all(model, tokenizer, asked)
+    halves = {"validation": slice(0, None, 2), "test": slice(1, None, 2)}
+    return {
+        f"recall_{name}": round(fact_score(answers[half], asked[half]).share, 4)
+        for name, half in halves.items()
+    }
+
+
+JUDGES = {"voice": judge_voice, "facts": judge_facts}
+
+
+def settings() -> list[Run]:
+    """Return all settings; one seed of everything comes before the next seed."""
+    kinds = []
+    for task, rates in RATES.items():
+        by_rank = [("lora", rank, 2 * rank, "all-linear") for rank in RANKS]
+        placed = [("lora", 40, 80, list(QV))]
+        kinds += [(task, *kind, rate) for kind in by_rank + placed for rate in rates]
+        kinds += [(task, "full", 0, 0, "all-linear", rate) for rate in (1e-3, 2e-3)]
+    kinds += [
+        ("voice", "lora", 64, alpha, "all-linear", rate)
+        for alpha, rate in product((16, 512), RATES["voice"])
+    ]
+    names = ("task", "method", "rank", "alpha", "targets", "learning_rate")
+    return [dict(zip(names, kind, strict=True), seed=s) for s in SEEDS for kind in kinds]
+
+
+if __name__ == "__main__":
+    sweep("lora", settings(), measure)

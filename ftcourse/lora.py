@@ -42,7 +42,8 @@ class LoRALinear(nn.Module):
         self.scaling = alpha / (math.sqrt(rank) if rslora else rank)
         inputs, outputs = base_layer.in_features, base_layer.out_features
         weight = base_layer.weight
-        A = torch.empty(rank, inputs, device=weight.device)
+        dtype = torch.promote_types(weight.dtype, torch.float32)
+        A = torch.empty(rank, inputs, dtype=dtype, device=weight.device)
         nn.init.kaiming_uniform_(A, a=math.sqrt(5))
         self.lora_A = nn.Parameter(A)
         self.lora_B = nn.Parameter(A.new_zeros(outputs, rank))
@@ -58,18 +59,14 @@ class LoRALinear(nn.Module):
         x = dropout(x.to(self.lora_A.dtype), self.dropout, self.training)
         # First A, then B: nowhere is there a matrix as large as W.
         added = linear(linear(x, self.lora_A), self.lora_B)
-        if self.magnitude is None:
-            change = added * self.scaling
-        else:
-            change = self._change_by_dora(x, result, added)
+        change = added * self.scaling
+        if self.magnitude is not None:
+            change = self._dora(x, result, added)
         return (result + change).to(result.dtype)
 
-    def _change_by_dora(
-        self, x: Tensor, result: Tensor, added: Tensor
-    ) -> Tensor:
-        """Return what DoRA adds to the frozen module's result.
+    def _dora(self, x: Tensor, result: Tensor, added: Tensor):
+        """Return what DoRA adds: each row gets the trained length.
 
-        Each row of W + scaling B A gets the length that is trained:
         arXiv 2402.09353, equation 5. No gradient goes through the
         length that the row has: section 4.3.
         """
@@ -112,8 +109,7 @@ class LoRALinear(nn.Module):
 
     def extra_repr(self) -> str:
         """Return what ``print(model)`` shows beside the parts."""
-        kind = "" if self.magnitude is None else ", dora"
-        return f"rank={self.rank}, scaling={self.scaling:g}{kind}"
+        return f"rank={self.rank}, scaling={self.scaling:g}"
 
 
 def inject_lora(
@@ -173,9 +169,9 @@ def target_linears(
 def merge(model: nn.Module) -> nn.Module:
     """Return the model with W + scaling B A in each plain module.
 
-    It computes what it computed with the adapter, up to rounding, and
-    takes no longer than it did without. A single LoRALinear comes back
-    as a linear module. Twin: peft's ``merge_and_unload``.
+    It computes the same, up to rounding, as fast as without an adapter.
+    A single LoRALinear comes back as a linear module.
+    Twin: peft's ``merge_and_unload``.
     """
     if isinstance(model, LoRALinear):
         return model.merged()
@@ -189,15 +185,11 @@ def merge(model: nn.Module) -> nn.Module:
     return model
 
 
-# --- what an update holds -----------------------------------------
-
-
 def energy_by_rank(matrix: Tensor) -> Tensor:
     """Return the share of a matrix that its best rank-r part holds.
 
     Shape (smaller side,): the entry r - 1 is for rank r. The energy is
-    the sum of the squares of all entries, which is that of the
-    squares of the singular values.
+    the sum of all squares, which that of the singular values' equals.
     """
     squares = torch.linalg.svdvals(matrix.float()) ** 2
     return squares.cumsum(0) / squares.sum()
@@ -206,8 +198,7 @@ def energy_by_rank(matrix: Tensor) -> Tensor:
 def cut_to_rank(matrix: Tensor, rank: int) -> Tensor:
     """Return the matrix of this rank that is nearest to the given one.
 
-    Nearest in the sum of squared differences. Source: Eckart and
-    Young, 1936.
+    Nearest in squared differences. Source: Eckart and Young, 1936.
     """
     U, S, V = torch.linalg.svd(matrix, full_matrices=False)
     return U[:, :rank] * S[:rank] @ V[:rank]
@@ -240,16 +231,12 @@ def _check_choices(rank: int, alpha: float, dropout: float) -> None:
 
 def _check_module(module: nn.Module, name: str, dora: bool) -> None:
     """Refuse what is no linear module, and for DoRA a weight with rows that have no direction."""
+    got, weight = f"{name}: a {type(module).__name__}", getattr(module, "weight", None)
     if not isinstance(module, nn.Linear):
-        got = f"{name}: a {type(module).__name__}"
         raise CourseError("LoRA here stands beside an nn.Linear.", got, "Wrap a linear module.")
-    if not dora:
-        return
-    weight = module.weight
-    if not weight.is_floating_point():
-        got = f"{name}: a {type(module).__name__}, whose weights are codes"
-        raise CourseError("DoRA here reads the weight's rows.", got, "Load the base in 16 bits.")
-    if zero := int((weight == 0).all(dim=1).sum()):
+    if dora and not weight.is_floating_point():
+        raise CourseError("DoRA reads the weight's rows.", f"{got} of codes", "Load in 16 bits.")
+    if dora and (zero := int((weight == 0).all(dim=1).sum())):
         raise CourseError(
             "DoRA divides each row of a weight by its length, which must not be zero.",
             f"{name}: {zero} of its {len(weight)} rows are all zeros",

@@ -25,7 +25,7 @@ from ftcourse.voice import voice_score
 RANKS = (1, 2, 4, 8, 16, 64)
 SEEDS = (0, 1, 2)
 STEPS = {"voice": (80, 8), "facts": (240, 16)}
-RATES = (5e-3, 1e-2, 2e-2)
+RATES = (2e-3, 5e-3, 1e-2, 2e-2)
 FULL_RATES = (1e-3, 2e-3)
 ALPHA_RATES = {16: (5e-3, 1e-2, 2e-2), 512: (1e-3, 2e-3, 5e-3)}
 ALL, QV = "all-linear", ("q_proj", "v_proj")
@@ -95,7 +95,8 @@ def kinds() -> Iterator[tuple[Run, Sequence[float]]]:
     """Yield each setting but rate and seed, and the learning rates that are tried for it."""
     names = ("task", "method", "rank", "alpha", "targets")
     for rank, task in product(RANKS, STEPS):
-        yield dict(zip(names, (task, "lora", rank, 2 * rank, ALL), strict=True)), RATES
+        rates = RATES[1:] if rank < 16 else RATES  # a low rank was never best with the lowest one
+        yield dict(zip(names, (task, "lora", rank, 2 * rank, ALL), strict=True)), rates
     for task in STEPS:
         yield dict(zip(names, (task, "lora", 40, 80, list(QV)), strict=True)), RATES
         yield dict(zip(names, (task, "full", 0, 0, ALL), strict=True)), FULL_RATES

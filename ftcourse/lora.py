@@ -95,21 +95,15 @@ class LoRALinear(nn.Module):
         """
         base = self.base_layer
         if not base.weight.is_floating_point():
-            raise CourseError(
-                "A merge adds to weights that are numbers.",
-                f"{type(base).__name__}, whose weights are codes",
-                "Load the base in 16 bits or more and merge there.",
-            )
+            got = f"{type(base).__name__}, whose weights are codes"
+            do = "Load the base in 16 bits or more and merge there."
+            raise CourseError("A merge adds to numbers.", got, do)
         weight = base.weight + self.update()
         if self.magnitude is not None:
             weight *= (self.magnitude / self.row_lengths())[:, None]
         plain = copy.deepcopy(base)
         plain.weight.data = weight.to(base.weight.dtype)
         return plain
-
-    def extra_repr(self) -> str:
-        """Return what ``print(model)`` shows beside the parts."""
-        return f"rank={self.rank}, scaling={self.scaling:g}"
 
 
 def inject_lora(

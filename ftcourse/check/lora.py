@@ -78,8 +78,7 @@ def adapter_numbers(mine: Any) -> Verdict:
     bugs = {
         layer: "That is one layer. How many layers has the model?",
         32 * 8 * 2 * 8192: "Has v_proj as many outputs as inputs here? Print its two sides.",
-        32 * 8192 * 8: "Where is v_proj?",
-        32 * 8 * 2 * 4096: "Is that A alone? B is trained, too.",
+        32 * 8 * 8192: "Is that A alone, or q_proj alone? Both modules have A and B.",
         32 * 8 * 5120: "Is that B alone, or v_proj alone? Both modules have A and B.",
         32 * 8 * (4096 * 4096 + 4096 * 1024): "Did you multiply the two sides? A and B are thin.",
         32 * (4096 * 4096 + 4096 * 1024): "Are those the frozen weights beside which LoRA stands?",

@@ -1,7 +1,6 @@
 """What a small matrix can hold: energy by rank, quality by rank, and the two thin matrices."""
 
 from collections.abc import Mapping, Sequence
-from math import isfinite
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -61,10 +60,7 @@ def plot_energy(curves: Mapping[str, Sequence[Sequence[float]]], ax: Axes | None
         ax.text(*place, text, color=ink, size=SMALL, transform=ax.transAxes)
         held = ", ".join(f"{mean[r - 1]:.0%} at rank {r}" for r in (1, 8, 16) if r <= len(mean))
         words.append(f"{name}: {held}; 90 % at rank {enough}.")
-    ax.set_xscale("log", base=2)
-    ticks = [2**k for k in range(12) if 2**k <= len(ranks)]
-    ax.set_xticks(ticks, map(str, ticks))
-    ax.minorticks_off()
+    _log_ranks(ax, [2**k for k in range(12) if 2**k <= len(ranks)])
     ax.set(xlim=(1, len(ranks)), ylim=(0, 1), yticks=[0, 0.5, 0.9, 1])
     labels = {"xlabel": "rank of the best part", "ylabel": "share of the energy"}
     return finish(ax, " ".join(words), **labels)
@@ -87,11 +83,9 @@ def plot_over_ranks(
     words = []
     for ink, (name, line) in zip(INKS, lines.items(), strict=False):
         x, means = sorted(line), [line[rank] for rank in sorted(line)]
-        middle = [each.mean for each in means]
-        margin = [each.margin if isfinite(each.margin) else 0 for each in means]
-        style = {"color": ink, "linewidth": 1.2, "capsize": 3, "markersize": 4}
-        ax.errorbar(x, middle, margin, fmt="o-", **style)
-        ax.annotate(f" {name}", (x[-1], middle[-1]), color=ink, size=SMALL, annotation_clip=False)
+        y, margin = ([getattr(m, part) for m in means] for part in ("mean", "margin"))
+        ax.errorbar(x, y, margin, fmt="o-", color=ink, linewidth=1.2, capsize=3, markersize=4)
+        ax.annotate(f"  {name}", (x[-1], y[-1]), color=ink, size=SMALL, annotation_clip=False)
         words += [f"{name}, rank {rank}: {line[rank]!r}." for rank in x]
     for name, level in (levels or {}).items():
         ax.axhline(level, color="black", linestyle="--", linewidth=1)
@@ -101,8 +95,12 @@ def plot_over_ranks(
         ax.plot([rank], [result], "D", color="black", markersize=7, fillstyle="none")
         put_label(ax, name, (rank, result), (8, 8), edge=0.7, size=SMALL)
         words.append(f"{name}: {result:.3f} at rank {rank}.")
+    _log_ranks(ax, ranks)
+    ax.set_ylim(bottom=0)
+    return finish(ax, " ".join(words), xlabel="rank", ylabel=ylabel)
+
+
+def _log_ranks(ax: Axes, ranks: Sequence[int]) -> None:
     ax.set_xscale("log", base=2)
     ax.set_xticks(ranks, map(str, ranks))
     ax.minorticks_off()
-    ax.set_ylim(bottom=0)
-    return finish(ax, " ".join(words), xlabel="rank", ylabel=ylabel)

@@ -47,6 +47,7 @@ def lora_panel(model: str = "llama-3.1-8b") -> Panel:
         for kind, group in ((ipywidgets.Dropdown, menus), (ipywidgets.SelectionSlider, sliders))
         for name, options in group.items()
     }
+    ipywidgets.dlink((controls["rank"], "value"), (controls["alpha"], "value"), lambda r: 2 * r)
     view = _View()
     return Panel(view.draw, controls, "What does a rank buy?", {"train": view.train}, WORDS)
 
@@ -68,23 +69,19 @@ class _View:
             marks = {"this point, trained now": (point["rank"], value)}
             text.append(words)
         lines = {"all-linear": over_ranks(task), "q and v only": over_ranks(task, QV)}
-        full = over_seeds(_at(task, 0, 0, ALL, "full"), "rank", RESULTS[task])[0].mean
-        picture = plot_over_ranks(lines, SAYS[task].partition(" (")[0], {"full": full}, marks)
+        levels = {"full fine-tuning": recorded(task, 0, 0, ALL, "full").mean}
+        picture = plot_over_ranks(lines, SAYS[task].partition(" (")[0], levels, marks)
         return picture, "\n".join(text)
 
     def train(self, task: str, model: str, **point: Any) -> tuple[Axes | str, ...]:
         """Train the voice at this point with seed 0, as the sweep does, and draw it."""
-        key = (task, *point.values())
         if task != "voice":
-            raise CourseError(
-                "The panel trains what takes some seconds.",
-                "task facts, 240 steps of 16 questions",
-                "Choose the task voice. For the facts there is the recorded sweep.",
-            )
+            do = "Choose the task voice. For the facts there is the recorded sweep."
+            raise CourseError("The panel trains what takes some seconds.", f"task {task}", do)
         rate = next((run["learning_rate"] for run in _at(task, **point)), 5e-3)
         loss = train_voice(point["rank"], point["alpha"], point["targets"], rate)
         words = f"trained now: held-out loss {loss:.3f}, learning rate {rate:g}, seed 0"
-        self.trained[key] = loss, words
+        self.trained[task, *point.values()] = loss, words
         return self.draw(task, model, **point)
 
 
@@ -115,25 +112,19 @@ def _runs() -> list[Run]:
 
 
 def _at(task: str, rank: int, alpha: float, targets: str, method: str = "lora") -> list[Run]:
-    """Return the recorded runs of a point, with the rate that is best on what is for choosing."""
+    """Return a point's runs at the rate that seed 0 did best with, on what is for choosing."""
     wanted = {"task": task, "method": method, "rank": rank, "alpha": alpha, "targets": targets}
     runs = [run for run in _runs() if wanted.items() <= run.items()]
-    return best_runs(runs)
-
-
-def best_runs(runs: list[Run]) -> list[Run]:
-    """Return the runs with the learning rate that seed 0 did best with on the validation half."""
-    first = [run for run in runs if run["seed"] == 0]
-    if not first:
-        return []
-    loss = "validation_loss" in first[0]
-    best = min(first, key=lambda r: r["validation_loss"] if loss else -r["recall_validation"])
+    score = {"voice": lambda r: r["validation_loss"], "facts": lambda r: -r["recall_validation"]}
+    best = min((run for run in runs if run["seed"] == 0), key=score[task], default=None)
     return [run for run in runs if run["learning_rate"] == best["learning_rate"]]
 
 
-def recorded(task: str, rank: int, alpha: float, targets: str) -> Mean | None:
+def recorded(
+    task: str, rank: int, alpha: float, targets: str = ALL, method: str = "lora"
+) -> Mean | None:
     """Return the recorded result of a point over the seeds, or nothing."""
-    runs = _at(task, rank, alpha, targets)
+    runs = _at(task, rank, alpha, targets, method)
     return over_seeds(runs, "rank", RESULTS[task])[rank] if runs else None
 
 

@@ -26,7 +26,7 @@ RANKS = (1, 2, 4, 8, 16, 64)
 SEEDS = (0, 1, 2)
 STEPS = {"voice": (80, 8), "facts": (240, 16)}
 RATES = (2e-3, 5e-3, 1e-2, 2e-2)
-FULL_RATES = (1e-3, 2e-3)
+FULL_RATES = (1e-3, 2e-3, 4e-3)
 ALPHA_RATES = {16: (5e-3, 1e-2, 2e-2), 512: (1e-3, 2e-3, 5e-3)}
 ALL, QV = "all-linear", ("q_proj", "v_proj")
 tokenizer = load_tokenizer("embedded")
@@ -120,10 +120,13 @@ def settings() -> Iterator[Run]:
 
 
 def other_seeds() -> Iterator[Run]:
-    """Yield each setting with its best rate and the other seeds."""
+    """Yield each setting with its best rate and the other seeds, and what an exercise shows."""
     for seed in SEEDS[1:]:
         for kind, _ in kinds():
             yield kind | {"learning_rate": best_rate(kind), "seed": seed}
+    kind = {"task": "voice", "method": "lora", "alpha": 16, "targets": ALL, "learning_rate": 2e-3}
+    for seed, rank in product(SEEDS, (8, 64)):  # two ranks with one alpha and one rate
+        yield kind | {"rank": rank, "seed": seed}
 
 
 if __name__ == "__main__":

@@ -449,9 +449,9 @@ def test_a_function_that_is_not_written_yet_is_no_mistake(name):
 
 
 def solved_panel():
-    scope = {"panel": lora_panel(), "over_ranks": over_ranks}
+    scope = {}
     exec(check.solution("half_the_facts"), scope)
-    return scope["panel"]
+    return scope["mine"]
 
 
 def test_the_solution_of_the_panels_target_passes():

@@ -217,11 +217,12 @@ def same_scaling(mine: Any) -> Verdict:
         "Go through the ranks one by one; the first with half of the facts is the answer.",
     ),
     solution="""
+from ftcourse.widgets.lora import lora_panel, over_ranks
+
+panel = lora_panel()
 panel.controls["task"].value = "facts"
-panel.controls["targets"].value = "all-linear"
-rank = min(r for r, m in over_ranks("facts").items() if m.mean >= 0.5)
-panel.controls["rank"].value = rank
-panel.controls["alpha"].value = 2 * rank
+half = [rank for rank, recall in over_ranks("facts").items() if recall.mean >= 0.5]
+panel.controls["rank"].value = min(half)  # alpha follows
 mine = panel
 """,
 )

@@ -89,7 +89,7 @@ def plot_over_ranks(
         words += [f"{name}, rank {rank}: {line[rank]!r}." for rank in x]
     for name, level in (levels or {}).items():
         ax.axhline(level, color="black", linestyle="--", linewidth=1)
-        put_label(ax, name, (ranks[0], level), (4, 4), size=SMALL)
+        put_label(ax, name, (ranks[0], level), (4, -13), size=SMALL)
         words.append(f"{name}: {level:.3f}.")
     for name, (rank, result) in (marks or {}).items():
         ax.plot([rank], [result], "D", color="black", markersize=7, fillstyle="none")

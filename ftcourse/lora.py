@@ -33,31 +33,34 @@ class LoRALinear(nn.Module):
         dora: bool = False,
         dropout: float = 0.0,
     ) -> None:
-        """Freeze the module; A begins at random and B at zero."""
+        """Freeze the module; A is random at first, B zero."""
         super().__init__()
         _check_choices(rank, alpha, dropout)
         _check_module(base_layer, "base_layer", dora)
         self.base_layer = base_layer.requires_grad_(False)
-        self.rank, self.alpha, self.dropout = rank, alpha, dropout
-        self.scaling = alpha / (math.sqrt(rank) if rslora else rank)
-        inputs, outputs = base_layer.in_features, base_layer.out_features
+        self.rank, self.alpha = rank, alpha
+        self.scaling = alpha / (rank**0.5 if rslora else rank)
+        self.dropout = dropout
         weight = base_layer.weight
         dtype = torch.promote_types(weight.dtype, torch.float32)
-        A = torch.empty(rank, inputs, dtype=dtype, device=weight.device)
+        kind = {"dtype": dtype, "device": weight.device}
+        A = torch.empty(rank, base_layer.in_features, **kind)
         nn.init.kaiming_uniform_(A, a=math.sqrt(5))
         self.lora_A = nn.Parameter(A)
-        self.lora_B = nn.Parameter(A.new_zeros(outputs, rank))
+        B = A.new_zeros(base_layer.out_features, rank)
+        self.lora_B = nn.Parameter(B)
         self.magnitude = None
         if dora:  # one number for each output: the row's length
-            lengths = weight.to(A.dtype).norm(dim=1)
+            lengths = self.row_lengths().detach()
             self.magnitude = nn.Parameter(lengths)
         self.train(base_layer.training)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return outputs of shape (..., outputs)."""
         result = self.base_layer(x)
-        x = dropout(x.to(self.lora_A.dtype), self.dropout, self.training)
-        # First A, then B: nowhere is there a matrix as large as W.
+        x = x.to(self.lora_A.dtype)
+        x = dropout(x, self.dropout, self.training)
+        # First A, then B: no matrix here is as large as W.
         added = linear(linear(x, self.lora_A), self.lora_B)
         change = added * self.scaling
         if self.magnitude is not None:
@@ -190,10 +193,7 @@ def energy_by_rank(matrix: Tensor) -> Tensor:
 
 
 def cut_to_rank(matrix: Tensor, rank: int) -> Tensor:
-    """Return the matrix of this rank that is nearest to the given one.
-
-    Nearest in squared differences. Source: Eckart and Young, 1936.
-    """
+    """Return the nearest matrix of this rank (Eckart and Young, 1936)."""
     U, S, V = torch.linalg.svd(matrix, full_matrices=False)
     return U[:, :rank] * S[:rank] @ V[:rank]
 
@@ -216,11 +216,10 @@ def _check_choices(rank: int, alpha: float, dropout: float) -> None:
     if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
         raise CourseError("rank is a whole number from 1 on.", f"rank={rank!r}", "Try rank=8.")
     if not (math.isfinite(alpha) and alpha > 0):
-        do = "Try alpha=2 * rank, which makes the scaling 2."
-        raise CourseError("alpha is a positive number.", f"alpha={alpha!r}", do)
+        raise CourseError("alpha is a positive number.", f"alpha={alpha!r}", "Try 2 * rank.")
     if not 0 <= dropout < 1:
-        got, do = f"dropout={dropout!r}", "Try dropout=0.0, or 0.05."
-        raise CourseError("dropout is a share from 0 to below 1.", got, do)
+        got = f"dropout={dropout!r}"
+        raise CourseError("dropout is a share from 0 to below 1.", got, "Try dropout=0.05.")
 
 
 def _check_module(module: nn.Module, name: str, dora: bool) -> None:

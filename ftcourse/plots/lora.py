@@ -78,7 +78,7 @@ def plot_over_ranks(
     ``levels`` are results that have no rank, such as a full fine-tune's; ``marks`` are single runs:
     a name to its rank and result.
     """
-    ax = ax or new_axes(3.2, left=0.7, right=1.7, top=0.2)
+    ax = ax or new_axes(3.2, left=0.8, right=1.6, top=0.2)
     ranks = sorted({rank for line in lines.values() for rank in line})
     words = []
     for ink, (name, line) in zip(INKS, lines.items(), strict=False):
@@ -97,6 +97,7 @@ def plot_over_ranks(
         words.append(f"{name}: {result:.3f} at rank {rank}.")
     _log_ranks(ax, ranks)
     ax.set_ylim(bottom=0)
+    ax.yaxis.set_major_formatter("{x:g}")
     return finish(ax, " ".join(words), xlabel="rank", ylabel=ylabel)
 
 

@@ -93,7 +93,7 @@ def plot_over_ranks(
         words.append(f"{name}: {level:.3f}.")
     for name, (rank, result) in (marks or {}).items():
         ax.plot([rank], [result], "D", color="black", markersize=7, fillstyle="none")
-        put_label(ax, name, (rank, result), (8, 8), edge=0.7, size=SMALL)
+        put_label(ax, name, (rank, result), (8, -16), edge=0.7, size=SMALL)
         words.append(f"{name}: {result:.3f} at rank {rank}.")
     _log_ranks(ax, ranks)
     ax.set_ylim(bottom=0)

@@ -61,12 +61,12 @@ class _View:
     def draw(self, task: str, model: str, **point: Any) -> tuple[Axes | str, ...]:
         """Draw the recorded line of a task, and the point that the controls choose."""
         here, key = recorded(task, **point), (task, *point.values())
-        marks = {"this point, recorded": (point["rank"], here.mean)} if here else {}
+        marks = {"here": (point["rank"], here.mean)} if here else {}
         said = f"{here!r}" if here else "nobody measured this point"
         text = [*_count(model, **point), f"recorded on a CPU: {SAYS[task]} {said}"]
         if key in self.trained:
             value, words = self.trained[key]
-            marks = {"this point, trained now": (point["rank"], value)}
+            marks = {"trained now": (point["rank"], value)}
             text.append(words)
         lines = {"all-linear": over_ranks(task), "q and v only": over_ranks(task, QV)}
         levels = {"full fine-tuning": recorded(task, 0, 0, ALL, "full").mean}

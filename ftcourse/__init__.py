@@ -7,7 +7,6 @@ ground     errors       the one error, in three parts: what must hold, what we g
            source       the package's own source and texts, shown in a lesson
            hardware     cards as facts, the machine at hand, its number format and the reason
            config       FinetuneConfig: the choices of a run
-           lora         LoRA by hand: LoRALinear, inject_lora, merge; what an update holds
 
 methods    lora         LoRA, rsLoRA, DoRA by hand: two thin matrices beside a frozen one
            adapters     bottleneck, prompt, prefix, IA3, norms: what else can be trained

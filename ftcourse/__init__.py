@@ -7,6 +7,7 @@ ground     errors       the one error, in three parts: what must hold, what we g
            source       the package's own source and texts, shown in a lesson
            hardware     cards as facts, the machine at hand, its number format and the reason
            config       FinetuneConfig: the choices of a run
+           quantize     weights in few bits: blocks, codebooks, integers, and what they cost
 
 memory     shape        ModelShape, load_shape, parameter_count: the numbers that decide the bytes
            memory       MemoryBreakdown, predict_memory: the bytes of a training step by arithmetic

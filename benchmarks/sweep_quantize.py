@@ -21,7 +21,7 @@ from ftcourse.evaluate import answer_all, text_loss
 from ftcourse.files import course_path
 from ftcourse.handbook import fact_score, load_questions
 from ftcourse.models import load_base, load_tokenizer
-from ftcourse.quantize import FP4, NF4, bits_per_weight, quantize_blockwise, rounded
+from ftcourse.quantize import FP4, NF4, bits_per_weight, quantize_as, quantize_blockwise
 
 BITS = (4, 3, 5, 6, 8, 2)
 BLOCKS = ("tensor", "row", 64, 32)
@@ -32,7 +32,7 @@ MIXTURES = ("33333", "44444", "55555", "55333", "54333", "53333", "45333", "3335
 
 
 def settings() -> list[dict[str, Any]]:
-    """Return all settings: whole models, parts of one, mixtures of bits; what matters most first."""
+    """Return all settings: whole models, parts of one, mixtures; what matters most first."""
     begin = [{"scheme": "none", "bits": 32, "block": "tensor", "part": "all"}]
     begin += [{"scheme": "fp4", "bits": 4, "block": b, "part": "all"} for b in BLOCKS]
     parts = [{"scheme": "integer", "bits": 3, "block": 64, "part": part} for part in PARTS]
@@ -78,7 +78,7 @@ class Reader:
         """Return a weight as it is after rounding, or as it was if the setting spares it."""
         if scheme == "none" or (part not in ("all", "mix") and part not in name):
             return weight
-        return rounded(weight, scheme, self.bits_in(name, bits), block)
+        return quantize_as(scheme, weight, self.bits_in(name, bits), block).dequantize()
 
     def bits_in(self, name: str, bits: int | str) -> int:
         """Return the bits of a weight; in a mixture, the bits of its layer."""

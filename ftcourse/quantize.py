@@ -1,7 +1,6 @@
 """Weights in few bits: a code for each weight, a constant for each block, a codebook of levels.
 
-``weight = codebook[code] * absmax``, nearly, with the absmax of the weight's block. A block is so
-many weights, one after another, or a ``"row"``, or the whole ``"tensor"``.
+``weight = codebook[code] * absmax`` of its block, nearly. A block is "row", "tensor" or a number.
 """
 
 from dataclasses import dataclass
@@ -205,16 +204,16 @@ def quantize_affine(weight: Tensor, bits: int, block_size: Block = 64) -> Quanti
     codes = ((blocks * (1 / scale)).round() + zero_point).clamp(0, most)
     codes = codes.flatten()[: len(flat)].view(weight.shape).to(torch.uint8)
     integers = torch.arange(most + 1.0, device=weight.device)
-    rest = size, weight.dtype, None, zero_point.flatten()
-    return Quantized(codes, scale.flatten(), integers, *rest)
+    rest = integers, size, weight.dtype, None, zero_point.flatten()
+    return Quantized(codes, scale.flatten(), *rest)
 
 
-def rounded(weight: Tensor, scheme: str, bits: int, block_size: Block = 64) -> Tensor:
-    """Return a weight as a scheme restores it: ``integer``, ``affine``, ``normal`` or ``fp4``."""
+def quantize_as(scheme: str, weight: Tensor, bits: int, block_size: Block = 64) -> Quantized:
+    """Return a weight as codes by a scheme's name: ``integer``, ``affine``, ``normal``, ``fp4``."""
     if scheme == "affine":
-        return quantize_affine(weight, bits, block_size).dequantize()
+        return quantize_affine(weight, bits, block_size)
     made = {"integer": uniform_codebook, "normal": normal_codebook, "fp4": lambda bits: FP4}
-    return quantize_blockwise(weight, made[scheme](bits), block_size).dequantize()
+    return quantize_blockwise(weight, made[scheme](bits), block_size)
 
 
 class Rows(NamedTuple):

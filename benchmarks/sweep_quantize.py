@@ -37,6 +37,7 @@ def settings() -> list[dict[str, Any]]:
     begin += [{"scheme": "fp4", "bits": 4, "block": b, "part": "all"} for b in BLOCKS]
     parts = [{"scheme": "integer", "bits": 3, "block": 64, "part": part} for part in PARTS]
     mixed = [{"scheme": "integer", "bits": bits, "block": 64, "part": "mix"} for bits in MIXTURES]
+    mixed += [{"scheme": "normal", "bits": b, "block": 64, "part": "mix"} for b in MIXTURES[3:5]]
     whole = [
         {"scheme": scheme, "bits": bits, "block": block, "part": "all"}
         for bits, scheme, block in product(BITS, ("integer", "affine", "normal"), BLOCKS)

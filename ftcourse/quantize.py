@@ -156,9 +156,9 @@ def _quantize_constants(constants: Tensor) -> Quantized:
     """Return constants in 8 bits. Twin: bitsandbytes.functional.quantize_blockwise."""
     blocks = pad(constants, (0, -len(constants) % SHARING)).view(-1, SHARING)
     absmax = blocks.abs().amax(1)
-    scaled = (blocks / absmax[:, None]).flatten()[: len(constants)].nan_to_num(-1)
+    scaled = (blocks * (1 / absmax[:, None])).clamp(-1, 1).flatten()[: len(constants)]
     # The twin finds levels in a table of 65,536 values, so each is first rounded to one of those.
-    snapped = ((scaled + 1) * 32767.5).round() / 32767.5 - 1
+    snapped = ((scaled.nan_to_num(-1) + 1) * 32767.5 + 0.5).floor() / 32767.5 - 1
     codebook = dynamic_codebook().to(constants.device)
     return Quantized(_nearest(snapped, codebook), absmax, codebook, SHARING, torch.float32)
 

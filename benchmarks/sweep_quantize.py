@@ -101,7 +101,7 @@ def twins(millions: float) -> dict[str, int]:
     import bitsandbytes.functional as twin
 
     generator = torch.Generator().manual_seed(0)
-    counts = dict.fromkeys(("weights", "codes", "constants", "values"), 0)
+    counts = dict.fromkeys(("weights", "codes", "constants", "values", "flushed"), 0)
     for codebook, dtype, size, double in cycle(_cases()):
         name = "nf4" if codebook is NF4 else "fp4"
         weight = _random_weight(generator).to(dtype)
@@ -119,7 +119,12 @@ def twins(millions: float) -> dict[str, int]:
         counts["weights"] += weight.numel()
         counts["codes"] += int((codes != mine.codes.flatten()).sum())
         counts["constants"] += int((absmax != mine.absmax).sum())
-        counts["values"] += int((theirs != mine.dequantize()).sum())
+        values = mine.dequantize()
+        differ = theirs != values
+        # Where a CPU has AVX512, its kernel makes zeros of subnormal bfloat16 values.
+        tiny = (values.abs() < torch.finfo(dtype).tiny) & (theirs == 0) & differ
+        counts["flushed"] += int(tiny.sum())
+        counts["values"] += int((differ & ~tiny).sum())
         if counts["weights"] >= 1e6 * millions:
             break
     return counts

@@ -60,6 +60,13 @@ def with_traps(weight, size):
     return weight
 
 
+def flushed(values):
+    """Return bfloat16 values as a CPU with AVX512 makes them: subnormal numbers become zero."""
+    if values.dtype != torch.bfloat16:
+        return values
+    return values.masked_fill(values.abs() < torch.finfo(values.dtype).tiny, 0)
+
+
 def of_twin(weight, name, size, double):
     """Return bitsandbytes' codes, one in a byte, its constants as it uses them, and its values."""
     packed, state = twin.quantize_4bit(
@@ -96,7 +103,7 @@ def test_quantize_blockwise_matches_bitsandbytes(name, dtype, double):
             codes, absmax, values = of_twin(weight, name, size, double)
             assert torch.equal(mine.codes, codes), (size, shape)
             assert torch.equal(mine.absmax, absmax), (size, shape)
-            assert torch.equal(mine.dequantize(), values), (size, shape)
+            assert torch.equal(flushed(mine.dequantize()), flushed(values)), (size, shape)
             assert mine.dequantize().dtype == dtype
 
 
@@ -160,12 +167,12 @@ def test_rows_in_int8_match_bitsandbytes(dtype, threshold):
 @pytest.mark.parametrize("threshold", [0.0, 6.0])
 @pytest.mark.parametrize("columns", [300, 1, 64])
 def test_int8_linear_matches_linear8bitlt(columns, threshold):
-    """The layer casts inputs to float16 and sums up in another order: a thousandth of the largest."""
+    """It sums up in float16 and in another order: equal to two thousandths of the largest."""
     inputs, weight = random_weight(20, columns, spread=1.5), random_weight(64, columns, seed=1)
     inputs[:, columns // 2] *= 20
     layer = Linear8bitLt(columns, 64, bias=False, has_fp16_weights=False, threshold=threshold)
     layer.weight.data = weight
-    theirs = layer.to("cpu")(inputs.half()).float()
+    theirs = layer.to("cpu").eval()(inputs.half()).float()  # it rounds no inputs in training
     mine = int8_linear(inputs.half(), weight.half(), threshold).float()
     torch.testing.assert_close(mine, theirs, rtol=2e-3, atol=2e-3 * theirs.abs().max().item())
 
@@ -221,12 +228,11 @@ def test_a_smaller_block_and_one_more_bit_make_the_error_smaller():
 
 
 def test_affine_integers_keep_zero_and_use_their_range():
-    weight = torch.tensor([[0.0, 0.3, 0.9, -0.1], [0.0, 0.0, 0.0, 0.0], [0.5, 0.7, 0.6, 0.0]])
+    weight = torch.tensor([[0.0, 0.3, 0.9, -0.3], [0.0, 0.0, 0.0, 0.0], [0.5, 0.7, 0.6, 0.0]])
     found = quantize_affine(weight, 4, "row")
     assert (found.dequantize()[weight == 0] == 0).all()
-    assert found.codes[0].min() == 0
-    assert found.codes[0].max() == 15
-    assert found.zero_point[2] == 0
+    assert found.codes[0].tolist() == [4, 8, 15, 0]
+    assert found.zero_point.tolist() == [4, 0, 0]
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])

@@ -121,7 +121,7 @@ def plot_ability(
     runs: Sequence[Mapping[str, Any]], across: str = "bits_per_weight", ax: Axes | None = None
 ) -> Axes:
     """Draw what each recorded run reads right, over its bits a weight or its error."""
-    ax = ax or new_axes(3.3, left=0.7, right=0.2, top=0.15)
+    ax = ax or new_axes(3.4, left=0.7, right=0.2, top=0.35)
     words, markers = [], dict(zip(INK_OF_SCHEME, "sDo^", strict=True))
     for scheme, ink in INK_OF_SCHEME.items():
         points = sorted((run[across], run["right"] / run["count"]) for run in runs
@@ -130,10 +130,12 @@ def plot_ability(
             style = {"color": ink, "alpha": 0.8, "label": NAMES[scheme]}
             ax.plot(*zip(*points, strict=True), markers[scheme], **style)
             words.append(f"{NAMES[scheme]}: " + ", ".join(f"{x:.3g} {y:.0%}" for x, y in points))
-    ax.legend(frameon=False, fontsize=SMALL, loc="best")
+    ax.legend(frameon=False, fontsize=SMALL, loc="lower center", ncols=4, bbox_to_anchor=(0.5, 1))
     ax.set_ylim(-0.03, 1.03)
-    ax.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
-    xlabel = {"bits_per_weight": "bits a weight, constants counted"}.get(across, "relative error")
+    percent = [ax.yaxis, ax.xaxis] if across == "error" else [ax.yaxis]
+    for axis in percent:
+        axis.set_major_formatter(lambda share, _: f"{share:.0%}")
+    xlabel = {"error": "error of the weights (RMS)"}.get(across, "bits a weight, constants counted")
     return finish(ax, ". ".join(words), xlabel=xlabel, ylabel="read right")
 
 

@@ -10,8 +10,8 @@ from ftcourse import check
 from ftcourse.check.quantize import ENOUGH, FEW
 from ftcourse.errors import CourseError
 from ftcourse.evaluate import Score
-from ftcourse.plots import plot_ability, plot_bits, plot_fits, plot_levels, plot_rounding
-from ftcourse.plots import plot_scores as draw_scores
+from ftcourse.plots.quantize import plot_ability, plot_bits, plot_fits, plot_levels, plot_rounding
+from ftcourse.plots.quantize import plot_scores as draw_scores
 from ftcourse.quantize import (
     FP4,
     NF4,
@@ -388,7 +388,7 @@ class TestWrongAnswers:
             (1, "What does its training add?"),
             (2, "How many numbers does AdamW"),
             (3, "both of AdamW's numbers"),
-            (5, "Activations belong"),
+            (5, "how many numbers has each part"),
             (7, "how many numbers has each part"),
         ],
     )

@@ -47,7 +47,6 @@ def recall_numbers(mine: Any) -> Verdict:
         1: "That is the weight alone. What does its training add?",
         2: "How many numbers does AdamW remember for each weight?",
         3: "Did you count the weight itself, its gradient, and both of AdamW's numbers?",
-        5: "Activations belong to the tokens of the batch. What is left for a weight?",
     }
     other = "Weights, gradients, optimizer: how many numbers has each part for one weight?"
     return _number(mine, 4, "One, one and two. This lesson is about the first one.", bugs, other)

@@ -5,29 +5,15 @@ from ftcourse.plots.cycle import plot_training_step
 from ftcourse.plots.history import plot_history
 from ftcourse.plots.memory import plot_memory
 from ftcourse.plots.picture import Picture, png
-from ftcourse.plots.quantize import (
-    plot_ability,
-    plot_bits,
-    plot_fits,
-    plot_levels,
-    plot_rounding,
-    plot_scores,
-)
 from ftcourse.plots.reach import plot_longest
 from ftcourse.plots.timeline import plot_timeline
 
 __all__ = [
     "Picture",
-    "plot_ability",
-    "plot_bits",
-    "plot_fits",
     "plot_history",
-    "plot_levels",
     "plot_longest",
     "plot_memory",
     "plot_memory_against",
-    "plot_rounding",
-    "plot_scores",
     "plot_timeline",
     "plot_training_step",
     "png",

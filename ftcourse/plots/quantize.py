@@ -95,13 +95,12 @@ def plot_levels(
         for level, share in zip(levels, shares, strict=True):
             ax.text(level, 1.1 * counts.max(), f"{100 * share:.0f}", ha="center", fontsize=SMALL)
         words.append("Share at each: " + ", ".join(f"{share:.0%}" for share in shares) + ".")
-        title = "per cent of the weights at each level"
-        ax.set_title(title, fontsize=SMALL + 1, pad=10)
+        ax.set_title("per cent of the weights at each level", fontsize=SMALL + 1, pad=10)
     ax.set(yticks=[], ylim=(0, 1.18 * counts.max()))
     return finish(ax, " ".join(words), hide=("top", "right", "left"), xlabel=xlabel)
 
 
-def plot_scores(scores: Mapping[str, Any], ax: Axes | None = None, xlabel: str = "") -> Axes:
+def plot_scores(scores: Mapping[str, Any], ax: Axes | None = None) -> Axes:
     """Draw a bar for each Score, with its 95 % interval."""
     ax = ax or new_axes(0.75 + 0.34 * len(scores), left=2.3, right=0.6, top=0.1)
     words = []
@@ -114,7 +113,7 @@ def plot_scores(scores: Mapping[str, Any], ax: Axes | None = None, xlabel: str =
     ax.set(xlim=(0, 1), yticks=range(len(scores)), yticklabels=scores, ylim=(len(scores) - 0.5, -1))
     ax.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
     ax.tick_params(axis="y", length=0)
-    return finish(ax, " ".join(words), xlabel=xlabel or "questions answered right")
+    return finish(ax, " ".join(words), xlabel="questions answered right")
 
 
 def plot_ability(
@@ -132,8 +131,7 @@ def plot_ability(
             words.append(f"{NAMES[scheme]}: " + ", ".join(f"{x:.3g} {y:.0%}" for x, y in points))
     ax.legend(frameon=False, fontsize=SMALL, loc="lower center", ncols=4, bbox_to_anchor=(0.5, 1))
     ax.set_ylim(-0.03, 1.03)
-    percent = [ax.yaxis, ax.xaxis] if across == "error" else [ax.yaxis]
-    for axis in percent:
+    for axis in [ax.yaxis, ax.xaxis] if across == "error" else [ax.yaxis]:
         axis.set_major_formatter(lambda share, _: f"{share:.0%}")
     xlabel = {"error": "error of the weights (RMS)"}.get(across, "bits a weight, constants counted")
     return finish(ax, ". ".join(words), xlabel=xlabel, ylabel="read right")
@@ -155,8 +153,7 @@ def plot_fits(
             text = f"{size / GIB:.1f} GiB: {place}"
             ax.text(column, row, text, ha="center", va="center", fontsize=SMALL - 0.5)
             words.append(f"{model}, {name}: {text}.")
-    ax.set(xlim=(-0.5, len(columns) - 0.5), ylim=(len(sizes) - 0.5, -0.5))
-    ax.set(xticks=range(len(columns)), xticklabels=columns)
-    ax.set(yticks=range(len(sizes)), yticklabels=sizes)
+    ax.set(xlim=(-0.5, len(columns) - 0.5), xticks=range(len(columns)), xticklabels=columns)
+    ax.set(ylim=(len(sizes) - 0.5, -0.5), yticks=range(len(sizes)), yticklabels=sizes)
     ax.tick_params(length=0, top=True, labeltop=True, labelbottom=False)
     return finish(ax, " ".join(words), hide=ax.spines, xlabel="weights, and what has room for them")

@@ -8,7 +8,7 @@ import ipywidgets
 from matplotlib.axes import Axes
 
 from ftcourse.errors import CourseError
-from ftcourse.plots import plot_levels
+from ftcourse.plots.quantize import plot_levels
 from ftcourse.quantize import quantize_as
 from ftcourse.sweeps import Run, load_sweep, select
 from ftcourse.widgets.panel import Panel, Values
@@ -27,13 +27,8 @@ WORDS = {
 
 def quantize_panel() -> Panel:
     """Return a panel over the embedded model's weights: scheme, bits, block, layer and part."""
-    menus = {
-        "scheme": [*SCHEMES.items()],
-        "bits": [2, 3, 4, 5, 6, 8],
-        "block": ["tensor", "row", 64, 32],
-        "layer": range(5),
-        "part": PARTS,
-    }
+    menus = {"scheme": [*SCHEMES.items()], "bits": [2, 3, 4, 5, 6, 8]}
+    menus |= {"block": ["tensor", "row", 64, 32], "layer": range(5), "part": PARTS}
     start = {"scheme": "integer", "bits": 8, "block": "tensor", "layer": 2, "part": "down_proj"}
     controls: dict[str, ipywidgets.Widget] = {
         name: (ipywidgets.SelectionSlider if name in ("bits", "block") else ipywidgets.Dropdown)(

@@ -120,7 +120,7 @@ def plot_ability(
     runs: Sequence[Mapping[str, Any]], across: str = "bits_per_weight", ax: Axes | None = None
 ) -> Axes:
     """Draw what each recorded run reads right, over its bits a weight or its error."""
-    ax = ax or new_axes(3.4, left=0.7, right=0.2, top=0.35)
+    ax = ax or new_axes(3.4, left=0.85, right=0.2, top=0.35)
     words, markers = [], dict(zip(INK_OF_SCHEME, "sDo^", strict=True))
     for scheme, ink in INK_OF_SCHEME.items():
         points = sorted((run[across], run["right"] / run["count"]) for run in runs
@@ -132,7 +132,7 @@ def plot_ability(
     ax.legend(frameon=False, fontsize=SMALL, loc="lower center", ncols=4, bbox_to_anchor=(0.5, 1))
     ax.set_ylim(-0.03, 1.03)
     for axis in [ax.yaxis, ax.xaxis] if across == "error" else [ax.yaxis]:
-        axis.set_major_formatter(lambda share, _: f"{share:.0%}")
+        axis.set_major_formatter(lambda share, _: f"{100 * share:g}%")
     xlabel = {"error": "error of the weights (RMS)"}.get(across, "bits a weight, constants counted")
     return finish(ax, ". ".join(words), xlabel=xlabel, ylabel="read right")
 

@@ -116,9 +116,9 @@ def quantize_blockwise(
     Source: QLoRA, arXiv 2305.14314, section 3.
     Twin: bitsandbytes.functional.quantize_4bit.
     """
-    size = _check(weight, block_size)
+    flat, size = _check(weight, block_size)
     codebook = codebook.to(weight.device)
-    scaled, absmax = _scale(weight.flatten().float(), size)
+    scaled, absmax = _scale(flat, size)
     codes = _nearest(scaled, codebook).view(weight.shape)
     constants = None
     if double_quant:
@@ -163,19 +163,18 @@ def _quantize_constants(constants: Tensor) -> Quantized:
     return Quantized(_nearest(snapped, codebook), absmax, codebook, SHARING, torch.float32)
 
 
-def _check(weight: Tensor, block_size: Block) -> int:
-    """Return the block size as a number. Raises CourseError for what cannot be quantized."""
+def _check(weight: Tensor, block_size: Block) -> tuple[Tensor, int]:
+    """Return weights in a row, and the block size. Raises CourseError for what has no codes."""
     if weight.dtype not in _FLOATS or not weight.numel():
-        must, got = "Weights are float32, float16 or bfloat16.", f"{weight.numel()} {weight.dtype}"
-        raise CourseError(must, got, "Convert them first: weight.float().")
+        got = f"{weight.numel()} numbers of {weight.dtype}"
+        raise CourseError("Weights are float32, float16 or bfloat16.", got, "Try weight.float().")
     if not weight.isfinite().all():
-        must = "Weights are finite: one that is not would spoil its whole block."
-        raise CourseError(must, "inf or nan among them", "Look where they come from.")
-    size = {"row": weight.shape[-1], "tensor": weight.numel()}.get(block_size, block_size)
+        raise CourseError("Weights are finite.", "inf or nan among them", "Find where it began.")
+    named = {"row": weight.shape[-1:].numel(), "tensor": weight.numel()}
+    size = named.get(block_size, block_size)
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-        do = "Try 64, or 'row' or 'tensor'."
-        raise CourseError("A block has at least one weight.", f"block_size={block_size!r}", do)
-    return size
+        raise CourseError("A block has at least one weight.", f"{block_size=}", "Try 64 or 'row'.")
+    return weight.detach().flatten().float(), size
 
 
 def bits_per_weight(
@@ -195,8 +194,7 @@ def quantize_affine(weight: Tensor, bits: int, block_size: Block = 64) -> Quanti
 
     Source: arXiv 1712.05877, section 2.1. Twin: torch.fake_quantize_per_channel_affine.
     """
-    size, most = _check(weight, block_size), 2 ** _check_bits(bits) - 1
-    flat = weight.flatten().float()
+    (flat, size), most = _check(weight, block_size), 2 ** _check_bits(bits) - 1
     blocks = pad(flat, (0, -len(flat) % size)).view(-1, size)
     lowest, highest = blocks.amin(1, True).clamp(max=0), blocks.amax(1, True).clamp(min=0)
     scale = ((highest - lowest) / most).clamp(min=_TINY)
@@ -212,6 +210,8 @@ def quantize_as(scheme: str, weight: Tensor, bits: int, block_size: Block = 64) 
     """Return a weight as codes by a scheme's name: ``integer``, ``affine``, ``normal``, ``fp4``."""
     if scheme == "affine":
         return quantize_affine(weight, bits, block_size)
+    if scheme == "fp4" and bits != 4:
+        raise CourseError("FP4 has 4 bits.", f"bits={bits}", "Try bits=4.")
     made = {"integer": uniform_codebook, "normal": normal_codebook, "fp4": lambda bits: FP4}
     return quantize_blockwise(weight, made[scheme](bits), block_size)
 

@@ -41,8 +41,6 @@ def quantize_panel() -> Panel:
 
 def recorded(scheme: str, bits: int, block: int | str) -> Run:
     """Return the recorded run of the whole model with these settings."""
-    if scheme == "fp4" and bits != 4:
-        raise CourseError("FP4 has 4 bits.", f"bits={bits}", "Move bits to 4.")
     return select(load_sweep("quantize"), scheme=scheme, bits=bits, block=block, part="all")[0]
 
 
@@ -50,7 +48,7 @@ def _draw(
     scheme: str, bits: int, block: int | str, layer: int, part: str
 ) -> tuple[Axes | str, ...]:
     weight = _weights()[f"layers.{layer}.{'mlp' if part in PARTS[4:] else 'self_attn'}.{part}"]
-    run, found = recorded(scheme, bits, block), quantize_as(scheme, weight, bits, block)
+    found, run = quantize_as(scheme, weight, bits, block), recorded(scheme, bits, block)
     error = ((found.dequantize() - weight).square().mean() / weight.square().mean()).sqrt()
     size = found.block_size
     units = weight.flatten() / found.absmax.repeat_interleave(size)[: weight.numel()]

@@ -381,6 +381,13 @@ def judged(name, mine):
     return verdict.says
 
 
+def test_the_example_of_the_second_exercise_is_right():
+    weight = torch.tensor([-0.49, 0.7, 0.1, -0.2, 8.0, -16.0, 4.0, 1.0])
+    scope = {}
+    exec(check.solution("restore_blocks"), scope)
+    assert scope["mine"](weight, 4, 4)[:2].tolist() == pytest.approx([-0.5, 0.7])
+
+
 @pytest.mark.usefixtures("progress_file")
 class TestWrongAnswers:
     @pytest.mark.parametrize(

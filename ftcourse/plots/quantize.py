@@ -34,7 +34,7 @@ def plot_bits(number: float, absmax: float, ax: Axes | None = None) -> Axes:
     ax.set_yticklabels(["float32", "bfloat16", "float16", "int8"])
     for place, (part, ink) in zip((20, 25, 32), _PARTS.items(), strict=True):
         ax.text(
-            place, 2.6, f"■ {part}", color=ink if part != "fraction" else "#8A867A", va="center"
+            place, 3.05, f"■ {part}", color=ink if part != "fraction" else "#8A867A", va="center"
         )
     ax.tick_params(length=0)
     return finish(ax, " ".join(words), hide=ax.spines, title=f"the bits of {number:.9g}")

@@ -8,7 +8,8 @@ ground     errors       the one error, in three parts: what must hold, what we g
            hardware     cards as facts, the machine at hand, its number format and the reason
            config       FinetuneConfig: the choices of a run
 
-methods    lora         LoRA, rsLoRA, DoRA by hand: two thin matrices beside a frozen one
+methods    quantize     weights in few bits: blocks, codebooks, integers, and what they cost
+           lora         LoRA, rsLoRA, DoRA by hand: two thin matrices beside a frozen one
            adapters     bottleneck, prompt, prefix, IA3, norms: what else can be trained
 
 memory     shape        ModelShape, load_shape, parameter_count: the numbers that decide the bytes

@@ -196,7 +196,10 @@ def test_what_can_fail_has_a_fold_that_says_what_to_do(lesson):
     cells = read(lesson).cells
     real = next(n for n, cell in enumerate(cells) if cell.source.startswith("## For real"))
     for name in ("load_base(", "finetune("):
-        first = next(n for n in range(real, len(cells)) if name in cells[n].source)
+        first = next((n for n in range(real, len(cells)) if name in cells[n].source), None)
+        if first is None:
+            assert name == "finetune("  # not every lesson trains through it
+            continue
         assert "<details><summary>If it goes wrong</summary>" in cells[first + 1].source
 
 

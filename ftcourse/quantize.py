@@ -4,7 +4,7 @@
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -19,9 +19,8 @@ _FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 
 
 def normal_codebook(bits: int) -> Tensor:
-    """Return 2**bits levels that normal weights meet about equally often.
+    """Return 2**bits levels at quantiles of the normal distribution, from -1 to 1 with zero.
 
-    They go from -1 to 1 with zero among them, and one more lies above zero than below.
     Source: QLoRA, arXiv 2305.14314, section 3. Twin: bitsandbytes.functional.create_normal_map.
     """
     half = 2 ** (_check_bits(bits) - 1)
@@ -36,7 +35,12 @@ def _quantiles(count: int) -> Tensor:  # above the middle, at equal steps of pro
 
 
 def uniform_codebook(bits: int) -> Tensor:
-    """Return 2**bits - 1 evenly spread levels from -1 to 1: signed integers; a code is unused."""
+    """Return 2**bits evenly spread levels from -1 to 1, without zero."""
+    return torch.linspace(-1, 1, 2 ** _check_bits(bits))
+
+
+def integer_codebook(bits: int) -> Tensor:
+    """Return signed integers as levels from -1 to 1: zero is one of them, and a code is unused."""
     most = 2 ** (_check_bits(bits) - 1) - 1
     return torch.arange(-most, most + 1) / most
 
@@ -55,7 +59,7 @@ def dynamic_codebook() -> Tensor:
 
 
 def _check_bits(bits: int) -> int:
-    if bits not in range(2, 9):
+    if isinstance(bits, float) or bits not in range(2, 9):
         raise CourseError("A code has 2 to 8 bits.", f"bits={bits!r}", "Try bits=4.")
     return bits
 
@@ -125,8 +129,8 @@ def quantize_blockwise(
         mean = absmax.mean()
         constants = _quantize_constants(absmax - mean)
         absmax = constants.dequantize() + mean
-    rest = size, weight.dtype, constants
-    return Quantized(codes, absmax, codebook, *rest)
+    kept = codebook, size, weight.dtype, constants
+    return Quantized(codes, absmax, *kept)
 
 
 def _scale(flat: Tensor, size: int) -> tuple[Tensor, Tensor]:
@@ -165,16 +169,17 @@ def _quantize_constants(constants: Tensor) -> Quantized:
 
 def _check(weight: Tensor, block_size: Block) -> tuple[Tensor, int]:
     """Return weights in a row, and the block size. Raises CourseError for what has no codes."""
-    if weight.dtype not in _FLOATS or not weight.numel():
-        got = f"{weight.numel()} numbers of {weight.dtype}"
-        raise CourseError("Weights are float32, float16 or bfloat16.", got, "Try weight.float().")
-    if not weight.isfinite().all():
-        raise CourseError("Weights are finite.", "inf or nan among them", "Find where it began.")
-    named = {"row": weight.shape[-1:].numel(), "tensor": weight.numel()}
-    size = named.get(block_size, block_size)
-    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-        raise CourseError("A block has at least one weight.", f"{block_size=}", "Try 64 or 'row'.")
-    return weight.detach().flatten().float(), size
+    if weight.dtype not in _FLOATS or not weight.numel() or not weight.isfinite().all():
+        got = f"{weight.numel()} numbers of {weight.dtype}, or inf or nan among them"
+        must = "Weights are finite numbers of float32, float16 or bfloat16."
+        raise CourseError(must, got, "Find out where inf or nan began, or try weight.float().")
+    flat = weight.detach().flatten().float()
+    named = {"row": weight.shape[-1] if weight.dim() else 1, "tensor": len(flat)}
+    size = named.get(str(block_size), block_size)
+    if isinstance(size, bool) or not isinstance(size, Integral) or size < 1:
+        must = "A block has at least one weight, and a whole number of them."
+        raise CourseError(must, f"{block_size=}", "Try 64, 'row' or 'tensor'.")
+    return flat, int(size)
 
 
 def bits_per_weight(
@@ -202,30 +207,23 @@ def quantize_affine(weight: Tensor, bits: int, block_size: Block = 64) -> Quanti
     codes = ((blocks * (1 / scale)).round() + zero_point).clamp(0, most)
     codes = codes.flatten()[: len(flat)].view(weight.shape).to(torch.uint8)
     integers = torch.arange(most + 1.0, device=weight.device)
-    rest = integers, size, weight.dtype, None, zero_point.flatten()
-    return Quantized(codes, scale.flatten(), *rest)
+    kept = integers, size, weight.dtype, None, zero_point.flatten()
+    return Quantized(codes, scale.flatten(), *kept)
 
 
 def quantize_as(scheme: str, weight: Tensor, bits: int, block_size: Block = 64) -> Quantized:
     """Return a weight as codes by a scheme's name: ``integer``, ``affine``, ``normal``, ``fp4``."""
     if scheme == "affine":
         return quantize_affine(weight, bits, block_size)
-    if scheme == "fp4" and bits != 4:
-        raise CourseError("FP4 has 4 bits.", f"bits={bits}", "Try bits=4.")
-    made = {"integer": uniform_codebook, "normal": normal_codebook, "fp4": lambda bits: FP4}
+    made = {"integer": integer_codebook, "normal": normal_codebook, "fp4": lambda bits: FP4}
+    if scheme not in made or (scheme == "fp4" and bits != 4):
+        must = "A scheme is affine, integer or normal, or fp4 with 4 bits."
+        raise CourseError(must, f"{scheme=}, {bits=}", "Try 'normal' with 4 bits.")
     return quantize_blockwise(weight, made[scheme](bits), block_size)
 
 
-class Rows(NamedTuple):
-    """Rows as int8 codes, the absmax of each, and for each column whether it was left out."""
-
-    codes: Tensor
-    absmax: Tensor
-    outliers: Tensor
-
-
-def quantize_rows(rows: Tensor, threshold: float = 0.0) -> Rows:
-    """Return int8 codes with an absmax for each row; columns that reach the threshold stay out.
+def quantize_rows(rows: Tensor, threshold: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
+    """Return int8 codes, each row's absmax, and which columns stay out: they reach the threshold.
 
     Source: arXiv 2208.07339, section 3. Twin: torch.ops.bitsandbytes.int8_vectorwise_quant.
     """
@@ -234,17 +232,18 @@ def quantize_rows(rows: Tensor, threshold: float = 0.0) -> Rows:
     absmax = kept.abs().amax(1, keepdim=True).float()
     per_unit = 127 / (absmax + (absmax == 0))
     codes = (kept * per_unit).round().masked_fill(outliers, 0)
-    return Rows(codes.to(torch.int8), absmax, outliers)
+    return codes.to(torch.int8), absmax, outliers
 
 
 def int8_linear(inputs: Tensor, weight: Tensor, threshold: float = 6.0) -> Tensor:
-    """Return inputs times weight in 8-bit integers, outlier columns as they are.
+    """Return inputs, shape (..., columns), times weight in 8-bit integers; outliers as they are.
 
-    Source: arXiv 2208.07339. Twin: bitsandbytes.nn.Linear8bitLt.
+    Twin: bitsandbytes.nn.Linear8bitLt.
     """
-    x, w = quantize_rows(inputs, threshold), quantize_rows(weight)
-    products = x.codes.double() @ w.codes.double().T  # exact
-    outputs = products * (x.absmax * w.absmax.T / 127**2)
-    restored = (w.codes * w.absmax / 127)[:, x.outliers]
-    outputs += inputs[:, x.outliers].double() @ restored.double().T
-    return outputs.to(inputs.dtype)
+    rows = inputs.flatten(0, -2)
+    x, x_absmax, outliers = quantize_rows(rows, threshold)
+    w, w_absmax, _ = quantize_rows(weight)
+    outputs = x.double() @ w.double().T * (x_absmax * w_absmax.T / 127**2)  # the product is exact
+    restored = (w * w_absmax / 127)[:, outliers]
+    outputs += rows[:, outliers].double() @ restored.double().T
+    return outputs.view(*inputs.shape[:-1], -1).to(inputs.dtype)

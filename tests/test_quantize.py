@@ -18,6 +18,7 @@ from ftcourse.quantize import (
     bits_per_weight,
     dynamic_codebook,
     int8_linear,
+    integer_codebook,
     normal_codebook,
     quantize_affine,
     quantize_as,
@@ -158,10 +159,10 @@ def test_rows_in_int8_match_bitsandbytes(dtype, threshold):
     rows[:, 7] *= 20
     rows[5] = 0
     codes, absmax, outliers = torch.ops.bitsandbytes.int8_vectorwise_quant(rows.clone(), threshold)
-    mine = quantize_rows(rows, threshold)
-    assert torch.equal(mine.codes, codes)
-    assert torch.equal(mine.absmax[:, 0], absmax)
-    assert mine.outliers.nonzero()[:, 0].tolist() == ([] if outliers is None else outliers.tolist())
+    found = quantize_rows(rows, threshold)
+    assert torch.equal(found[0], codes)
+    assert torch.equal(found[1][:, 0], absmax)
+    assert found[2].nonzero()[:, 0].tolist() == ([] if outliers is None else outliers.tolist())
 
 
 @pytest.mark.parametrize("threshold", [0.0, 6.0])
@@ -184,7 +185,7 @@ def test_int8_linear_matches_linear8bitlt(columns, threshold):
 def test_codebooks_hold_zero_and_both_ends(bits):
     for codebook, count in (
         (normal_codebook(bits), 2**bits),
-        (uniform_codebook(bits), 2**bits - 1),
+        (integer_codebook(bits), 2**bits - 1),
     ):
         assert len(codebook.unique()) == count
         assert codebook.min() == -1
@@ -192,11 +193,30 @@ def test_codebooks_hold_zero_and_both_ends(bits):
         assert (codebook == 0).sum() == 1
 
 
+@pytest.mark.parametrize("bits", range(2, 9))
+def test_uniform_levels_are_even_and_use_every_code(bits):
+    levels = uniform_codebook(bits)
+    assert len(levels) == 2**bits
+    assert (levels[0], levels[-1]) == (-1, 1)
+    torch.testing.assert_close(levels.diff(), torch.full((2**bits - 1,), 2 / (2**bits - 1)))
+
+
+def test_int8_linear_takes_inputs_of_any_shape():
+    inputs, weight = random_weight(6, 32), random_weight(5, 32, seed=1)
+    flat = int8_linear(inputs, weight, 6.0)
+    assert torch.equal(int8_linear(inputs.view(2, 3, 32), weight, 6.0), flat.view(2, 3, 5))
+
+
+def test_a_number_alone_and_numpys_whole_numbers_are_no_problem():
+    assert quantize_blockwise(torch.tensor(0.5), NF4, "row").dequantize() == 0.5
+    assert quantize_blockwise(torch.ones(8), NF4, np.int64(4)).block_size == 4
+
+
 def test_integers_are_a_codebook():
     weight = random_weight(8, 64)
     step = weight.abs().amax(1, keepdim=True) / 7
     by_hand = (weight / step).round() * step
-    restored = quantize_blockwise(weight, uniform_codebook(4), "row").dequantize()
+    restored = quantize_blockwise(weight, integer_codebook(4), "row").dequantize()
     torch.testing.assert_close(restored, by_hand)
 
 
@@ -226,7 +246,7 @@ def test_any_layout_of_a_weight_has_codes():
 
 
 def test_fp4_has_4_bits():
-    with pytest.raises(CourseError, match="FP4 has 4 bits"):
+    with pytest.raises(CourseError, match="fp4 with 4 bits"):
         quantize_as("fp4", torch.ones(64), 3)
 
 
@@ -339,7 +359,7 @@ def test_the_panel_says_bits_ability_and_error():
 def test_the_panel_refuses_fp4_in_other_bits_and_recovers():
     panel = quantize_panel()
     panel.controls["scheme"].value = "fp4"
-    assert panel.text.startswith("FP4 has 4 bits.")
+    assert "fp4 with 4 bits" in panel.text
     panel.controls["bits"].value = 4
     assert "bits a weight" in panel.text
 
@@ -520,6 +540,7 @@ class TestWrongAnswers:
             ({}, "How many bits has a code"),
             ({"bits": 4, "block": 64}, "share one constant"),
             ({"bits": 3, "block": "row"}, "Do that few levels"),
+            ({"scheme": "fp4", "bits": 3}, "FP4 has 4 bits"),
             ({"bits": 4}, "the largest weight of a matrix"),
             ({"bits": 4, "block": "row"}, "stand where the weights are"),
         ],

@@ -42,7 +42,7 @@ def recall_slope(mine: Any) -> Verdict:
     solution="mine = 1 + 1 + 2",
 )
 def recall_numbers(mine: Any) -> Verdict:
-    """Judge how many numbers a full fine-tune with AdamW keeps for each weight."""
+    """Judge how many numbers a full fine-tune with AdamW has for each weight in its step."""
     bugs = {
         1: "That is the weight alone. What does its training add?",
         2: "How many numbers does AdamW remember for each weight?",
@@ -75,6 +75,8 @@ def few_bits(mine: Any) -> Verdict:
     from ftcourse.widgets.quantize import recorded  # here: it imports torch
 
     values = mine.values
+    if values["scheme"] == "fp4" and values["bits"] != 4:
+        return Verdict(False, "FP4 has 4 bits. Which other scheme puts levels where weights are?")
     run = recorded(values["scheme"], values["bits"], values["block"])
     bits, right = run["bits_per_weight"], run["right"]
     says = f"{bits:.2f} bits a weight, and {right} of {run['count']} questions right."
@@ -175,7 +177,7 @@ def _block_cases() -> list[tuple]:
     hints=(
         "The lowest weight becomes 0 and the highest 2**bits - 1: how much is one step?",
         "zero_point = (-weight.min() / scale).round() is the integer that means 0.",
-        "codes = (weight / scale).round() + zero_point; then (codes - zero_point) * scale.",
+        "codes = (weight / scale).round() + zero_point, none below 0 or above 2**bits - 1 (clamp).",
     ),
     solution="""
 def restore_affine(weight, bits):
@@ -197,7 +199,7 @@ def restore_affine(mine: Any) -> Verdict:
         "Do negative weights have a code? What must be added before they do?": _affine(lost=1),
         "Those are the codes. What makes weights of them again?": _affine(codes=1),
     }
-    praise = "Equal on four tensors: all 2**bits integers are used, and zero stays zero."
+    praise = "Equal on four tensors: codes reach from 0 to 2**bits - 1, and zero stays zero."
     return judge_function(mine, _affine_cases, _affine(), bugs, praise)
 
 
@@ -221,8 +223,16 @@ def _affine_cases() -> list[tuple]:
     import torch
 
     generator = torch.Generator().manual_seed(1)
-    sizes = ((9, 4, 0.4), (6, 3, 1.0), (20, 8, -0.5), (12, 4, -1.0))
-    return [(torch.randn(n, generator=generator) + shift, bits) for n, bits, shift in sizes]
+    cases = []
+    for count, bits, low, high in (
+        (9, 4, -0.7, 2),
+        (6, 3, -1, 3),
+        (20, 8, -2, 0.8),
+        (12, 4, -3, 1),
+    ):
+        inside = low + (high - low) * torch.rand(count, generator=generator)
+        cases.append((torch.cat([torch.tensor([low, 0, high]), inside]), bits))
+    return cases
 
 
 @exercise(
@@ -236,7 +246,7 @@ def _affine_cases() -> list[tuple]:
 def kept_part(mine: Any) -> Verdict:
     """Judge which part of a small model holds up its size when the rest has 4 bits."""
     part = mine.lower() if isinstance(mine, str) else ""
-    if "embed" in part:
+    if ("embed" in part or "vocab" in part) and "not" not in part:
         return Verdict(True, "A large vocabulary and a small hidden size: it is most of the rest.")
     asks = {
         "head": "This model's output head is the same tensor as another one. Which?",

@@ -132,8 +132,9 @@ def plot_ability(
     ax.legend(frameon=False, fontsize=SMALL, loc="lower center", ncols=4, bbox_to_anchor=(0.5, 1))
     ax.set_ylim(-0.03, 1.03)
     for axis in [ax.yaxis, ax.xaxis] if across == "error" else [ax.yaxis]:
-        axis.set_major_formatter(lambda share, _: f"{100 * share:g}%")
-    xlabel = {"error": "error of the weights (RMS)"}.get(across, "bits a weight, constants counted")
+        axis.set_major_formatter(lambda share, _: f"{100 * share:.3g}%")
+    names = {"error": "error of the weights (RMS)", "loss": "loss of a token of plain text"}
+    xlabel = names.get(across, "bits a weight, constants counted")
     return finish(ax, ". ".join(words), xlabel=xlabel, ylabel="read right")
 
 
@@ -147,7 +148,7 @@ def plot_fits(
     for row, (model, formats) in enumerate(sizes.items()):
         for column, (name, size) in enumerate(formats.items()):
             fitting = [room for room in rooms if size <= rooms[room]]
-            place = fitting[0] if fitting else "too large"
+            place = min(fitting, key=rooms.get) if fitting else "too large"
             ink = inks[list(rooms).index(place)] if fitting else "#FFFFFF"
             ax.barh(row, 0.96, 0.86, column - 0.48, color=ink)
             text = f"{size / GIB:.1f} GiB: {place}"

@@ -14,7 +14,7 @@ from ftcourse.sweeps import Run, load_sweep, select
 from ftcourse.widgets.panel import Panel, Values
 
 PARTS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-SCHEMES = {"integers": "integer", "with a zero point": "affine", "normal levels": "normal"}
+SCHEMES = {"integers": "integer", "with a zero point": "affine", "normal levels (NF)": "normal"}
 SCHEMES |= {"FP4 (4 bits)": "fp4"}
 WORDS = {
     "scheme": "Where the levels stand: evenly, or where normal weights are.",
@@ -52,7 +52,7 @@ def _draw(
     error = ((found.dequantize() - weight).square().mean() / weight.square().mean()).sqrt()
     size = found.block_size
     units = weight.flatten() / found.absmax.repeat_interleave(size)[: weight.numel()]
-    xlabel = "weight / absmax of its block"
+    xlabel = "weight / its absmax"
     if found.zero_point is not None:
         units = units + found.zero_point.repeat_interleave(size)[: weight.numel()]
         xlabel = "integer"

@@ -61,11 +61,9 @@ def recall_numbers(mine: Any) -> Verdict:
     solution="""
 from ftcourse.widgets.quantize import quantize_panel
 
-panel = quantize_panel()
-panel.controls["scheme"].value = "normal"
-panel.controls["bits"].value = 4
-panel.controls["block"].value = "row"
-mine = panel
+mine = quantize_panel()
+for name, value in {"scheme": "normal", "bits": 4, "block": "row"}.items():
+    mine.controls[name].value = value
 """,
 )
 def few_bits(mine: Any) -> Verdict:
@@ -83,8 +81,8 @@ def few_bits(mine: Any) -> Verdict:
     if bits < FEW and right >= ENOUGH:
         return Verdict(True, f"{says} In 32 bits it was 228.")
     if bits >= FEW:
-        shared = "How many weights share one constant of 32 bits?"
-        ask = shared if values["bits"] <= 4 else f"How many bits has a code below {FEW} at most?"
+        many = f"How many bits has a code below {FEW} at most?"
+        ask = many if values["bits"] > 4 else "How many weights share one constant of 32 bits?"
     elif values["bits"] < 4:
         ask = "Do that few levels ever suffice?"
     elif values["block"] == "tensor":
@@ -223,16 +221,10 @@ def _affine_cases() -> list[tuple]:
     import torch
 
     generator = torch.Generator().manual_seed(1)
-    cases = []
-    for count, bits, low, high in (
-        (9, 4, -0.7, 2),
-        (6, 3, -1, 3),
-        (20, 8, -2, 0.8),
-        (12, 4, -3, 1),
-    ):
-        inside = low + (high - low) * torch.rand(count, generator=generator)
-        cases.append((torch.cat([torch.tensor([low, 0, high]), inside]), bits))
-    return cases
+    ends = ((9, 4, -0.7, 2), (6, 3, -1, 3), (20, 8, -2, 0.8), (12, 4, -3, 1))
+    inside = [torch.rand(count, generator=generator) for count, *_ in ends]
+    places = [torch.cat([torch.tensor([0, 1]), each]) for each in inside]
+    return [(low + (high - low) * x, b) for x, (_, b, low, high) in zip(places, ends, strict=True)]
 
 
 @exercise(

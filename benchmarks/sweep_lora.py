@@ -26,15 +26,29 @@ RANKS = (1, 2, 4, 8, 16, 64)
 SEEDS = (0, 1, 2)
 STEPS = {"voice": (80, 8), "facts": (240, 16)}
 RATES = (2e-3, 5e-3, 1e-2, 2e-2)
+LOW_RANK_RATES = (5e-3, 1e-2, 2e-2, 5e-2)
+HIGH_RANK_RATES = (1e-3, *RATES)
+RANK_RATES = {1: LOW_RANK_RATES, 2: LOW_RANK_RATES, 4: LOW_RANK_RATES, 64: HIGH_RANK_RATES}
 FULL_RATES = (1e-3, 2e-3, 4e-3)
-ALPHA_RATES = {16: (5e-3, 1e-2, 2e-2), 512: (1e-3, 2e-3, 5e-3)}
+ALPHA_RATES = {16: (5e-3, 1e-2, 2e-2), 512: (5e-4, 1e-3, 2e-3, 5e-3)}
+# Each at the rate that was best with fewer steps; the voice at rank 1 also at half of that rate.
+LONGER = (
+    ("facts", 1, 1e-2, 960, SEEDS),
+    ("facts", 0, 2e-3, 960, (0,)),
+    ("facts", 64, 2e-3, 960, (0,)),
+    ("facts", 8, 5e-3, 960, (0,)),
+    ("facts", 1, 1e-2, 480, (0,)),
+    ("voice", 1, 1e-2, 320, SEEDS),
+    ("voice", 1, 2e-2, 320, (0,)),
+    ("voice", 0, 2e-3, 320, SEEDS),
+)
 ALL, QV = "all-linear", ("q_proj", "v_proj")
 tokenizer = load_tokenizer("embedded")
 
 
 def measure(task: str, method: str, rank: int, alpha: float, targets: list | str, **run) -> Run:
     """Train one model and judge it on what it was not trained on."""
-    model = load_base(FinetuneConfig(model="embedded", method="full"))
+    model = load_base(FinetuneConfig(model="embedded", method="full", dtype="float32"))
     torch.manual_seed(run["seed"])
     if method == "lora":
         inject_lora(model, targets, rank, alpha)
@@ -44,6 +58,7 @@ def measure(task: str, method: str, rank: int, alpha: float, targets: list | str
         for module in trained:
             module.requires_grad_(True)
     steps, batch_size = STEPS[task]
+    steps = run.get("steps", steps)
     records = load_dialogues("train") if task == "voice" else questions(0) + questions(1)
     batches = draw_batches(encode(records, tokenizer, 512), batch_size, steps, run["seed"])
     losses = train_on(model, batches, run["learning_rate"])
@@ -95,7 +110,7 @@ def kinds() -> Iterator[tuple[Run, Sequence[float]]]:
     """Yield each setting but rate and seed, and the learning rates that are tried for it."""
     names = ("task", "method", "rank", "alpha", "targets")
     for rank, task in product(RANKS, STEPS):
-        rates = RATES[1:] if rank < 16 else RATES  # a low rank was never best with the lowest one
+        rates = RANK_RATES.get(rank, RATES)  # so that the best one is not at an end
         yield dict(zip(names, (task, "lora", rank, 2 * rank, ALL), strict=True)), rates
     for task in STEPS:
         yield dict(zip(names, (task, "lora", 40, 80, list(QV)), strict=True)), RATES
@@ -105,8 +120,9 @@ def kinds() -> Iterator[tuple[Run, Sequence[float]]]:
 
 
 def best_rate(kind: Run) -> float:
-    """Return the rate that seed 0 does best with, on what is for choosing."""
-    runs = select(load_sweep("lora"), **kind, seed=0)
+    """Return the rate that seed 0 does best with, on what is for choosing; if equal, the lower."""
+    runs = select(load_sweep("lora"), **kind, seed=0, steps=None)
+    runs.sort(key=lambda run: run["learning_rate"])
     if kind["task"] == "facts":
         return max(runs, key=lambda run: run["recall_validation"])["learning_rate"]
     return min(runs, key=lambda run: run["validation_loss"])["learning_rate"]
@@ -129,6 +145,17 @@ def other_seeds() -> Iterator[Run]:
         yield kind | {"rank": rank, "seed": seed}
 
 
+def longer() -> Iterator[Run]:
+    """Yield runs of four times the steps, and for rank 1 of twice the steps."""
+    at_rank = {rank: ("lora", rank, 2 * rank) for rank in (1, 8, 64)} | {0: ("full", 0, 0)}
+    for task, rank, rate, steps, seeds in LONGER:
+        method, rank, alpha = at_rank[rank]
+        kind = {"task": task, "method": method, "rank": rank, "alpha": alpha, "targets": ALL}
+        for seed in seeds:
+            yield kind | {"learning_rate": rate, "seed": seed, "steps": steps}
+
+
 if __name__ == "__main__":
     sweep("lora", settings(), measure)
     sweep("lora", other_seeds(), measure)
+    sweep("lora", longer(), measure)

@@ -7,6 +7,7 @@ with B of shape (outputs, rank) and A of shape (rank, inputs).
 import copy
 import math
 from collections.abc import Sequence
+from numbers import Integral, Real
 
 import torch
 from torch import Tensor, nn
@@ -114,23 +115,24 @@ def inject_lora(
     target_modules: str | Sequence[str] = "all-linear",
     rank: int = 16,
     alpha: float = 32,
-    **options: bool | float,
+    rslora: bool = False,
+    dora: bool = False,
+    dropout: float = 0.0,
 ) -> nn.Module:
     """Return the same model, frozen, with LoRA beside its modules.
 
     ``target_modules`` are ends of names, such as ``q_proj``, or
-    ``all-linear``: all but the output head. ``options`` are those of
-    LoRALinear. A model that is refused stays as it was.
+    ``all-linear``: all but the output head. The other choices are
+    those of LoRALinear. A model that is refused stays as it was.
     Twin: peft.get_peft_model.
     """
     found = target_linears(model, target_modules)
-    _check_choices(rank, alpha, options.get("dropout", 0.0))
+    _check_choices(rank, alpha, dropout)
     for name, module in found.items():
-        _check_module(module, name, options.get("dora", False))
+        _check_module(module, name, dora)
     model.requires_grad_(False)
     for name, module in found.items():
-        adapted = LoRALinear(module, rank, alpha, **options)
-        model.set_submodule(name, adapted)
+        model.set_submodule(name, LoRALinear(module, rank, alpha, rslora, dora, dropout))
     return model
 
 
@@ -139,11 +141,8 @@ def target_linears(
 ) -> dict[str, nn.Linear]:
     """Return the linear modules that are meant, by their full names."""
     if any(isinstance(module, LoRALinear) for module in model.modules()):
-        raise CourseError(
-            "A model gets one adapter.",
-            "a model that has LoRA already",
-            "Merge it first, with merge(model), or load the model again.",
-        )
+        do = "Merge it first, with merge(model), or load the model again."
+        raise CourseError("A model gets one adapter.", "a model that has LoRA already", do)
     head = getattr(model, "get_output_embeddings", lambda: None)()
     linears = {
         name: module
@@ -155,11 +154,9 @@ def target_linears(
     unknown = [end for end in ends if not any(f".{name}".endswith(end) for name in linears)]
     if unknown or not ends:
         parts = ", ".join(dict.fromkeys(name.rpartition(".")[2] for name in linears))
-        raise CourseError(
-            "target_modules names linear modules of the model, or says 'all-linear'.",
-            f"{target_modules!r}",
-            f"This model has {parts}." if parts else "Give a model that holds linear modules.",
-        )
+        must = "target_modules names linear modules of the model, or says 'all-linear'."
+        do = f"This model has {parts}." if parts else "Give a model that holds linear modules."
+        raise CourseError(must, f"{target_modules!r}", do)
     return {name: module for name, module in linears.items() if f".{name}".endswith(ends)}
 
 
@@ -189,13 +186,13 @@ def energy_by_rank(matrix: Tensor) -> Tensor:
     the sum of all squares, which that of the singular values' equals.
     """
     squares = torch.linalg.svdvals(matrix.float()) ** 2
-    return squares.cumsum(0) / squares.sum()
+    return (squares.cumsum(0) / squares.sum()).nan_to_num()
 
 
 def cut_to_rank(matrix: Tensor, rank: int) -> Tensor:
     """Return the nearest matrix of this rank (Eckart and Young, 1936)."""
-    U, S, V = torch.linalg.svd(matrix, full_matrices=False)
-    return U[:, :rank] * S[:rank] @ V[:rank]
+    U, S, V = torch.linalg.svd(matrix.float(), full_matrices=False)
+    return (U[:, :rank] * S[:rank] @ V[:rank]).to(matrix.dtype)
 
 
 @torch.no_grad()
@@ -213,13 +210,12 @@ def with_cut_update(base: nn.Module, tuned: nn.Module, rank: int) -> nn.Module:
 
 
 def _check_choices(rank: int, alpha: float, dropout: float) -> None:
-    if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
+    if isinstance(rank, bool) or not isinstance(rank, Integral) or rank < 1:
         raise CourseError("rank is a whole number from 1 on.", f"rank={rank!r}", "Try rank=8.")
-    if not (math.isfinite(alpha) and alpha > 0):
+    if not (isinstance(alpha, Real) and math.isfinite(alpha) and alpha > 0):
         raise CourseError("alpha is a positive number.", f"alpha={alpha!r}", "Try 2 * rank.")
-    if not 0 <= dropout < 1:
-        got = f"dropout={dropout!r}"
-        raise CourseError("dropout is a share from 0 to below 1.", got, "Try dropout=0.05.")
+    if not (isinstance(dropout, Real) and 0 <= dropout < 1):
+        raise CourseError("dropout is a share below 1.", f"dropout={dropout!r}", "Try 0.05.")
 
 
 def _check_module(module: nn.Module, name: str, dora: bool) -> None:
@@ -230,8 +226,6 @@ def _check_module(module: nn.Module, name: str, dora: bool) -> None:
     if dora and not weight.is_floating_point():
         raise CourseError("DoRA reads the weight's rows.", f"{got} of codes", "Load in 16 bits.")
     if dora and (zero := int((weight == 0).all(dim=1).sum())):
-        raise CourseError(
-            "DoRA divides each row of a weight by its length, which must not be zero.",
-            f"{name}: {zero} of its {len(weight)} rows are all zeros",
-            "Leave such modules out of target_modules, or use LoRA.",
-        )
+        must = "DoRA divides each row of a weight by its length, which must not be zero."
+        got = f"{name}: {zero} of its {len(weight)} rows are all zeros"
+        raise CourseError(must, got, "Leave such modules out of target_modules, or use LoRA.")

@@ -1,6 +1,7 @@
 import copy
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
@@ -234,6 +235,8 @@ def test_peft_divides_by_a_row_of_zeros(batches):
         ({"rank": True}, "rank is a whole number"),
         ({"alpha": 0}, "alpha is a positive number"),
         ({"alpha": float("nan")}, "alpha is a positive number"),
+        ({"alpha": "8"}, "alpha is a positive number"),
+        ({"alpha": None}, "alpha is a positive number"),
         ({"dropout": 1.0}, "dropout is a share"),
     ],
 )
@@ -250,6 +253,17 @@ def test_bad_choices_are_refused_before_anything_is_changed(wrong, says):
 def test_an_unknown_target_is_an_error_that_names_the_known_ones(wanted):
     with pytest.raises(CourseError, match="q_proj, k_proj"):
         inject_lora(load(), wanted)
+
+
+def test_an_unknown_choice_leaves_the_model_as_it_was():
+    model = load()
+    with pytest.raises(TypeError, match="use_dora"):
+        inject_lora(model, use_dora=True)
+    assert len(trained(model)) == len([*model.parameters()])
+
+
+def test_a_rank_may_be_a_number_of_numpy():
+    assert LoRALinear(nn.Linear(4, 4), np.int64(2), np.float32(4)).scaling == 2
 
 
 def test_only_linear_modules_are_wrapped():
@@ -274,6 +288,14 @@ def test_energy_and_cut_are_those_of_the_singular_values():
     assert torch.allclose(cut_to_rank(matrix, 4), matrix, atol=1e-5)
 
 
+def test_a_matrix_in_16_bits_is_cut_in_32_and_comes_back_in_16():
+    matrix = torch.randn(6, 4, generator=torch.Generator().manual_seed(0)).bfloat16()
+    cut = cut_to_rank(matrix, 2)
+    assert cut.dtype == torch.bfloat16
+    assert torch.equal(cut, cut_to_rank(matrix.float(), 2).bfloat16())
+    assert energy_by_rank(torch.zeros(3, 5)).tolist() == [0, 0, 0]
+
+
 def test_a_cut_update_of_full_rank_is_the_update_and_of_none_is_the_base():
     base, tuned = load(), load()
     for module in target_linears(tuned).values():
@@ -289,7 +311,7 @@ def test_the_pictures_say_their_numbers_in_words():
     curve = [[0.5, 0.95, 1.0], [0.3, 0.89, 1.0]]
     assert "full: 40% at rank 1; 90 % at rank 2." in plot_energy({"full": curve}).alt
     lines = {"LoRA": {1: Mean((0.1, 0.2, 0.3)), 8: Mean((0.5,))}}
-    alt = plot_over_ranks(lines, "right", {"full": 0.9}, {"now": (8, 0.4)}).alt
+    alt = plot_over_ranks(lines, "right", {"full": Mean((0.8, 1.0))}, {"now": (8, 0.4)}).alt
     assert "LoRA, rank 1: 0.200" in alt
     assert "now: 0.400 at rank 8" in alt
 
@@ -301,9 +323,30 @@ def test_the_sweep_has_three_seeds_for_each_point_and_counts_what_is_trained():
     for task in ("voice", "facts"):
         for rank, mean in over_ranks(task).items():
             assert len(mean.values) == 3, (task, rank)
-    for run in select(load_sweep("lora"), method="lora"):
+    for run in select(load_sweep("lora"), method="lora"):  # the longer runs, too
         targets = run["targets"] if isinstance(run["targets"], str) else ", ".join(run["targets"])
         assert run["parameters"] == adapter_count("embedded", run["rank"], targets)
+
+
+@pytest.mark.parametrize("task", ["voice", "facts"])
+def test_the_best_rate_of_a_rank_is_not_at_an_end_of_what_was_tried(task):
+    for rank, rates in over_ranks(task, result="learning_rate").items():
+        runs = select(load_sweep("lora"), task=task, rank=rank, alpha=2 * rank, steps=None, seed=0)
+        tried = [run["learning_rate"] for run in runs]
+        assert min(tried) < rates.values[0] < max(tried), rank
+
+
+def test_the_longer_runs_are_not_among_the_points():
+    longer = [run for run in load_sweep("lora") if "steps" in run]
+    assert {run["steps"] for run in longer} == {320, 480, 960}
+    assert not [run for run in panel_file._runs() if "steps" in run]
+
+
+def test_of_two_equal_rates_the_lower_one_is_the_point(monkeypatch):
+    point = {"task": "facts", "method": "lora", "rank": 3, "alpha": 6, "targets": panel_file.ALL}
+    tie = [point | {"seed": 0, "recall_validation": 0.5, "learning_rate": r} for r in (0.2, 0.1)]
+    monkeypatch.setattr(panel_file, "_runs", lambda: tie)
+    assert panel_file._at("facts", 3, 6, panel_file.ALL)[0]["learning_rate"] == 0.1
 
 
 def test_the_panel_counts_and_says_what_was_recorded():
@@ -311,7 +354,7 @@ def test_the_panel_counts_and_says_what_was_recorded():
     assert "102,400 numbers are trained, 8.1% of it; scaling 2" in panel.text
     assert "llama-3.1-8b: 20,971,520 numbers, 0.26% of it" in panel.text
     assert "(3 seeds)" in panel.text
-    assert "nobody measured this point" in panel.text_with(rank=4, alpha=512)
+    assert "nobody measured it" in panel.text_with(rank=4, alpha=512)
     assert repr(recorded("facts", 40, 80, "q_proj, v_proj")) in panel.text_with(
         task="facts", rank=40, alpha=80, targets="q_proj, v_proj"
     )
@@ -347,9 +390,8 @@ def test_a_live_point_is_the_recorded_one():
         ("bits_with_constant", 4, "Where is the constant"),
         ("bits_with_constant", 36, "a constant of its own"),
         ("bits_with_constant", 0.5, "the weight's own code"),
-        ("bits_with_constant", 6, "Which is shared by which"),
+        ("bits_with_constant", 6, "What is stored for a block"),
         ("bits_with_constant", 4.25, "16 or 32"),
-        ("bits_with_constant", 4.127, "double quantization"),
         ("bits_with_constant", "4.5", "Is yours a str"),
         ("lost_to_outlier", 0, "a scale for each weight"),
         ("lost_to_outlier", 1, "How large is a step"),
@@ -359,18 +401,14 @@ def test_a_live_point_is_the_recorded_one():
         ("adapter_numbers", 106_496, "That is one layer"),
         ("adapter_numbers", 4_194_304, "as many outputs as inputs"),
         ("adapter_numbers", 2_097_152, "A alone, or q_proj alone"),
-        ("adapter_numbers", 1_310_720, "B alone, or v_proj alone"),
         ("adapter_numbers", 425_984, "That is rank 1"),
-        ("adapter_numbers", 27_262_976, "Did the rank come in twice"),
         ("adapter_numbers", 20_971_520, "all linear modules"),
-        ("adapter_numbers", 671_088_640, "frozen weights"),
         ("adapter_numbers", 5_368_709_120, "multiply the two sides"),
-        ("adapter_numbers", 13_631_488, "in bytes"),
-        ("same_scaling", 16, "16 / 64"),
+        ("same_scaling", 8, "8 / 16"),
         ("same_scaling", 2, "the number that both multiply by"),
-        ("same_scaling", 0.25, "plain LoRA's scaling"),
-        ("same_scaling", 1024, "multiply alpha by the rank"),
-        ("same_scaling", 8, "the root of the rank"),
+        ("same_scaling", 0.5, "plain LoRA's scaling"),
+        ("same_scaling", 128, "multiply alpha by the rank"),
+        ("same_scaling", 4, "the root of the rank"),
     ],
 )
 def test_a_wrong_number_gets_its_own_question(name, mutant, question):
@@ -386,12 +424,11 @@ def test_the_count_of_the_exercise_is_the_real_one():
 FORWARDS = {
     "Where is the scaling": lambda x, W, A, B, alpha: x @ W.T + x @ A.T @ B.T,
     "By what is alpha divided": lambda x, W, A, B, alpha: x @ W.T + alpha * x @ A.T @ B.T,
-    "Does alpha come in twice": lambda x, W, A, B, alpha: (
-        x @ W.T + alpha**2 / len(A) * x @ A.T @ B.T
+    "alpha scale the frozen path": lambda x, W, A, B, alpha: (
+        alpha / len(A) * (x @ W.T + x @ A.T @ B.T)
     ),
-    "the whole scaling there twice": lambda x, W, A, B, alpha: (
-        x @ W.T + (alpha / len(A)) ** 2 * x @ A.T @ B.T
-    ),
+    "Is the rank always 8": lambda x, W, A, B, alpha: x @ W.T + alpha / 8 * x @ A.T @ B.T,
+    "Is the rank always 2": lambda x, W, A, B, alpha: x @ W.T + alpha / 2 * x @ A.T @ B.T,
     "scaling of rsLoRA": lambda x, W, A, B, alpha: x @ W.T + alpha / len(A) ** 0.5 * x @ A.T @ B.T,
     "upper or the lower part": lambda x, W, A, B, alpha: x @ W.T + len(A) / alpha * x @ A.T @ B.T,
     "The rank is a side of A": lambda x, W, A, B, alpha: (
@@ -429,9 +466,13 @@ BEGINS = {
     "which gradient do A and B get": lambda o, i, r: (torch.zeros(r, i), torch.zeros(o, r)),
     "which one begins at zero": lambda o, i, r: (torch.zeros(r, i), torch.randn(o, r)),
     "Did you return B, A": lambda o, i, r: (torch.zeros(o, r), torch.randn(r, i)),
-    "Which sides have A and B": lambda o, i, r: (torch.randn(i, r), torch.zeros(r, o)),
-    "what is the rank of B A": lambda o, i, r: (torch.ones(r, i), torch.zeros(o, r)),
-    "cannot be judged": lambda o, i, r: torch.zeros(r, i),
+    "asked are ((3, 7), (5, 3))": lambda o, i, r: (torch.randn(i, r), torch.zeros(r, o)),
+    "asked are ((2, 6), (4, 2))": lambda o, i, r: (torch.randn(3, 7), torch.zeros(5, 3)),
+    "multiples of others": lambda o, i, r: (torch.ones(r, i), torch.zeros(o, r)),
+    "Two tensors": lambda o, i, r: torch.zeros(r, i),
+    "two tensors": lambda o, i, r: ([[0.1] * i] * r, [[0.0] * r] * o),
+    "Are all numbers finite": lambda o, i, r: (torch.full((r, i), torch.nan), torch.zeros(o, r)),
+    "a format with fractions": lambda o, i, r: (torch.ones(r, i).int(), torch.zeros(o, r).int()),
 }
 
 
@@ -439,7 +480,15 @@ BEGINS = {
 def test_a_wrong_beginning_gets_its_own_question(question):
     verdict = check.begin_pair(BEGINS[question])
     assert not verdict
-    assert question in verdict.says
+    assert question.lower() in verdict.says.lower()
+
+
+def test_the_beginning_that_the_text_asks_for_passes_in_any_format():
+    for dtype in (torch.float32, torch.bfloat16):
+        kind = {"dtype": dtype}
+        assert check.begin_pair(
+            lambda o, i, r, k=kind: (torch.randn(r, i, **k), torch.zeros(o, r, **k))
+        )
 
 
 @pytest.mark.parametrize("name", ["lora_forward", "begin_pair"])

@@ -4,12 +4,9 @@ import math
 from collections.abc import Mapping
 from functools import partial
 from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ftcourse.check.exercise import Verdict, a_type, exercise, judge_function
-
-if TYPE_CHECKING:  # torch takes a second to import, and only two exercises need it
-    from torch import Tensor
 
 
 def _judge(mine: Any, truth: float, bugs: Mapping[float, str], praise: str, other: str) -> Verdict:
@@ -36,9 +33,7 @@ def bits_with_constant(mine: Any) -> Verdict:
         4: "Where is the constant of the block? Somebody has to store it.",
         36: "Does every weight have a constant of its own, or one for 64 of them?",
         0.5: "That is the constant's part. And the weight's own code?",
-        6: "Which is shared by which: 32 bits by 64 weights, or the other way round?",
         4.25: "How many bits has this constant, 16 or 32?",
-        4.127: "That is with double quantization. How many bits has a plain constant?",
     }
     praise = "Half a bit more than the name of the format says."
     return _judge(mine, 4.5, bugs, praise, "What is stored for a block of 64 weights?")
@@ -79,13 +74,9 @@ def adapter_numbers(mine: Any) -> Verdict:
         layer: "That is one layer. How many layers has the model?",
         32 * 8 * 2 * 8192: "Has v_proj as many outputs as inputs here? Print its two sides.",
         32 * 8 * 8192: "Is that A alone, or q_proj alone? Both modules have A and B.",
-        32 * 8 * 5120: "Is that B alone, or v_proj alone? Both modules have A and B.",
         32 * 8 * (4096 * 4096 + 4096 * 1024): "Did you multiply the two sides? A and B are thin.",
-        32 * (4096 * 4096 + 4096 * 1024): "Are those the frozen weights beside which LoRA stands?",
         32 * (8192 + 5120): "That is rank 1. Which rank is asked for?",
-        32 * 8 * 8 * (8192 + 5120): "Did the rank come in twice? It is one side of each matrix.",
         20_971_520: "Did you count all linear modules? Only two of each layer are asked for.",
-        32 * layer * 4: "Is that in bytes? The number of numbers is asked for.",
     }
     praise = "3.4 million beside 8.03 billion: 0.04 %."
     return _judge(mine, 32 * layer, bugs, praise, ask)
@@ -110,34 +101,35 @@ def lora_forward(mine: Any) -> Verdict | None:
     bugs = {
         "Where is the scaling, alpha divided by the rank?": _forward(lambda a, r: 1),
         "By what is alpha divided? A has as many rows as the rank.": _forward(lambda a, r: a),
-        "Does alpha come in twice?": _forward(lambda a, r: a * a / r),
-        "Is the whole scaling there twice?": _forward(lambda a, r: (a / r) ** 2),
         "Is that not the scaling of rsLoRA?": _forward(lambda a, r: a / r**0.5),
         "Is alpha the upper or the lower part of the fraction?": _forward(lambda a, r: r / a),
         "The rank is a side of A. Which one?": _forward(lambda a, r: a / 6),  # the inputs
         "Do you add the update, or take it away?": _forward(lambda a, r: -a / r),
-        "Where is the frozen path, x through W?": _forward(frozen=0),
+        "Where is the frozen path, x through W?": _forward(frozen=lambda a, r: 0),
         "Is x multiplied by W, or by its transpose? A row of W is one output.": _forward(flip=True),
         "Which meets x first, A or B? One has a column for each input.": _forward(swap=True),
+        "Does alpha scale the frozen path, too?": _forward(frozen=lambda a, r: a / r),
+        "Is the rank always 8? It is a side of A.": _forward(lambda a, r: a / 8),
+        "Is the rank always 2? It is a side of A.": _forward(lambda a, r: a / 2),
     }
     praise = "Equal to LoRALinear on four cases, with other ranks and scalings."
     stops = "Which sides fit together? x has a column for each input, and so has A."
     return judge_function(mine, _linears, _forward(), bugs, praise, stops)
 
 
-def _forward(scale=lambda alpha, rank: alpha / rank, frozen=1, flip=False, swap=False):
+def _forward(scale=lambda a, r: a / r, frozen=lambda a, r: 1, flip=False, swap=False):
     """Return the function that is asked for, or one with a mistake in it."""
 
     def forward(x, W, A, B, alpha):
         added = x @ B @ A if swap else x @ A.T @ B.T
-        return frozen * (x @ (W if flip else W.T)) + scale(alpha, len(A)) * added
+        return frozen(alpha, len(A)) * (x @ (W if flip else W.T)) + scale(alpha, len(A)) * added
 
     return forward
 
 
-def _linears() -> list[tuple["Tensor", "Tensor", "Tensor", "Tensor", float]]:
+def _linears() -> list[tuple]:
     """Return x, W, A, B and alpha; W is square, so that a wrong side has the right shape."""
-    import torch
+    import torch  # here: it takes a second, and only two exercises need it
 
     draw = torch.Generator().manual_seed(0)
     cases = []
@@ -165,69 +157,80 @@ def begin_pair(mine: Any) -> Verdict | None:
     """Judge a function that makes A and B for the beginning of a training."""
     if not callable(mine):
         return Verdict(False, f"A function is asked for. Is yours {a_type(mine)}?")
-    found = mine(5, 7, 3)
-    if found is None or found is ...:
-        return None
+    for outputs, inputs, rank in ((5, 7, 3), (4, 6, 2)):
+        found = mine(outputs, inputs, rank)
+        if found is None or found is ...:
+            return None
+        if ask := _ask_of_pair(found, (rank, inputs), (outputs, rank)):
+            return Verdict(False, ask)
+    return Verdict(True, "B A is zero, and the gradient of B is not: the first step moves B.")
+
+
+def _ask_of_pair(found: Any, of_A: tuple[int, int], of_B: tuple[int, int]) -> str:
+    """Return the question that A and B raise, or nothing."""
+    import torch
+
+    if len(found) != 2 or not all(isinstance(each, torch.Tensor) for each in found):
+        return "Two tensors are asked for, A and B. What do you return?"
     A, B = found
-    shapes, asked = (tuple(A.shape), tuple(B.shape)), ((3, 7), (5, 3))
-    if shapes == asked[::-1]:
-        return Verdict(False, "Did you return B, A? A comes first, shape (rank, inputs).")
-    if shapes != asked:
-        got = f"For outputs=5, inputs=7, rank=3 yours have the shapes {shapes}."
-        return Verdict(False, f"{got} Which sides have A and B?")
+    shapes = (tuple(A.shape), tuple(B.shape))
+    if shapes == (of_B, of_A):
+        return "Did you return B, A? A comes first, shape (rank, inputs)."
+    if shapes != (of_A, of_B):
+        return f"Yours have the shapes {shapes}, asked are {(of_A, of_B)}. Which sides differ?"
+    if not all(each.is_floating_point() and bool(each.isfinite().all()) for each in found):
+        return "Are all numbers finite, in a format with fractions? Training moves each a little."
     asks = {
         (True, True): "What does the model compute before the first step? Is B A zero?",
         (False, False): "If both are zero, which gradient do A and B get in the first step?",
         (False, True): "The model begins unchanged. In the paper, which one begins at zero?",
     }
     if ask := asks.get((bool((A != 0).any()), bool((B != 0).any()))):
-        return Verdict(False, ask)
-    if bool((A[0] == A[1]).all()):
-        return Verdict(
-            False, "If all rows of A are equal, what is the rank of B A, then and later?"
-        )
-    return Verdict(True, "B A is zero, and the gradient of B is not: the first step moves B.")
+        return ask
+    alike = torch.linalg.matrix_rank(A.float()) < len(A)
+    return "If rows of A are multiples of others, what is the rank of B A?" if alike else ""
 
 
 @exercise(
     hints=(
         "Both multiply B A by one number. Write down the two numbers.",
-        "rsLoRA: 16 / sqrt(64) = 2. Plain: alpha / 64.",
-        "alpha / 64 = 2.",
+        "rsLoRA: 8 / sqrt(16) = 2. Plain: alpha / 16.",
+        "alpha / 16 = 2.",
     ),
-    solution="mine = 64 * 16 / 64**0.5",
+    solution="mine = 16 * 8 / 16**0.5",
 )
 def same_scaling(mine: Any) -> Verdict:
-    """Judge the alpha with which plain LoRA equals rsLoRA with alpha 16, both at rank 64."""
+    """Judge the alpha with which plain LoRA equals rsLoRA with alpha 8, both at rank 16."""
     bugs = {
-        16: "16 / 64 is 0.25. Is that what rsLoRA multiplies by?",
+        8: "8 / 16 is 0.5. Is that what rsLoRA multiplies by?",
         2: "That is the number that both multiply by. Which alpha gives it?",
-        0.25: "That is plain LoRA's scaling at alpha 16. Which alpha is asked for?",
-        8: "That is the root of the rank. What does rsLoRA do with it?",
-        1024: "Did you multiply alpha by the rank? Where is the root?",
+        0.5: "That is plain LoRA's scaling at alpha 8. Which alpha is asked for?",
+        4: "That is the root of the rank. What does rsLoRA do with it?",
+        128: "Did you multiply alpha by the rank? Where is the root?",
     }
-    praise = "The same scaling, and so the same run: one knob with two names."
-    return _judge(mine, 128, bugs, praise, "Which scaling has rsLoRA? Which alpha gives it?")
+    praise = (
+        "So alpha 16 is 2 at rank 8, and 0.25 at rank 64: there, equal steps move the model less."
+    )
+    return _judge(mine, 32, bugs, praise, "Which scaling has rsLoRA? Which alpha gives it?")
 
 
 @exercise(
     hints=(
         "Choose the task facts and move the rank up. What does the text say is recorded?",
         "Take alpha twice the rank, since that is what the sweep recorded for every rank.",
-        "Go through the ranks one by one; the first with half of the facts is the answer.",
+        "Go through the ranks one by one; the first whose mean is 0.5 or more is the answer.",
     ),
     solution="""
-from ftcourse.widgets.lora import lora_panel, over_ranks
+from ftcourse.widgets.lora import lora_panel
 
 panel = lora_panel()
 panel.controls["task"].value = "facts"
-half = [rank for rank, recall in over_ranks("facts").items() if recall.mean >= 0.5]
-panel.controls["rank"].value = min(half)  # alpha follows
+panel.controls["rank"].value = 4  # alpha follows
 mine = panel
 """,
 )
 def half_the_facts(mine: Any) -> Verdict:
-    """Judge a panel that must show the smallest adapter with half of the facts."""
+    """Judge a panel that must show the smallest adapter with a mean of half the facts."""
     from ftcourse.widgets.lora import ALL, over_ranks, recorded
 
     if not hasattr(mine, "controls"):

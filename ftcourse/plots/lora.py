@@ -69,7 +69,7 @@ def plot_energy(curves: Mapping[str, Sequence[Sequence[float]]], ax: Axes | None
 def plot_over_ranks(
     lines: Mapping[str, Mapping[int, Mean]],
     ylabel: str,
-    levels: Mapping[str, float] | None = None,
+    levels: Mapping[str, Mean] | None = None,
     marks: Mapping[str, tuple[int, float]] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
@@ -80,17 +80,18 @@ def plot_over_ranks(
     """
     ax = ax or new_axes(3.2, left=0.8, right=1.6, top=0.2)
     ranks = sorted({rank for line in lines.values() for rank in line})
-    words = []
+    words, beside = [], {"size": SMALL, "textcoords": "offset points", "annotation_clip": False}
     for ink, (name, line) in zip(INKS, lines.items(), strict=False):
         x, means = sorted(line), [line[rank] for rank in sorted(line)]
         y, margin = ([getattr(m, part) for m in means] for part in ("mean", "margin"))
         ax.errorbar(x, y, margin, fmt="o-", color=ink, linewidth=1.2, capsize=3, markersize=4)
-        ax.annotate(f"  {name}", (x[-1], y[-1]), color=ink, size=SMALL, annotation_clip=False)
+        ax.annotate(name, (x[-1], y[-1]), (26, 4), color=ink, va="bottom", **beside)
         words += [f"{name}, rank {rank}: {line[rank]!r}." for rank in x]
     for name, level in (levels or {}).items():
-        ax.axhline(level, color="black", linestyle="--", linewidth=1)
-        put_label(ax, name, (ranks[0], level), (4, -13), size=SMALL)
-        words.append(f"{name}: {level:.3f}.")
+        ax.axhline(level.mean, color="black", linestyle="--", linewidth=1)
+        ax.axhspan(*level.interval, color="black", alpha=0.1, linewidth=0)
+        ax.annotate(name, (ranks[-1], level.mean), (26, -4), va="top", **beside)
+        words.append(f"{name}: {level!r}.")
     for name, (rank, result) in (marks or {}).items():
         ax.plot([rank], [result], "D", color="black", markersize=7, fillstyle="none")
         put_label(ax, name, (rank, result), (8, -16), edge=0.7, size=SMALL)

@@ -13,7 +13,7 @@ from ftcourse.memory import predict_memory, show_bytes
 from ftcourse.plots import plot_over_ranks
 from ftcourse.shape import load_shape, parameter_count
 from ftcourse.shape.hub import named_shapes
-from ftcourse.sweeps import Mean, Run, load_sweep, over_seeds
+from ftcourse.sweeps import Mean, Run, load_sweep, over_seeds, select
 from ftcourse.widgets.panel import Panel
 
 ALL, QV = "all-linear", "q_proj, v_proj"
@@ -23,7 +23,7 @@ SAYS = {
     "facts": "share of the facts that are right (higher is better)",
 }
 WORDS = {
-    "task": "What is learned: the voice of the letters, or 240 facts of the handbook by heart.",
+    "task": "What is learned: the voice of the letters, or 239 facts of the handbook by heart.",
     "targets": "Which linear modules of each layer get a pair of matrices.",
     "rank": "Inner width of the two matrices.",
     "alpha": "The product of the two matrices is multiplied by alpha / rank.",
@@ -56,20 +56,21 @@ class _View:
     """What the panel draws, and the points that its button trained."""
 
     def __init__(self) -> None:
-        self.trained: dict[tuple, tuple[float, str]] = {}
+        self.trained: dict[tuple, tuple[dict, str]] = {}
 
     def draw(self, task: str, model: str, **point: Any) -> tuple[Axes | str, ...]:
         """Draw the recorded line of a task, and the point that the controls choose."""
         here, key = recorded(task, **point), (task, *point.values())
         marks = {"here": (point["rank"], here.mean)} if here else {}
-        said = f"{here!r}" if here else "nobody measured this point"
-        text = [*_count(model, **point), f"recorded on a CPU: {SAYS[task]} {said}"]
+        text = [
+            *_count(model, **point),
+            f"recorded on a CPU: {SAYS[task]} {here or 'nobody measured it'}",
+        ]
         if key in self.trained:
-            value, words = self.trained[key]
-            marks = {"trained now": (point["rank"], value)}
+            marks, words = self.trained[key]
             text.append(words)
         lines = {"all-linear": over_ranks(task), "q and v only": over_ranks(task, QV)}
-        levels = {"full fine-tuning": recorded(task, 0, 0, ALL, "full").mean}
+        levels = {"full fine-tuning": recorded(task, 0, 0, ALL, "full")}
         picture = plot_over_ranks(lines, SAYS[task].partition(" (")[0], levels, marks)
         return picture, "\n".join(text)
 
@@ -81,7 +82,7 @@ class _View:
         rate = next((run["learning_rate"] for run in _at(task, **point)), 5e-3)
         loss = train_voice(point["rank"], point["alpha"], point["targets"], rate)
         words = f"trained now: held-out loss {loss:.3f}, learning rate {rate:g}, seed 0"
-        self.trained[task, *point.values()] = loss, words
+        self.trained[task, *point.values()] = {"trained now": (point["rank"], loss)}, words
         return self.draw(task, model, **point)
 
 
@@ -96,7 +97,7 @@ def train_voice(rank: int, alpha: float, targets: str, rate: float, seed: int = 
     from ftcourse.models import load_base, load_tokenizer
 
     tokenizer = load_tokenizer("embedded")
-    model = load_base(FinetuneConfig(model="embedded", method="full"))
+    model = load_base(FinetuneConfig(model="embedded", method="full", dtype="float32"))
     torch.manual_seed(seed)
     inject_lora(model, ALL if targets == ALL else targets.split(", "), rank, alpha)
     examples = encode(load_dialogues("train"), tokenizer, 512)
@@ -106,18 +107,19 @@ def train_voice(rank: int, alpha: float, targets: str, rate: float, seed: int = 
 
 @cache
 def _runs() -> list[Run]:
-    """Return the recorded runs; the targets as the panel names them."""
-    names = {True: ALL, False: QV}
-    return [run | {"targets": names[run["targets"] == ALL]} for run in load_sweep("lora")]
+    """Return the recorded runs of the usual steps; the targets as the panel names them."""
+    names, runs = {True: ALL, False: QV}, select(load_sweep("lora"), steps=None)
+    return [run | {"targets": names[run["targets"] == ALL]} for run in runs]
 
 
 def _at(task: str, rank: int, alpha: float, targets: str, method: str = "lora") -> list[Run]:
-    """Return a point's runs at the rate that seed 0 did best with, on what is for choosing."""
+    """Return a point's runs at the rate that was best with seed 0, on what is for choosing."""
     wanted = {"task": task, "method": method, "rank": rank, "alpha": alpha, "targets": targets}
     runs = [run for run in _runs() if wanted.items() <= run.items()]
-    score = {"voice": lambda r: r["validation_loss"], "facts": lambda r: -r["recall_validation"]}
-    best = min((run for run in runs if run["seed"] == 0), key=score[task], default=None)
-    return [run for run in runs if run["learning_rate"] == best["learning_rate"]]
+    sign, score = {"voice": (1, "validation_loss"), "facts": (-1, "recall_validation")}[task]
+    first = [(sign * run[score], run["learning_rate"]) for run in runs if run["seed"] == 0]
+    _, best = min(first, default=(0, 0))  # of two equal ones the lower rate
+    return [run for run in runs if run["learning_rate"] == best]
 
 
 def recorded(

@@ -95,8 +95,7 @@ class _BeforeText(nn.Module):
     def generate(self, input_ids: Tensor, attention_mask: Rows = None, **options: Any) -> Tensor:
         """Return the text and what the model adds to it, one token after the other."""
         if others := options.keys() - {"max_new_tokens", "do_sample", "pad_token_id"}:
-            must = "Text after virtual tokens is written token by token."
-            raise CourseError(must, " and ".join(sorted(others)), "Leave it out.")
+            raise CourseError("Text is written token by token.", ", ".join(others), "Leave it out.")
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         written = self.model.generate(
             input_ids=self.widen(input_ids, 0),  # only counts, for what is before the text

@@ -99,7 +99,7 @@ def few_bytes(mine: Any) -> Verdict:
         return Verdict(False, f"The recorded voice is {voice:.0%}. Is it the rate, or the method?")
     if mib >= 20:
         return Verdict(False, f"It takes {mib:.0f} MiB. Which methods train fewer numbers?")
-    return Verdict(True, f"{method}: a recorded voice of {voice:.0%}, and {mib:.0f} MiB.")
+    return Verdict(True, f"{method}: a recorded voice of {voice:.0%}, {mib:.0f} MiB to train.")
 
 
 @exercise(

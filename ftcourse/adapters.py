@@ -197,7 +197,7 @@ def add_ia3(
 
 
 def train_norms(model: nn.Module) -> nn.Module:
-    """Freeze a model, except for what its norms multiply and add.
+    """Freeze a model, but for its norms' weights and biases.
 
     Source: Zhao et al. 2023, arXiv 2312.11420. Its kin BitFit (Ben
     Zaken et al. 2021, arXiv 2106.10199) trains biases, which most

@@ -200,8 +200,8 @@ def train_norms(model: nn.Module) -> nn.Module:
     """Freeze a model, but for its norms' weights and biases.
 
     Source: Zhao et al. 2023, arXiv 2312.11420. Its kin BitFit
-    (Ben Zaken et al. 2021, arXiv 2106.10199) trains biases, which
-    most decoders lack. Twin: peft.LNTuningConfig.
+    (Ben Zaken et al. 2021, arXiv 2106.10199) trains biases;
+    most decoders have none. Twin: peft.LNTuningConfig.
     """
     for module in _freeze(model).modules():
         if type(module).__name__.endswith("Norm"):

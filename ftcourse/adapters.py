@@ -13,7 +13,7 @@ from transformers import DynamicCache
 
 from ftcourse.errors import CourseError
 
-IGNORED = -100  # the label of a place without a target, as in cross_entropy
+Rows = Tensor | None
 
 
 class Bottleneck(nn.Module):
@@ -51,7 +51,7 @@ class IA3(nn.Module):
     ``feedforward``. They begin at 1: (outputs,) or (inputs,).
 
     Source: Liu et al. 2022, arXiv 2205.05638, section 3.3.
-    Twin: peft.IA3Config.
+    Twin: peft.IA3Config, equal to the last bit in float32.
     """
 
     def __init__(self, base: nn.Module, feedforward=False):
@@ -77,18 +77,25 @@ class _BeforeText(nn.Module):
     def __init__(self, model: nn.Module, num_virtual_tokens: int):
         super().__init__()
         _check_size("num_virtual_tokens", num_virtual_tokens)
-        self.model = model.requires_grad_(False)
+        self.model = _freeze(model)
         self.num_virtual_tokens = num_virtual_tokens
 
-    def widen(self, rows: Tensor | None, value: int) -> Tensor | None:
+    def widen(self, rows: Rows, value: int) -> Rows:
         """Put a value before each row for every virtual token."""
         sides = (self.num_virtual_tokens, 0)
         return None if rows is None else pad(rows, sides, value=value)
 
-    def generate(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, **options: Any
-    ) -> Tensor:
-        """Return the text and what the model adds to it, as transformers does."""
+    def forward(self, input_ids: Tensor, labels: Rows = None, attention_mask: Rows = None) -> Any:
+        """Return the model's output; a prompt has rows of its own in it, without labels."""
+        before, mask = self.before(input_ids), self.widen(attention_mask, 1)
+        if "inputs_embeds" in before:
+            input_ids, labels = None, self.widen(labels, -100)
+        return self.model(input_ids=input_ids, attention_mask=mask, labels=labels, **before)
+
+    def generate(self, input_ids: Tensor, attention_mask: Rows = None, **options: Any) -> Tensor:
+        """Return the text and what the model adds to it, one token after the other."""
+        if others := options.keys() - {"max_new_tokens", "do_sample", "pad_token_id"}:
+            raise CourseError("Text is written token by token.", ", ".join(others), "Leave it out.")
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         written = self.model.generate(
             input_ids=self.widen(input_ids, 0),  # only counts, for what is before the text
@@ -118,26 +125,17 @@ class PromptTuning(_BeforeText):
     def __init__(self, model: nn.Module, num_virtual_tokens: int, ids: Sequence[int] | None = None):
         """Freeze a model; put virtual tokens before its text."""
         super().__init__(model, num_virtual_tokens)
-        words, count = model.get_input_embeddings().weight, num_virtual_tokens
-        ids = ids or torch.randint(len(words), (count,)).tolist()
-        ids = (list(ids) * count)[:count]  # a short text is repeated
-        self.prompt = nn.Parameter(words[ids].detach().float())
+        words, count = model.get_input_embeddings(), num_virtual_tokens
+        if ids is None:
+            ids = torch.randint(len(words.weight), (count,))
+        ids = torch.as_tensor(ids, device=model.device).repeat(count)[:count]  # a short one again
+        self.prompt = nn.Parameter(words(ids).detach().float())
 
     def before(self, input_ids: Tensor) -> dict[str, Any]:
         """Return the vectors of the prompt and of the words."""
         text = self.model.get_input_embeddings()(input_ids)
         prompt = self.prompt.expand(len(text), -1, -1).to(text)
         return {"inputs_embeds": torch.cat([prompt, text], 1)}
-
-    def forward(
-        self, input_ids: Tensor, labels: Tensor | None = None, attention_mask: Tensor | None = None
-    ) -> Any:
-        """Return the model's output; the prompt has no labels."""
-        return self.model(
-            attention_mask=self.widen(attention_mask, 1),
-            labels=self.widen(labels, IGNORED),
-            **self.before(input_ids),
-        )
 
 
 class PrefixTuning(_BeforeText):
@@ -170,17 +168,6 @@ class PrefixTuning(_BeforeText):
             cache.update(key, value, layer)
         return {"past_key_values": cache}
 
-    def forward(
-        self, input_ids: Tensor, labels: Tensor | None = None, attention_mask: Tensor | None = None
-    ) -> Any:
-        """Return the model's output for a text after the prefix."""
-        return self.model(
-            input_ids=input_ids,
-            attention_mask=self.widen(attention_mask, 1),
-            labels=labels,
-            **self.before(input_ids),
-        )
-
 
 def add_bottlenecks(
     model: nn.Module,
@@ -203,20 +190,20 @@ def add_ia3(
     feedforward_modules: Sequence[str] = ("down_proj",),
 ) -> nn.Module:
     """Freeze a model; scale keys, values and the MLP's inside."""
-    for name, module in _targets(model, target_modules):
+    for name, module in _targets(model, target_modules, feedforward_modules):
         inside = name.rpartition(".")[2] in feedforward_modules
         model.set_submodule(name, IA3(module, inside))
     return model
 
 
 def train_norms(model: nn.Module) -> nn.Module:
-    """Freeze a model, except for what its norms multiply and add.
+    """Freeze a model, but for its norms' weights and biases.
 
-    Source: Zhao et al. 2023, arXiv 2312.11420. Its kin BitFit (Ben
-    Zaken et al. 2021, arXiv 2106.10199) trains biases, which most
-    decoders lack. Twin: peft.LNTuningConfig.
+    Source: Zhao et al. 2023, arXiv 2312.11420. Its kin BitFit
+    (Ben Zaken et al. 2021, arXiv 2106.10199) trains biases;
+    most decoders have none. Twin: peft.LNTuningConfig.
     """
-    for module in model.requires_grad_(False).modules():
+    for module in _freeze(model).modules():
         if type(module).__name__.endswith("Norm"):
             module.requires_grad_(True)
     return model
@@ -235,13 +222,25 @@ def attention_sizes(config: Any) -> tuple[int, int, int]:
     return config.num_hidden_layers, getattr(config, "num_key_value_heads", heads), head_dim
 
 
-def _targets(model: nn.Module, names: Sequence[str]) -> list[tuple[str, nn.Module]]:
-    """Freeze a model; return those of its modules whose names end in one of these words."""
-    frozen = model.requires_grad_(False).named_modules()
-    found = [(name, module) for name, module in frozen if name.rpartition(".")[2] in names]
-    if missing := set(names) - {name.rpartition(".")[2] for name, _ in found}:
-        got = f"no {' and no '.join(sorted(missing))}"
-        raise CourseError("Target modules are modules of the model.", got, "Print the model.")
+def _freeze(model: nn.Module) -> nn.Module:
+    """Return a model, frozen. Raises CourseError if it has one of these methods already."""
+    if any(isinstance(module, (Bottleneck, IA3, _BeforeText)) for module in model.modules()):
+        raise CourseError("A model gets one method.", "one that has one", "Load it once more.")
+    return model.requires_grad_(False)
+
+
+def _targets(model: nn.Module, names: Sequence[str], inside: Sequence[str] = ()) -> list:
+    """Freeze a model; return names and linear layers whose names end in one of these words."""
+    found = [
+        (name, module)
+        for name, module in _freeze(model).named_modules()
+        if (isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D")
+        and name.rpartition(".")[2] in names
+    ]
+    missing = {*names, *inside} - ({name.rpartition(".")[2] for name, _ in found} & {*names})
+    if missing or not found:
+        got = " and ".join(f"no {name}" for name in sorted(missing)) or "none"
+        raise CourseError("Target modules are a list of linear layers.", got, "Print the model.")
     return found
 
 

@@ -1,6 +1,8 @@
 """The ways to train a part of a model: each against peft, or against other code for the same."""
 
 import copy
+import importlib
+from pathlib import Path
 
 import pytest
 import torch
@@ -34,7 +36,14 @@ from ftcourse.plots import best_rate, plot_places, plot_rate, plot_rates
 from ftcourse.plots.adapters import validation_losses
 from ftcourse.shape import ModelShape, load_shape
 from ftcourse.sweeps import load_sweep
-from ftcourse.widgets.adapters import PLACES, SIZES, adapters_panel, trained_parameters
+from ftcourse.widgets.adapters import (
+    PLACES,
+    SIZES,
+    adapters_panel,
+    frozen_bytes,
+    recorded_runs,
+    trained_parameters,
+)
 
 LLAMA = {
     "model_type": "llama",
@@ -52,6 +61,7 @@ FAMILIES = {
     "qwen2": LLAMA | {"model_type": "qwen2"},
     "qwen3": LLAMA | {"model_type": "qwen3", "head_dim": 16},
     "gemma2": LLAMA | {"model_type": "gemma2", "head_dim": 8},
+    "gemma3": LLAMA | {"model_type": "gemma3_text", "head_dim": 8},
     "gpt2": GPT2 | DROPOUT,
 }
 SCALED = {"gpt2": (["c_attn", "c_fc"], ["c_fc"])}
@@ -288,6 +298,37 @@ def test_a_target_that_the_model_lacks_is_refused(llama):
         add_bottlenecks(llama, 4, ["o_proj", "wrong_proj"])
     with pytest.raises(CourseError, match="no c_attn"):
         add_ia3(llama, ["c_attn"])
+    with pytest.raises(CourseError, match="no down_prj"):
+        add_ia3(llama, ["k_proj", "down_proj"], ["down_prj"])
+
+
+@pytest.mark.parametrize("names", ["o_proj", [], ["embed_tokens"], ["input_layernorm"], ["mlp"]])
+def test_targets_that_are_no_list_of_linear_layers_are_refused(llama, names):
+    with pytest.raises(CourseError, match="list of linear layers"):
+        add_bottlenecks(llama, 4, names)
+
+
+def test_a_second_method_is_refused_before_it_freezes_the_first(llama):
+    ways = (add_ia3, train_norms, lambda m: add_bottlenecks(m, 2), lambda m: PromptTuning(m, 2))
+    first = (add_ia3, lambda m: add_bottlenecks(m, 2), lambda m: PrefixTuning(m, 2))
+    for add in first:
+        ours = add(copy.deepcopy(llama))
+        count = len(trained(ours))
+        for other in ways:
+            with pytest.raises(CourseError, match="one method"):
+                other(ours)
+        assert len(trained(ours)) == count > 0
+
+
+@pytest.mark.parametrize("option", ["num_beams", "use_cache", "return_dict_in_generate"])
+def test_options_that_virtual_tokens_cannot_follow_are_refused(llama, option):
+    for tuned in (PromptTuning(llama, 2), PrefixTuning(llama, 2)):
+        with pytest.raises(CourseError, match=option):
+            tuned.generate(torch.tensor([[3, 4]]), **{option: 2})
+
+
+def test_a_prompt_begins_as_words_that_are_a_tensor(llama):
+    assert PromptTuning(llama, 3, torch.tensor([4, 7])).prompt.shape == (3, 32)
 
 
 # --- numbers of a method in a model -------------------------------------------------------------
@@ -348,7 +389,24 @@ def test_a_method_that_nobody_knows_is_refused():
 
 @pytest.fixture(scope="module")
 def runs():
-    return [run for run in load_sweep("adapters") if run["method"] in SIZES]
+    return recorded_runs()
+
+
+def test_the_record_has_the_runs_of_its_script_and_no_others(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "benchmarks"))
+    script = importlib.import_module("sweep_adapters")
+    names = ("method", "rate", "seed", "steps")
+    recorded = [tuple(run.get(name) for name in names) for run in load_sweep("adapters")]
+    assert len(set(recorded)) == len(recorded)
+    assert set(recorded) == {tuple(s.get(name) for name in names) for s in script.settings()}
+    assert {method: best_rate(recorded_runs(), method) for method in SIZES} == script.BEST
+
+
+def test_the_frozen_matrices_of_vera_are_those_of_peft(real_model):
+    shape = ModelShape.from_config(architecture_of(LLAMA))
+    model = build(real_model(LLAMA, "cpu"), "VeRA", 6)
+    matrices = [each["default"] for each in (model.base_model.vera_A, model.base_model.vera_B)]
+    assert frozen_bytes(shape, 6) == sum(each.nbytes for each in matrices)
 
 
 def test_no_best_rate_is_at_an_end_of_its_grid_or_stands_on_one_seed(runs):
@@ -393,7 +451,7 @@ def test_the_panel_says_bytes_and_what_was_recorded():
 MIB = 2**20
 WRONG_NUMBERS = {
     "lora_numbers": (
-        4096 * 11008, 8 * 4096, 8 * 11008, 4096 + 11008, 8 * 4096 * 11008, 5, "8", None
+        4096 * 11008, 8 * 4096, 8 * 11008, 8 * 4096 * 11008, 5, "8", None
     ),
     "bottleneck_numbers": (
         32 * (2 * 4096 * 64 + 64 + 4096),
@@ -401,19 +459,20 @@ WRONG_NUMBERS = {
         2 * 4096 * 64 + 64 + 4096,
         64 * 2 * 4096 * 64,
         64 * (4096 * 64 + 64 + 4096),
-        64 * 4096 * 64,
+        64 * (2 * 4096 * 64 + 4096),
+        64 * (2 * 4096 * 64 + 64),
         32 * (2 * 4096 * 64 + 64 + 4096 + 2 * 11008 * 64 + 64 + 11008),
         10**12,
         True,
     ),
-    "reach": (1.2, 0.015, 0.0075, 1.6, 0.4, 80, 8, -3, "far"),
+    "reach": (1.2, 0.3, 0.015, 0.0075, 1.6, 0.4, 8, 0.5, -3, 90, "far"),
     "lora_begin": ("lora_A", "alpha", "rank", "both", "zero"),
 }  # fmt: skip
 RIGHT = {
     "lora_numbers": 8 * (4096 + 11008),
     "bottleneck_numbers": 64 * (2 * 4096 * 64 + 64 + 4096),
     "reach": 0.608,
-    "lora_begin": " B ",
+    "lora_begin": " lora_B.weight ",
 }
 
 
@@ -439,8 +498,6 @@ WRONG_BOTTLENECKS = {
     "becomes of y": lambda y, d, e, u, v: relu_of(y @ d.T + e) @ u.T + v,
     "Without one": lambda y, d, e, u, v: y + (y @ d.T + e) @ u.T + v,
     "or behind up": lambda y, d, e, u, v: y + relu_of((y @ d.T + e) @ u.T + v),
-    "or before down": lambda y, d, e, u, v: y + (relu_of(y) @ d.T + e) @ u.T + v,
-    "also cuts y": lambda y, d, e, u, v: relu_of(y + (y @ d.T + e) @ u.T + v),
     "Where are both": lambda y, d, e, u, v: y + relu_of(y @ d.T) @ u.T,
     "Is down_bias": lambda y, d, e, u, v: y + relu_of(y @ d.T) @ u.T + v,
     "Is up_bias": lambda y, d, e, u, v: y + relu_of(y @ d.T + e) @ u.T,
@@ -451,13 +508,13 @@ WRONG_BOTTLENECKS = {
     "a return": lambda y, d, e, u, v: None,
 }
 WRONG_MERGES = {
-    "a row, or to an input": lambda w, f: f[:, None] * w,
+    "a row or a column": lambda w, f: f[:, None] * w,
     "or do they multiply": lambda w, f: w + f,
     "change nothing": lambda w, f: w * (1 + f),
     "Do you divide": lambda w, f: w / f,
-    "in it twice": lambda w, f: w * f**2,
+    "Where do they part": lambda w, f: w * f**2,
     "as it was": lambda w, f: w,
-    "turned": lambda w, f: (w * f).T,
+    "of shape (2, 3)": lambda w, f: (w * f).T,
     "rows and its columns": lambda w, f: w @ f,
 }
 
@@ -490,8 +547,9 @@ def test_the_panels_target_asks_for_what_is_missing():
             panel.controls[name].value = value
         return check.few_bytes(panel)
 
-    assert "Which kin of LoRA trains only vectors" in says(method="LoRA", rate=0.01, size=2).says
-    assert "Which sizes were" in says(size=1).says
+    assert "methods train fewer" in says(method="LoRA", rate=0.01, size=2).says
+    assert "at this size" in says(size=1).says
+    assert "no run of LoRA at 2" in says(size=2, rate=2.0).says
     assert "the rate, or the method" in says(method="IA3", rate=0.2).says
     assert "also so with llama-2-7b" in says(model="embedded").says
     assert "The panel itself" in check.few_bytes(3).says
@@ -499,7 +557,7 @@ def test_the_panels_target_asks_for_what_is_missing():
 
 
 def panel_runs():
-    return [run for run in load_sweep("adapters") if run["method"] in SIZES]
+    return recorded_runs()
 
 
 @pytest.mark.parametrize("name", [*RIGHT, "bottleneck", "merge_factors", "few_bytes"])

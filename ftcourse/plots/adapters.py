@@ -52,8 +52,7 @@ def validation_losses(runs: Sequence[Run], method: str) -> Mapping[float, Mean]:
 def plot_rates(runs: Sequence[Run], methods: Sequence[str], ax: Axes | None = None) -> Axes:
     """Draw the validation loss against the learning rate, a small picture for each method.
 
-    A dot is a seed and the line joins the means; the ring is the best rate. The other methods are
-    grey in the background, so that the small pictures can be compared.
+    A dot is a seed, the line joins the means, the ring is the best rate; other methods are grey.
     """
     rows = -(-len(methods) // COLUMNS)
     ax = ax or new_axes(0.7 + 1.6 * rows, left=0.65, right=0.15, top=0.2)
@@ -70,8 +69,8 @@ def plot_rates(runs: Sequence[Run], methods: Sequence[str], ax: Axes | None = No
         _draw(small, curves[method])
         small.set_title(f"{method}, best at {best_rate(runs, method):g}", size=SMALL, pad=3)
     ax.yaxis.labelpad = ax.xaxis.labelpad = 26
-    words = " ".join(_story(runs, method) for method in methods)
-    return finish(ax, words, ("top", "right", "left", "bottom"), **LABELS)
+    story = " ".join(_story(runs, method) for method in methods)
+    return finish(ax, story, ("top", "right", "left", "bottom"), **LABELS)
 
 
 def plot_rate(
@@ -84,10 +83,8 @@ def plot_rate(
     _style(ax, curves)
     for other in curves.values():
         _line(ax, other, OTHERS)
-    for place, loss in curve.items():
-        if len(loss.values) > 1:  # one seed has no interval
-            low_end, high_end = loss.interval
-            ax.vlines(place, max(low_end, 1e-3), high_end, color=INK, linewidth=5, alpha=0.25)
+    for place, (low, high) in {at: x.interval for at, x in curve.items() if x.values[1:]}.items():
+        ax.vlines(place, max(low, 1e-3), high, color=INK, linewidth=5, alpha=0.25)  # two seeds on
     _draw(ax, curve)
     if rate is not None:
         said = f"{curve[rate].mean:.2f}" if rate in curve else "not measured"

@@ -11,7 +11,7 @@ from ftcourse.memory import show_bytes
 from ftcourse.plots.adapters import best_rate, plot_rate, validation_losses
 from ftcourse.shape import ModelShape, load_shape, parameter_count
 from ftcourse.shape.hub import named_shapes
-from ftcourse.sweeps import Run, load_sweep
+from ftcourse.sweeps import Run, load_sweep, select
 from ftcourse.widgets.panel import Panel, Values
 
 SIZES = dict(
@@ -43,8 +43,7 @@ def trained_parameters(
         must = "A method has a name that we know."
         raise CourseError(must, repr(method), f"Use one of {', '.join(SIZES)}.")
     hidden, keys = shape.hidden_size, shape.num_key_value_heads * shape.head_dim
-    inputs = sum(shape.linears[place][0] for place in places)
-    outputs = sum(shape.linears[place][1] for place in places)
+    inputs, outputs = (sum(shape.linears[place][side] for place in places) for side in (0, 1))
     if method == "prompt":  # the only one that no layer has of its own
         return size * hidden
     in_a_layer = {
@@ -65,20 +64,29 @@ def training_bytes(method: str, size: int, model: str, **_: Values) -> int:
     return TRAINING_BYTES * trained_parameters(load_shape(model), method, size)
 
 
+def frozen_bytes(shape: ModelShape, size: int, places: tuple[str, ...] = PLACES) -> int:
+    """Return the bytes of VeRA's two frozen matrices, as wide as the widest module, in float32."""
+    widest = [max(shape.linears[place][side] for place in places) for side in (0, 1)]
+    return 4 * size * sum(widest)
+
+
+def recorded_runs() -> list[Run]:
+    """Return the runs of the methods here; select skips longer runs, which say their steps."""
+    return [run for run in select(load_sweep("adapters"), steps=None) if run["method"] in SIZES]
+
+
 def recorded_voice(method: str, rate: float, size: int, **_: Values) -> float | None:
     """Return the share of validation letters in the brand's voice, None if nobody measured it."""
-    runs = [run for run in load_sweep("adapters") if (run["method"], run["rate"]) == (method, rate)]
-    if not runs or SIZES[method] not in (0, size):
-        return None
-    return fmean(run["validation_voice"] for run in runs)
+    runs = [run for run in recorded_runs() if (run["method"], run["rate"]) == (method, rate)]
+    known = runs and SIZES[method] in (0, size)
+    return fmean(run["validation_voice"] for run in runs) if known else None
 
 
 def adapters_panel(method: str = "LoRA", model: str = "llama-2-7b") -> Panel:
     """Return a panel with the bytes of a method in a model and its recorded losses by rate."""
-    runs = [run for run in load_sweep("adapters") if run["method"] in SIZES]
-    return Panel(
-        partial(_draw, runs), _controls(runs, method, model), "What is trained?", None, WORDS
-    )
+    runs = recorded_runs()
+    controls = _controls(runs, method, model)
+    return Panel(partial(_draw, runs), controls, "What is trained?", None, WORDS)
 
 
 def _controls(runs: list[Run], method: str, model: str) -> dict[str, ipywidgets.Widget]:
@@ -105,10 +113,12 @@ def _draw(runs: list[Run], **values: Values) -> tuple[Axes | str, ...]:
     share = count / parameter_count(load_shape(model))
     training = show_bytes(training_bytes(method, size, model))
     said = f" of size {size}" if SIZES[method] else ""
+    more = f"\nAnd {show_bytes(frozen_bytes(load_shape(model), size))} for VeRA's frozen matrices."
     first = f"{method}{said} in {model}: {count:,} trained numbers, {share:.3%} of the model."
     return (
         plot_rate(runs, method, rate),
-        f"{first}\n{training} to train it: weights, gradients and AdamW's states in float32.",
+        f"{first}\n{training} to train them: weights, gradients and AdamW's states in float32."
+        + more * (method == "VeRA"),
         *_notes(runs, method, rate, size),
     )
 
@@ -122,8 +132,7 @@ def _notes(runs: list[Run], method: str, rate: float, size: int) -> list[str]:
     if rate not in losses:
         measured = ", ".join(f"{each:g}" for each in losses)
         return [*notes, f"No run of {method} at {rate:g}; measured are {measured}."]
-    loss = losses[rate]
-    voice = recorded_voice(method, rate, SIZES[method])
+    loss, voice = losses[rate], recorded_voice(method, rate, SIZES[method])
     mean = repr(loss) if len(loss.values) > 1 else f"{loss.mean:.3f} (one seed only)"
-    said = f"validation loss {mean}, voice {voice:.0%}"
+    said = f"validation loss {mean}, validation voice {voice:.0%}"
     return [*notes, f"At {rate:g}: {said}. The best rate of {method} is {best:g}."]

@@ -9,6 +9,9 @@ import nbformat
 import pytest
 from IPython.core.inputtransformer2 import TransformerManager
 
+from ftcourse import check
+from ftcourse.handout import unanswered
+
 ROOT = Path(__file__).parent.parent
 LESSONS = sorted(ROOT.glob("notebooks/*.ipynb"))
 HEADINGS = [
@@ -190,6 +193,16 @@ def test_guesses_are_assignments_that_a_hand_out_can_empty(lesson):
     guesses = [source for heading, source in sections(lesson) if heading == "Predict"]
     assert re.search(r"(?m)^guess\w* = \S", guesses[-1])
     assert any("check.revisit(" in source for h, source in sections(lesson) if h == HEADINGS[-1])
+
+
+def test_a_cell_of_guesses_works_as_it_is_handed_out(lesson):
+    handed_out = nbformat.reads(unanswered(lesson.read_bytes()), as_version=4)
+    cells = [cell.source for cell in handed_out.cells if "check.noted(" in cell.source]
+    assert cells
+    for source in cells:
+        scope = {"check": check}
+        exec(source, scope)
+        assert all(value is ... for name, value in scope.items() if name.startswith("guess"))
 
 
 def test_what_can_fail_has_a_fold_that_says_what_to_do(lesson):

@@ -44,7 +44,8 @@ def collect_trials(notebook: nbformat.NotebookNode, lesson: str) -> None:
     path = ROOT / "data/claims.json"
     claims = json.loads(path.read_text(encoding="utf-8"))
     for name, trial in stored_trials(notebook).items():
-        claims[name]["trials"][lesson] = trial
+        trials = claims[name]["trials"] | {lesson: trial}
+        claims[name]["trials"] = dict(sorted(trials.items()))
     path.write_text(json.dumps(claims, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

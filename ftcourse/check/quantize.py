@@ -124,8 +124,7 @@ def constant_bits(mine: Any) -> Verdict:
     solution="""
 def restore_blocks(weight, bits, size):
     blocks = weight.view(-1, size)
-    absmax = blocks.abs().amax(1, keepdim=True)
-    step = absmax / (2 ** (bits - 1) - 1)
+    step = blocks.abs().amax(1, keepdim=True) / (2 ** (bits - 1) - 1)
     return ((blocks / step).round() * step).view(-1)
 
 mine = restore_blocks

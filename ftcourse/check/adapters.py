@@ -1,27 +1,16 @@
 """The exercises of lesson 03: numbers of an adapter, its forward pass, its merge, its reach."""
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
-from ftcourse.check.exercise import Verdict, a_type, exercise, judge_function
+from ftcourse.check.exercise import Verdict, exercise, judge_function, judge_number
 
 if TYPE_CHECKING:  # torch takes a second to import, and two exercises need it
     from torch import Tensor
 
 LAYERS, HIDDEN, INNER, SIZE = 32, 4096, 11008, 64  # Llama 2 7B, and a bottleneck's width
-
-
-def _judge_number(mine: Any, right: float, bugs: Mapping[str, float], praise: str) -> Verdict:
-    """Judge a number; ``bugs`` maps a question to what somebody answers who needs it."""
-    if not isinstance(mine, Real) or isinstance(mine, bool):
-        return Verdict(False, f"A number is asked for. Is yours {a_type(mine)}?")
-    if math.isclose(mine, right, rel_tol=1e-6):  # counts are exact; a bias is a small part
-        return Verdict(True, praise)
-    near = [question for question, bug in bugs.items() if math.isclose(mine, bug, rel_tol=1e-6)]
-    ask = f"It is {'less' if mine > right else 'more'} than that. Which factors does yours have?"
-    return Verdict(False, near[0] if near else ask)
+EXACT = 1e-6  # counts are exact, and a bias is a small part of one
 
 
 @exercise(
@@ -35,12 +24,13 @@ def _judge_number(mine: Any, right: float, bugs: Mapping[str, float], praise: st
 def lora_numbers(mine: Any) -> Verdict:
     """Judge how many numbers LoRA of rank 8 trains beside 4096 inputs and 11008 outputs."""
     bugs = {
-        "That is the frozen matrix itself. Which two thin ones stand beside it?": HIDDEN * INNER,
-        "That is lora_A. Is lora_B trained too?": 8 * HIDDEN,
-        "That is lora_B. Is lora_A trained too?": 8 * INNER,
-        "Does the rank multiply the frozen matrix, or its sides?": 8 * HIDDEN * INNER,
+        HIDDEN * INNER: "That is the frozen matrix itself. Which two thin ones stand beside it?",
+        8 * HIDDEN: "That is lora_A. Is lora_B trained too?",
+        8 * INNER: "That is lora_B. Is lora_A trained too?",
+        8 * HIDDEN * INNER: "Does the rank multiply the frozen matrix, or its sides?",
     }
-    return _judge_number(mine, 8 * (HIDDEN + INNER), bugs, "Rank times inputs plus outputs.")
+    praise = "Rank times inputs plus outputs."
+    return judge_number(mine, 8 * (HIDDEN + INNER), bugs, praise, within=EXACT)
 
 
 @exercise(
@@ -113,20 +103,19 @@ def few_bytes(mine: Any) -> Verdict:
 def bottleneck_numbers(mine: Any) -> Verdict:
     """Judge the numbers that bottlenecks of width 64 train in Llama 2 7B."""
     matrices, biases = 2 * HIDDEN * SIZE, SIZE + HIDDEN
-    one = matrices + biases
+    one, wide = matrices + biases, 2 * INNER * SIZE + SIZE + INNER
     bugs = {
-        "Is there one bottleneck in a layer? Behind which modules do they stand?": LAYERS * one,
-        "That is one layer. How many has the model?": 2 * one,
-        "That is one bottleneck. How many are there?": one,
-        "Which numbers of a linear layer are not in its matrix?": LAYERS * 2 * matrices,
-        "One bias is there. Has down one, too?": LAYERS * 2 * (matrices + HIDDEN),
-        "One bias is there. Has up one, too?": LAYERS * 2 * (matrices + SIZE),
-        "down is one matrix. Which one leads back?": LAYERS * 2 * (HIDDEN * SIZE + biases),
-        "How wide is what the MLP gives: hidden_size, or intermediate_size?": LAYERS
-        * (one + 2 * INNER * SIZE + SIZE + INNER),
+        LAYERS * one: "Is there one bottleneck in a layer? Behind which modules do they stand?",
+        2 * one: "That is one layer. How many has the model?",
+        one: "That is one bottleneck. How many are there?",
+        LAYERS * 2 * matrices: "Which numbers of a linear layer are not in its matrix?",
+        LAYERS * 2 * (matrices + HIDDEN): "One bias is there. Has down one, too?",
+        LAYERS * 2 * (matrices + SIZE): "One bias is there. Has up one, too?",
+        LAYERS * 2 * (HIDDEN * SIZE + biases): "down is one matrix. Which one leads back?",
+        LAYERS * (one + wide): "How wide is what the MLP gives: hidden_size, or intermediate_size?",
     }
     praise = "Two of them in each of 32 layers. That is half a percent of the model."
-    return _judge_number(mine, LAYERS * 2 * one, bugs, praise)
+    return judge_number(mine, LAYERS * 2 * one, bugs, praise, within=EXACT)
 
 
 @exercise(
@@ -225,15 +214,15 @@ def _weights() -> list[tuple["Tensor", "Tensor"]]:
 def reach(mine: Any) -> Verdict:
     """Judge how far 80 steps with a highest rate of 0.015 can move a number, about."""
     bugs = {
-        "Is the rate the same in all steps? What does the schedule do with it?": 1.2,
-        "Have you halved twice? Which rate does an average step have?": 0.3,
-        "That is one step. How many are there?": 0.015,
-        "That is an average step. How many are there?": 0.0075,
-        "That is where a factor may end. How far is it from where it began?": 1.6,
-        "That is the lowest that a factor ends. How far is it from 1?": 0.4,
-        "Which rate is asked about: IA3's best one, or LoRA's?": 8,
+        1.2: "Is the rate the same in all steps? What does the schedule do with it?",
+        0.3: "Have you halved twice? Which rate does an average step have?",
+        0.015: "That is one step. How many are there?",
+        0.0075: "That is an average step. How many are there?",
+        1.6: "That is where a factor may end. How far is it from where it began?",
+        0.4: "That is the lowest that a factor ends. How far is it from 1?",
+        8: "Which rate is asked about: IA3's best one, or LoRA's?",
     }
     about = 0.6 if isinstance(mine, Real) and 0.55 <= mine <= 0.65 else mine
     if isinstance(mine, Real) and 0.45 <= mine < 0.55:
         return Verdict(False, "Near. How far do the four steps go in which the rate still rises?")
-    return _judge_number(about, 0.6, bugs, "A factor that begins at 1 ends between 0.4 and 1.6.")
+    return judge_number(about, 0.6, bugs, "A factor that begins at 1 ends between 0.4 and 1.6.")

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from math import isclose, isfinite
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -89,6 +91,32 @@ class Exercise:
 def exercise(hints: tuple[str, str, str], solution: str) -> Callable[[Judge], Exercise]:
     """Return a decorator that turns a judge into an exercise with the judge's name."""
     return lambda judge: Exercise(judge, hints, Source(solution.strip()))
+
+
+def judge_number(
+    mine: Any,
+    right: float,
+    bugs: Mapping[float, str],
+    praise: str,
+    other: str = "Which factors does yours have?",
+    *,
+    within: float = 5e-4,
+    asked: str = "A number",
+) -> Verdict:
+    """Judge a number, right if it is near enough; ``within`` is relative.
+
+    ``bugs`` maps a wrong number to the question for whoever answers it. Any other one is told
+    whether it is too large, and gets the question ``other``.
+    """
+    if isinstance(mine, bool) or not isinstance(mine, Real):
+        return Verdict(False, f"{asked} is asked for. Is yours {a_type(mine)}?")
+    if not isfinite(mine):
+        return Verdict(False, f"{asked} is asked for, a finite one. How did you compute {mine}?")
+    if isclose(mine, right, rel_tol=within):
+        return Verdict(True, praise)
+    other = f"That is too {'large' if mine > right else 'small'}. {other}"
+    near = (question for bug, question in bugs.items() if isclose(mine, bug, rel_tol=within))
+    return Verdict(False, next(near, other))
 
 
 def judge_function(

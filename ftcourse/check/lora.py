@@ -1,22 +1,8 @@
 """The exercises of lesson 02: an adapter's numbers, its forward pass, its beginning, its scale."""
 
-import math
-from collections.abc import Mapping
-from functools import partial
-from numbers import Real
 from typing import Any
 
-from ftcourse.check.exercise import Verdict, a_type, exercise, judge_function
-
-
-def _judge(mine: Any, truth: float, bugs: Mapping[float, str], praise: str, other: str) -> Verdict:
-    """Judge a number to half a percent; ``bugs`` maps wrong numbers to their questions."""
-    if isinstance(mine, bool) or not isinstance(mine, Real) or not math.isfinite(mine):
-        return Verdict(False, f"A number is asked for. Is yours {a_type(mine)}?")
-    near = partial(math.isclose, mine, rel_tol=0.005)
-    if near(truth):
-        return Verdict(True, praise)
-    return Verdict(False, next((says for bug, says in bugs.items() if near(bug)), other))
+from ftcourse.check.exercise import Verdict, a_type, exercise, judge_function, judge_number
 
 
 @exercise(
@@ -36,7 +22,7 @@ def bits_with_constant(mine: Any) -> Verdict:
         4.25: "How many bits has this constant, 16 or 32?",
     }
     praise = "Half a bit more than the name of the format says."
-    return _judge(mine, 4.5, bugs, praise, "What is stored for a block of 64 weights?")
+    return judge_number(mine, 4.5, bugs, praise, "What is stored for a block of 64 weights?")
 
 
 @exercise(
@@ -56,7 +42,7 @@ def lost_to_outlier(mine: Any) -> Verdict:
         4: "Which weight does the scale fit well? What becomes of 7.0?",
     }
     praise = "One outlier, and its block has nothing left for the others."
-    return _judge(mine, 3, bugs, praise, "There are four weights. How many become 0?")
+    return judge_number(mine, 3, bugs, praise, "There are four weights. How many become 0?")
 
 
 @exercise(
@@ -79,7 +65,7 @@ def adapter_numbers(mine: Any) -> Verdict:
         20_971_520: "Did you count all linear modules? Only two of each layer are asked for.",
     }
     praise = "3.4 million beside 8.03 billion: 0.04 %."
-    return _judge(mine, 32 * layer, bugs, praise, ask)
+    return judge_number(mine, 32 * layer, bugs, praise, ask)
 
 
 @exercise(
@@ -211,7 +197,7 @@ def same_scaling(mine: Any) -> Verdict:
     praise = (
         "So alpha 16 is 2 at rank 8, and 0.25 at rank 64: there, equal steps move the model less."
     )
-    return _judge(mine, 32, bugs, praise, "Which scaling has rsLoRA? Which alpha gives it?")
+    return judge_number(mine, 32, bugs, praise, "Which scaling has rsLoRA? Which alpha gives it?")
 
 
 @exercise(

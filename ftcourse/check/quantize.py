@@ -1,24 +1,14 @@
 """The exercises of lesson 01: bits of constants, blocks, zero points, and what stays large."""
 
 import math
-from numbers import Real
 from typing import TYPE_CHECKING, Any
 
-from ftcourse.check.exercise import Verdict, a_type, exercise, judge_function
+from ftcourse.check.exercise import Verdict, exercise, judge_function, judge_number
 
 if TYPE_CHECKING:  # torch takes a second to import
     from torch import Tensor
 
 FEW, ENOUGH = 4.3, 200  # the panel's target: bits a weight, and questions of 239
-
-
-def _number(mine: Any, truth: float, praise: str, bugs: dict[float, str], other: str) -> Verdict:
-    if isinstance(mine, bool) or not isinstance(mine, Real) or not math.isfinite(mine):
-        return Verdict(False, f"A number is asked for. Is yours {a_type(mine)}?")
-    if math.isclose(mine, truth, rel_tol=5e-4):
-        return Verdict(True, praise)
-    close = (says for bug, says in bugs.items() if math.isclose(mine, bug, rel_tol=5e-4))
-    return Verdict(False, next(close, other))
 
 
 @exercise(
@@ -34,7 +24,7 @@ def recall_slope(mine: Any) -> Verdict:
         -1: "Is the probability already in your number?",
     }
     other = "Which two numbers make it: what the model gave, and what was right?"
-    return _number(mine, -0.7, "Minus 0.7: against it, the score grows.", bugs, other)
+    return judge_number(mine, -0.7, bugs, "Minus 0.7: against it, the score grows.", other)
 
 
 @exercise(
@@ -49,7 +39,9 @@ def recall_numbers(mine: Any) -> Verdict:
         3: "Did you count the weight itself, its gradient, and both of AdamW's numbers?",
     }
     other = "Weights, gradients, optimizer: how many numbers has each part for one weight?"
-    return _number(mine, 4, "One, one and two. This lesson is about the first one.", bugs, other)
+    return judge_number(
+        mine, 4, bugs, "One, one and two. This lesson is about the first one.", other
+    )
 
 
 @exercise(
@@ -112,7 +104,7 @@ def constant_bits(mine: Any) -> Verdict:
     }
     other = "A code, its share of a constant, and its share of that one's: what is each?"
     praise = f"{4 + first + second:.3f} bits: a block of half the size costs an eighth of a bit."
-    return _number(mine, 4 + first + second, praise, bugs, other)
+    return judge_number(mine, 4 + first + second, bugs, praise, other)
 
 
 @exercise(

@@ -1,11 +1,9 @@
 """The exercises of lesson 00: bytes of weights, a run and a text that must fit, a gradient."""
 
-import math
 from dataclasses import fields
-from numbers import Real
 from typing import TYPE_CHECKING, Any
 
-from ftcourse.check.exercise import Verdict, a_type, exercise, judge_function
+from ftcourse.check.exercise import Verdict, a_type, exercise, judge_function, judge_number
 from ftcourse.config import FinetuneConfig
 from ftcourse.hardware import CARDS, GIB
 from ftcourse.memory import PARTS, predict_memory, show_bytes
@@ -69,14 +67,8 @@ def _judge(config: FinetuneConfig) -> Fit:
 )
 def weight_gib(mine: Any) -> Verdict:
     """Judge how many GiB the weights of Llama-3.1-8B take at 16 bits a weight."""
-    if isinstance(mine, bool) or not isinstance(mine, Real):
-        return Verdict(False, f"A number of GiB is asked for. Is yours {a_type(mine)}?")
-    if not math.isfinite(mine):
-        return Verdict(False, f"A finite number of GiB is asked for. How did you compute {mine}?")
     count = parameter_count(ModelShape.named("llama-3.1-8b"))
     truth = 2 * count / GIB
-    if _near(mine, truth):
-        return Verdict(True, f"{truth:.2f} GiB, before anything is trained.")
     adapter = "Did you count the adapter too? The model's own weights are asked for."
     bugs = {
         predict_memory(TOO_LARGE, T4).weights / GIB: adapter,
@@ -92,14 +84,10 @@ def weight_gib(mine: Any) -> Verdict:
         count / 10**9: "Is that the number of weights, in billions? Each takes two bytes.",
         count: "Is that the number of weights? Each takes two bytes.",
     }
-    size = "too much" if mine > truth else "too little"
-    other = f"That is {size}. How many weights, how many bytes a weight, how many bytes a GiB?"
-    return Verdict(False, next((says for bug, says in bugs.items() if _near(mine, bug)), other))
-
-
-def _near(mine: Real, value: float) -> bool:
-    """Return whether an answer is within one percent, which leaves room for rounding."""
-    return math.isclose(mine, value, rel_tol=0.01)
+    praise = f"{truth:.2f} GiB, before anything is trained."
+    other = "How many weights, how many bytes a weight, how many bytes a GiB?"
+    asked = "A number of GiB"
+    return judge_number(mine, truth, bugs, praise, other, within=0.01, asked=asked)
 
 
 TOO_LARGE = FinetuneConfig(model="llama-3.1-8b", method="lora", batch_size=2, max_length=1024)

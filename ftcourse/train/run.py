@@ -1,78 +1,144 @@
-"""The folder of a run: which run it holds, and where that run resumes."""
+"""The folder of a run: which run it holds, and that nobody else's files are in it."""
 
 import hashlib
 import json
-from collections.abc import Sequence
+import os
+import re
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from ftcourse.config import FinetuneConfig
 from ftcourse.data import Record
 from ftcourse.errors import CourseError
 from ftcourse.files import write_whole
+from ftcourse.models import weights_fingerprint
 
 RUN_FILE = "run.json"
+LOCK, HOLDER = ".lock", ".lock.json"
+_IDENTITY = ("config", "data", "base")
 Run = dict[str, Any]
-"""``config`` and ``data`` identify a run; a finished one also has ``history``."""
+"""``config``, ``data`` and ``base`` identify a run; a finished one also has ``history``."""
 
 
 def describe_run(config: FinetuneConfig, records: Sequence[Record]) -> Run:
-    """Return what identifies a run: its config, and a fingerprint of its data."""
+    """Return what identifies a run: its config, and fingerprints of its data and base weights."""
     text = json.dumps(records, sort_keys=True, default=str)
     chosen = json.loads(json.dumps(asdict(config)))  # as in a file, where tuples are lists
-    return {"config": chosen, "data": hashlib.sha256(text.encode()).hexdigest()}
+    data = hashlib.sha256(text.encode()).hexdigest()
+    return {"config": chosen, "data": data, "base": weights_fingerprint(config.model)}
+
+
+def run_name(run: Run) -> str:
+    """Return a short name that only this run has; its checkpoints bear it."""
+    identity = json.dumps([run[name] for name in _IDENTITY], sort_keys=True)
+    return hashlib.sha256(identity.encode()).hexdigest()[:16]
 
 
 def open_run(folder: Path, run: Run, resume: bool) -> Run:
     """Return what a folder holds of this run, or the run itself if the folder is free.
 
-    Raises CourseError if the folder holds another run, or weights of unknown origin.
+    Raises CourseError if the folder holds another run, or anything that is no run of ours.
     """
     if folder.exists() and not folder.is_dir():
         raise CourseError(
             "A run needs a folder.", f"{folder} is a file", "Give another output_dir."
         )
+    names = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+    names = [name for name in names if name not in (LOCK, HOLDER) and not _is_part(name)]
     found = read_run(folder)
-    started = last_checkpoint(folder) is not None or list(folder.glob("*.safetensors"))
-    if not started:
+    if not names:
         return run
-    problem = "; ".join(_differences(found, run)) or ("" if resume else "resume=False")
-    if problem:
+    if not found:
+        damaged = f"; its {RUN_FILE} is damaged, or not ours" if RUN_FILE in names else ""
         raise CourseError(
-            "A folder holds one run, and a run is never overwritten.",
-            f"{folder} already holds a run: {problem}",
-            "Give another output_dir, or the same config and data to resume that run.",
+            "A run's folder is new or empty, or it holds that very run.",
+            f"{folder} holds {', '.join(names[:4])}{', ...' * (len(names) > 4)}{damaged}",
+            "Give another output_dir; nothing in this one was touched.",
         )
-    return found
+    problem = "; ".join(_differences(found, run)) or ("" if resume else "resume=False")
+    if not problem:
+        return found
+    if {*names} <= {RUN_FILE, "checkpoints"} and not list(folder.glob("checkpoints/[!.]*")):
+        return run  # one that stopped before its first checkpoint left nothing to keep
+    raise CourseError(
+        "A folder holds one run, and a run is never overwritten.",
+        f"{folder} already holds a run: {problem}",
+        "Give another output_dir, or the same config and data to resume that run.",
+    )
+
+
+def _is_part(name: str) -> bool:
+    """Whether a name is that of a half-written file of ours, which a kill left behind."""
+    return re.fullmatch(rf"\.{re.escape(RUN_FILE)}\.[0-9a-f]{{32}}\.part", name) is not None
 
 
 def _differences(found: Run, run: Run) -> list[str]:
     """Return the differences between two runs, in words."""
-    old, new = found.get("config"), run["config"]
-    if old is None:
-        return [f"its {RUN_FILE} is missing or damaged"]
+    old, new = found["config"], run["config"]
     changed = [name for name in new if old.get(name) != new[name]]
-    other = [f"{name} was {old.get(name)!r}, now {new[name]!r}" for name in changed]
-    return other + ["other training data"] * (found.get("data") != run["data"])
+    words = [f"{name} was {old.get(name)!r}, now {new[name]!r}" for name in changed]
+    words += ["other training data"] * (found["data"] != run["data"])
+    base_changed = found.get("base") != run["base"] and "model" not in changed
+    return words + ["other weights in the base model"] * base_changed
 
 
 def read_run(folder: Path) -> Run:
-    """Return the content of run.json; empty if it is missing or damaged."""
+    """Return the content of run.json; empty if it is missing, damaged, or another program's."""
     try:
-        return json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
+        ours = isinstance(found["config"], dict) and isinstance(found["data"], str)
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return {}
+    return found if ours else {}
 
 
 def write_run(folder: Path, run: Run) -> None:
     """Write run.json."""
-    folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / RUN_FILE, json.dumps(run, indent=1))
 
 
-def last_checkpoint(folder: Path) -> Path | None:
-    """Return the newest complete checkpoint, or None."""
-    states = folder.glob("checkpoints/checkpoint-*/trainer_state.json")  # the Trainer's last file
-    checkpoints = [state.parent for state in states]
-    return max(checkpoints, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a folder, which is made if necessary.
+
+    The operating system gives the lock back when its process ends, however it ends. Of several
+    processes that train one model together, the first locks for all.
+    """
+    if int(os.environ.get("RANK", "0")) > 0:
+        yield
+        return
+    new = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise CourseError(
+            "One run at a time works in a folder.",
+            f"{folder} is in use by {_holder(folder)}",
+            "Wait until it ends, or give another output_dir.",
+        ) from None
+    try:
+        started = time.strftime("%Y-%m-%d %H:%M:%S")
+        write_whole(folder / HOLDER, json.dumps({"process": os.getpid(), "since": started}))
+        yield
+    finally:
+        (folder / HOLDER).unlink(missing_ok=True)
+        lock.release()
+        if new and [path.name for path in folder.iterdir()] in ([], [LOCK]):
+            (folder / LOCK).unlink(missing_ok=True)  # nothing was trained: leave no trace
+            folder.rmdir()
+
+
+def _holder(folder: Path) -> str:
+    try:
+        found = json.loads((folder / HOLDER).read_text(encoding="utf-8"))
+        return f"process {found['process']}, since {found['since']}"
+    except (OSError, ValueError, TypeError, KeyError):
+        return "another process"

@@ -25,7 +25,10 @@ from ftcourse.data import Record, as_records, encode, pad_batch
 from ftcourse.hardware import Card, detect
 from ftcourse.loss import check_head, use_chunked_loss
 from ftcourse.memory.fit import does_not_fit, refuse_if_too_large
-from ftcourse.train.run import Run, describe_run, last_checkpoint, open_run, write_run
+from ftcourse.train.checkpoints import KeepWhole, last_checkpoint
+from ftcourse.train.result import check_result, finished, save_result
+from ftcourse.train.run import Run, describe_run, locked, open_run, run_name, write_run
+from ftcourse.train.trouble import StopWithoutLoss, checkpoint_bytes, explained_disk
 
 
 @dataclass(frozen=True)
@@ -64,31 +67,50 @@ def finetune(
 
     A run that stopped resumes from its last checkpoint if it is called again with the same config,
     data and folder; a finished one is loaded. Without ``output_dir`` the run gets a new temporary
-    folder. Nothing is overwritten: the folder of another run, or of an old run with
+    folder. Nothing is overwritten: a folder with anything else in it, or with an old run if
     ``resume=False``, raises CourseError. So does a batch that does not fit the card.
     """
     records = as_records(data)
-    folder = Path(output_dir or tempfile.mkdtemp(prefix="ftcourse-"))
-    run = open_run(folder, describe_run(config, records), resume)
-    with models.libraries_quiet():
+    folder = Path(output_dir or tempfile.mkdtemp(prefix="ftcourse-")).expanduser()
+    asked = describe_run(config, records)
+    open_run(folder, asked, resume)  # refuses before anything is written
+    with explained_disk(folder) as needs, locked(folder), models.libraries_quiet():
+        run = open_run(folder, asked, resume)  # again, now that nobody else can write there
         tokenizer = models.load_tokenizer(config.model)
         if "history" in run:
+            check_result(folder, run)
             model = models.load_finetuned(config, folder)
         else:
-            examples = encode(records, tokenizer, config.max_length)
-            longest = max(len(example.input_ids) for example in examples)
-            refuse_if_too_large(replace(config, max_length=longest))
-            set_seed(config.seed)
-            model = models.attach_adapter(models.load_base(config), config)
-            write_run(folder, run)
-            trainer = make_trainer(config, model, examples, folder, callbacks)
-            run |= train(trainer, config, last_checkpoint(folder))
-            model.save_pretrained(folder)
-            tokenizer.save_pretrained(folder)
-            write_run(folder, run)
+            checkpoint = last_checkpoint(folder, run_name(run))
+            if checkpoint and (facts := finished(checkpoint, config.max_steps)):
+                model, run = models.load_finetuned(config, checkpoint), run | facts
+            else:
+                examples = encode(records, tokenizer, config.max_length)
+                trainer = _prepare(config, examples, folder, run, callbacks)
+                needs.append(lambda: checkpoint_bytes(trainer))
+                model, run = trainer.model, run | train(trainer, config, checkpoint)
+            save_result(folder, run, model, tokenizer)
     return FinetuneResult(
         config, model, tokenizer, run["history"], folder, run["trained_parameters"], run["seconds"]
     )
+
+
+def _prepare(
+    config: FinetuneConfig,
+    examples: Sequence[Example],
+    folder: Path,
+    run: Run,
+    callbacks: Sequence[TrainerCallback],
+) -> Trainer:
+    """Load the model, write down which run begins, and return its trainer."""
+    longest = max(len(example.input_ids) for example in examples)
+    refuse_if_too_large(replace(config, max_length=longest))
+    set_seed(config.seed)
+    model = models.attach_adapter(models.load_base(config), config)
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    write_run(folder, run | {"trained_parameters": trained})
+    keeper = KeepWhole(folder, run_name(run))
+    return make_trainer(config, model, examples, keeper.place, [*callbacks, keeper])
 
 
 def train(trainer: Trainer, config: FinetuneConfig, checkpoint: Path | None = None) -> Run:
@@ -118,7 +140,7 @@ def make_trainer(
     folder: Path,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> Trainer:
-    """Return the transformers Trainer of a run."""
+    """Return the transformers Trainer of a run, which writes its checkpoints into a folder."""
     if config.loss == "chunked":
         causal = model if config.method == "full" else model.get_base_model()
         check_head(causal)
@@ -130,7 +152,7 @@ def make_trainer(
         args=training_arguments(config, folder, detect()),
         train_dataset=[asdict(example) for example in examples],
         data_collator=pad_batch,
-        callbacks=[*callbacks, _ProgressBar()],
+        callbacks=[*callbacks, StopWithoutLoss(), _ProgressBar()],
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
@@ -140,7 +162,7 @@ def training_arguments(config: FinetuneConfig, folder: Path, card: Card) -> Trai
     """Return our config as the Trainer's arguments."""
     dtype = config.dtype_on(card)
     return TrainingArguments(
-        output_dir=str(folder / "checkpoints"),
+        output_dir=str(folder),
         max_steps=config.max_steps,
         per_device_train_batch_size=config.batch_size,
         gradient_accumulation_steps=config.gradient_accumulation_steps,
@@ -153,7 +175,6 @@ def training_arguments(config: FinetuneConfig, folder: Path, card: Card) -> Trai
         logging_steps=1,
         logging_nan_inf_filter=False,  # a loss of nan must be seen, not smoothed away
         save_steps=max(10, config.max_steps // 10),
-        save_total_limit=1,
         seed=config.seed,
         data_seed=config.seed,
         dataloader_pin_memory=card.device == "cuda",

@@ -1,0 +1,44 @@
+"""What surrounds each call of the libraries: their warnings are hidden, their errors explained."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from transformers.utils import logging as transformers_logging
+
+from ftcourse.errors import CourseError
+
+
+@contextmanager
+def libraries_quiet() -> Iterator[None]:
+    """Hide the libraries' warnings about coming changes; a learner cannot act on them."""
+    verbosity = transformers_logging.get_verbosity()
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=FutureWarning)
+        try:
+            yield
+        finally:
+            transformers_logging.set_verbosity(verbosity)
+            if bars:
+                transformers_logging.enable_progress_bar()
+
+
+@contextmanager
+def explained(must: str, got: str, do: str) -> Iterator[None]:
+    """Turn whatever a library raises over bad files into our error, with its own first line.
+
+    Files that somebody damaged can raise anything in there. A GPU that is full, or a user who
+    stops, is no bad file.
+    """
+    import torch
+
+    try:
+        yield
+    except (CourseError, torch.OutOfMemoryError, MemoryError):
+        raise
+    except Exception as error:
+        first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+        said = f"{type(error).__name__}: {first}"
+        raise CourseError(must, f"{got}: {said[:300]}", do) from error

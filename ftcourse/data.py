@@ -1,10 +1,6 @@
 """From a file of records to the trainer's batches: tokens, with the supervised ones marked.
 
-A record is a dictionary, in one of three forms:
-
-- ``{"messages": [{"role": "user", "content": ...}, {"role": "assistant", "content": ...}]}``
-- ``{"prompt": "a question", "completion": "its answer"}``
-- ``{"text": "plain text"}``, all of it supervised: what a model should not forget while it learns
+``ftcourse/records.py`` says what a record is.
 """
 
 import csv
@@ -17,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
@@ -24,56 +21,107 @@ from transformers import PreTrainedTokenizerBase
 from ftcourse.chat import IGNORED, Example, Message, encode_dialogue, encode_text
 from ftcourse.errors import CourseError
 from ftcourse.files import course_path
+from ftcourse.records import Record, find_problem, taught
 
-Record = dict[str, Any]
+Placed = Iterator[tuple[str, Any]]
+"""Where something is in a file, such as ``line 3``, and the record that should be there."""
 
 
 def load_records(path: str | Path) -> list[Record]:
     """Return the records of a .jsonl, .json, .csv or .parquet file, without empty values.
 
     A .json file holds a list of records, or lines as in JSONL. A .csv file starts with the names of
-    its columns, and its values stay text. Raises CourseError with the file, and the line if known.
+    its columns, and its values stay text. Raises CourseError with the file and the line.
     """
-    path, must = Path(path), "Training data is a .jsonl, .json, .csv or .parquet file of records."
-    readers = {".jsonl": read_records, ".json": _read_json, ".csv": _read_csv}
+    path, must = Path(path).expanduser(), "Training data is a file of records (.jsonl is best)."
+    readers = {".jsonl": _read_lines, ".json": _read_json, ".csv": _read_csv}
     read = (readers | {".parquet": _read_parquet}).get(path.suffix.lower())
     if read is None:
-        raise CourseError(must, str(path), "Save it as .jsonl: one JSON object per line.")
+        do = "Save it as .jsonl, one JSON object per line; .json, .csv and .parquet work, too."
+        raise CourseError(must, str(path), do)
     if not path.is_file():
         do = f"Check the path; relative paths start at {Path.cwd()}."
         raise CourseError(must, f"{path}: no such file", do)
     try:
-        records = list(read(path))
+        return [checked(record, f"{path}, {place}") for place, record in read(path)]
     except UnicodeDecodeError as error:
         raise CourseError(must, f"{path}: {error}", "Save the file as UTF-8.") from error
+    except CourseError:
+        raise
     except ValueError as error:
         do = "Correct it there; json.dumps(record) writes a valid line of JSONL."
         raise CourseError(must, f"{path}, {error}", do) from error
-    return as_records(records)
+
+
+def as_records(data: Iterable[Record]) -> list[Record]:
+    """Return dictionaries, or the rows of a ``datasets.Dataset``, without empty values.
+
+    A Dataset has the same columns in every row: None stands where a record has no value. Raises
+    CourseError for anything else, with the number of the record.
+    """
+    if isinstance(data, str | Path | bytes | Mapping) or not isinstance(data, Iterable):
+        raise CourseError(
+            "Training data is a list of records (dictionaries), or a datasets.Dataset.",
+            f"an object of type {type(data).__name__}: {str(data)[:60]!r}",
+            'Read a file with load_records(path); take one split, as in dataset["train"].',
+        )
+    return [checked(record, f"record {number}") for number, record in enumerate(data, 1)]
+
+
+def checked(record: Any, place: str) -> Record:
+    """Return a record without empty values. Raises CourseError if a model cannot learn from it."""
+    if not isinstance(record, Mapping):
+        problem = f"an item of type {type(record).__name__}: {str(record)[:60]!r}"
+        do = 'Read a file with load_records(path); take one split, as in dataset["train"].'
+    else:
+        problem = find_problem(dict(record))
+        do = "Correct it there: all is text, none is empty, and the model learns from the answer."
+    if problem:
+        raise CourseError(
+            "A record has 'prompt' and 'completion', or 'messages' with an answer, or 'text'.",
+            f"{place}: {problem}",
+            do,
+        )
+    return {key: value for key, value in record.items() if value is not None} | taught(record)
 
 
 def read_records(path: Path) -> list[Record]:
-    """Return the records of a JSONL file. Raises ValueError with the number of a wrong line."""
+    """Return the records of one of the course's own JSONL files."""
+    return [record for _, record in _read_lines(path)]
+
+
+def _read_lines(path: Path) -> Placed:
+    """Yield the JSON object of each line. Raises ValueError with the number of a wrong one."""
     lines = path.read_text(encoding="utf-8-sig").split("\n")  # Excel's files start with a mark
-    return [_parse(line, number) for number, line in enumerate(lines, 1) if line.strip()]
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            record, problem = _parse(line), "it is no JSON object"
+            if not isinstance(record, dict):
+                said = f"{line[:60]!r} ({record if isinstance(record, Exception) else problem})"
+                raise ValueError(f"line {number}: {said}")
+            yield f"line {number}", record
 
 
-def _parse(line: str, number: int) -> Record:
+def _parse(text: str) -> Any:
+    """Return what a JSON text says, or the error that reading it raised."""
     try:
-        record, problem = json.loads(line), "it is no JSON object"
-    except json.JSONDecodeError as error:
-        record, problem = None, error
-    if not isinstance(record, dict):
-        raise ValueError(f"line {number}: {line[:60]!r} ({problem})")
-    return record
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        return error
 
 
-def _read_json(path: Path) -> Iterable[Record]:
+def _read_json(path: Path) -> Placed:
     text = path.read_text(encoding="utf-8-sig")
-    return json.loads(text) if text.lstrip()[:1] == "[" else read_records(path)
+    if text.lstrip()[:1] != "[":
+        yield from _read_lines(path)
+        return
+    records = _parse(text)
+    if isinstance(records, Exception):
+        raise ValueError(str(records)) from records
+    yield from ((f"record {number}", record) for number, record in enumerate(records, 1))
 
 
-def _read_csv(path: Path) -> Iterator[Record]:
+def _read_csv(path: Path) -> Placed:
     # Not by datasets: it makes a number of "12" and nothing of "None", and it names no line.
     rows = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig")), strict=True)
     try:
@@ -83,42 +131,21 @@ def _read_csv(path: Path) -> Iterator[Record]:
         for row in rows:
             if None in row or None in row.values():
                 raise ValueError(f"line {rows.line_num}: not {len(columns)} values between commas")
-            yield {name: value or None for name, value in row.items()}
+            yield f"line {rows.line_num}", {name: value or None for name, value in row.items()}
     except csv.Error as error:
         raise ValueError(f"row from line {rows.line_num + 1}: {error}") from error
 
 
-def _read_parquet(path: Path) -> list[Record]:
+def _read_parquet(path: Path) -> Placed:
     from datasets import Dataset  # here, because it takes a second to import
     from datasets.exceptions import DatasetsError
 
     with tempfile.TemporaryDirectory() as folder:  # the user's data stays in no cache
         try:
-            return Dataset.from_parquet(str(path), cache_dir=folder, keep_in_memory=True).to_list()
+            rows = Dataset.from_parquet(str(path), cache_dir=folder, keep_in_memory=True).to_list()
         except DatasetsError as error:
             raise ValueError(error) from error
-
-
-def as_records(data: Iterable[Record]) -> list[Record]:
-    """Return dictionaries, or the rows of a ``datasets.Dataset``, without empty values.
-
-    A Dataset has the same columns in every row: None stands where a record has no value.
-    """
-    rows = list(data)
-    strange = [row for row in rows if not isinstance(row, Mapping)]
-    if strange:
-        raise CourseError(
-            "Training data is a list of records (dictionaries), or a datasets.Dataset.",
-            f"an item of type {type(strange[0]).__name__}: {str(strange[0])[:60]!r}",
-            'Read a file with load_records(path); take one split, as in dataset["train"].',
-        )
-    return _without_none(rows)
-
-
-def _without_none(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {name: _without_none(each) for name, each in value.items() if each is not None}
-    return [_without_none(each) for each in value] if isinstance(value, list) else value
+    yield from ((f"row {number}", row) for number, row in enumerate(rows, 1))
 
 
 def load_dialogues(split: str, voice: str = "brand") -> list[Record]:
@@ -139,25 +166,24 @@ def load_dialogues(split: str, voice: str = "brand") -> list[Record]:
 
 
 def to_messages(record: Record) -> list[Message]:
-    """Return a record's dialogue as chat messages. Raises CourseError if it has no answer."""
-    messages = record.get("messages")
-    if messages is None:
-        pairs = (("user", record.get("prompt")), ("assistant", record.get("completion")))
-        messages = [{"role": role, "content": content} for role, content in pairs if content]
-    answers = [m for m in messages if m.get("role") == "assistant" and m.get("content")]
-    if answers and len(messages) > 1:
-        return messages
-    raise CourseError(
-        "A record has 'prompt' and 'completion', or 'messages' with an answer, or 'text'.",
-        f"no answer in {str(record)[:80]}" if messages else f"keys {', '.join(record)}",
-        "Add the assistant's answer: the model learns from it.",
-    )
+    """Return a record's dialogue as chat messages. Raises CourseError if it is none."""
+    record = checked(record, "a record")
+    pairs = (("user", record.get("prompt")), ("assistant", record.get("completion")))
+    return record.get("messages") or [{"role": role, "content": text} for role, text in pairs]
 
 
-def _encode(record: Record, tokenizer: PreTrainedTokenizerBase) -> Example:
-    if isinstance(record.get("text"), str) and record["text"].strip():
+def _encode(record: Record, tokenizer: PreTrainedTokenizerBase, number: int) -> Example:
+    record = checked(record, f"record {number}")
+    if "text" in taught(record):
         return encode_text(record["text"], tokenizer)
-    return encode_dialogue(to_messages(record), tokenizer)
+    try:
+        return encode_dialogue(to_messages(record), tokenizer)
+    except TemplateError as error:
+        raise CourseError(
+            "A model's chat template can write every dialogue of the data.",
+            f"record {number}: {error}",
+            "Many templates want user and assistant in turn, and no system message.",
+        ) from error
 
 
 def encode(
@@ -168,7 +194,7 @@ def encode(
     Warns about records that are left out because their answer begins after ``max_length``. Raises
     CourseError if no record is left.
     """
-    whole = [_encode(record, tokenizer) for record in records]
+    whole = [_encode(record, tokenizer, number) for number, record in enumerate(records, 1)]
     cut = [Example(e.input_ids[:max_length], e.labels[:max_length]) for e in whole]
     kept = [example for example in cut if example.num_supervised]
     if not kept:

@@ -120,7 +120,7 @@ def test_a_file_where_the_folder_should_be_is_refused_and_left_as_it_is(dialogue
 
 def test_weights_that_no_run_of_ours_wrote_are_not_overwritten(dialogues, tmp_path):
     (tmp_path / "adapter_model.safetensors").write_bytes(b"precious")
-    with pytest.raises(CourseError, match="holds adapter_model.safetensors"):
+    with pytest.raises(CourseError, match=r"holds adapter_model\.safetensors"):
         finetune(FinetuneConfig(method="lora", **SHORT), dialogues, tmp_path)
     assert (tmp_path / "adapter_model.safetensors").read_bytes() == b"precious"
 

@@ -14,10 +14,10 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from ftcourse.config import FinetuneConfig
-from ftcourse.data import Record
 from ftcourse.errors import CourseError
 from ftcourse.files import write_whole
 from ftcourse.models import weights_fingerprint
+from ftcourse.records import Record, taught
 
 RUN_FILE = "run.json"
 LOCK, HOLDER = ".lock", ".lock.json"
@@ -28,7 +28,7 @@ Run = dict[str, Any]
 
 def describe_run(config: FinetuneConfig, records: Sequence[Record]) -> Run:
     """Return what identifies a run: its config, and fingerprints of its data and base weights."""
-    text = json.dumps(records, sort_keys=True, default=str)
+    text = json.dumps([taught(record) for record in records], sort_keys=True)
     chosen = json.loads(json.dumps(asdict(config)))  # as in a file, where tuples are lists
     data = hashlib.sha256(text.encode()).hexdigest()
     return {"config": chosen, "data": data, "base": weights_fingerprint(config.model)}

@@ -5,8 +5,9 @@ import inspect
 import warnings
 from collections.abc import Sequence
 from dataclasses import FrozenInstanceError, dataclass, fields
+from difflib import get_close_matches
 from itertools import pairwise
-from math import inf
+from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from ftcourse.errors import CourseError
@@ -71,10 +72,22 @@ class FinetuneConfig:
     """Optimizer steps."""
     seed: int = 0
 
+    def __new__(cls, *values: Any, **named: Any) -> "FinetuneConfig":
+        """Refuse a name that is no field; Python's own error would not say which there are."""
+        known = [field.name for field in fields(cls)]
+        if unknown := [name for name in named if name not in known]:
+            near = get_close_matches(unknown[0], known, 1)
+            raise CourseError(
+                "A config has the fields " + ", ".join(known) + ".",
+                f"{unknown[0]}={named[unknown[0]]!r}",
+                f"Do you mean {near[0]}?" if near else "Leave it out.",
+            )
+        return super().__new__(cls)
+
     def __post_init__(self) -> None:
         """Refuse values that cannot work, each with what to do."""
-        if isinstance(self.target_modules, Sequence) and not isinstance(self.target_modules, str):
-            object.__setattr__(self, "target_modules", tuple(self.target_modules))
+        for field in fields(self):
+            object.__setattr__(self, field.name, _as_plain(getattr(self, field.name)))
         self._check_choices()
         self._check_values()
         if self.upcast and self.method != "qlora":
@@ -89,10 +102,11 @@ class FinetuneConfig:
         for field in fields(self):
             hint, value = hints[field.name], getattr(self, field.name)
             choices = (True, False) if hint is bool else get_args(hint)
-            if (hint is bool or get_origin(hint) is Literal) and value not in choices:
+            alike = [choice for choice in choices if type(choice) is type(value)]
+            if (hint is bool or get_origin(hint) is Literal) and value not in alike:
                 raise CourseError(
                     f"{field.name} is one of {', '.join(map(repr, choices))}.",
-                    f"{field.name}={value!r}",
+                    f"{field.name}={value!r}"[:200],
                     f"Leave it out for the default, {field.default!r}.",
                 )
 
@@ -100,23 +114,47 @@ class FinetuneConfig:
         for name, (rule, keeps) in _RULES.items():
             value, default = getattr(self, name), getattr(type(self), name)
             if not keeps(value):
-                do = f"The default is {default!r}."
-                raise CourseError(f"{name} {rule}.", f"{name}={value!r}", do)
+                do, got = f"The default is {default!r}.", f"{name}={value!r}"
+                raise CourseError(f"{name} {rule}.", got[:200], do)
 
     def dtype_on(self, card: Card) -> str:
         """Return the number format that this run uses on a card."""
         return choose_dtype(card).dtype if self.dtype == "auto" else self.dtype
 
 
-_WHOLE = (
-    "is a whole number of at least 1",
-    lambda n: isinstance(n, int) and n is not True and n >= 1,
+def _as_plain(value: Any) -> Any:
+    """Return a number of numpy or torch as Python's own, a path as text, a list as a tuple."""
+    if getattr(value, "shape", None) == () and hasattr(value, "item"):
+        return value.item()
+    if isinstance(value, Path):
+        return str(value)
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_whole(value: Any, lowest: int, highest: int) -> bool:
+    return isinstance(value, int) and value is not True and lowest <= value <= highest
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip()) and "\0" not in value
+
+
+_MOST = 2**31 - 1
+_WHOLE = f"is a whole number from 1 to {_MOST}", lambda n: _is_whole(n, 1, _MOST)
+_POSITIVE = "is a number above 0, up to 1e9", lambda x: _is_number(x) and 0 < x <= 1e9
+_NAMES = (
+    "names at least one module, or is 'all-linear'",
+    lambda x: all(map(_is_name, x)) and bool(x) if isinstance(x, tuple) else _is_name(x),
 )
-_POSITIVE = "is a finite number above 0", lambda x: isinstance(x, int | float) and 0 < x < inf
-_NAMES = "names at least one module, or is 'all-linear'", lambda x: x and isinstance(x, str | tuple)
-_SHARE = "is at least 0 and below 1", lambda x: 0 <= x < 1
-_SEED = "is a whole number from 0 to 2**32 - 1", lambda n: isinstance(n, int) and 0 <= n < 2**32
-_RULES = {"rank": _WHOLE, "alpha": _POSITIVE, "target_modules": _NAMES, "lora_dropout": _SHARE}
+_SHARE = "is at least 0 and below 1", lambda x: _is_number(x) and 0 <= x < 1
+_SEED = "is a whole number from 0 to 2**32 - 1", lambda n: _is_whole(n, 0, 2**32 - 1)
+_MODEL = "is a name, a folder or a Hub id", _is_name
+_RULES = {"model": _MODEL, "rank": _WHOLE, "alpha": _POSITIVE}
+_RULES |= {"target_modules": _NAMES, "lora_dropout": _SHARE}
 _RULES |= dict.fromkeys(("batch_size", "gradient_accumulation_steps", "max_length"), _WHOLE)
 _RULES |= {"learning_rate": _POSITIVE, "max_steps": _WHOLE, "seed": _SEED}
 

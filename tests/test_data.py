@@ -111,7 +111,7 @@ def test_a_data_set_gives_the_records_that_it_was_made_from():
 
 @pytest.mark.parametrize("data", ["a.jsonl", {"train": [RECORD]}])
 def test_a_path_or_all_splits_instead_of_records_is_refused_with_what_to_do(data):
-    with pytest.raises(CourseError, match="an object of type (str|dict)") as caught:
+    with pytest.raises(CourseError, match=r"an object of type (str|dict)") as caught:
         as_records(data)
     assert "load_records(path)" in caught.value.do
     assert 'dataset["train"]' in caught.value.do

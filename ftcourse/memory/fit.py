@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
-from math import ceil
+from math import ceil, inf, isqrt
+from numbers import Real
 from typing import Any, Literal
 
 from ftcourse.config import FinetuneConfig, adapted_modules
@@ -128,6 +129,12 @@ def largest(config: FinetuneConfig, field: str, capacity: int, card: Card | None
     >>> [judge_fit(step, t4).answer for step in steps]
     ['yes', 'narrowly']
     """
+    if not isinstance(capacity, Real) or isinstance(capacity, bool) or not 0 < capacity < inf:
+        raise CourseError(
+            "The capacity of a card is a number of bytes above 0.",
+            f"capacity={capacity!r}"[:200],
+            "Take it from a card: CARDS['T4'].memory.",
+        )
     card = replace(card or detect(), memory=capacity)
 
     def fits(value: int) -> bool:
@@ -208,6 +215,12 @@ def cheapest_change(config: FinetuneConfig, card: Card) -> FinetuneConfig:
     return changed()
 
 
+def _smaller_divisors(number: int) -> list[int]:
+    """Return the divisors of a number below itself, the largest first."""
+    small = [n for n in range(1, isqrt(number) + 1) if number % n == 0]
+    return sorted({*small, *(number // n for n in small)} - {number}, reverse=True)
+
+
 def _changes(config: FinetuneConfig) -> Iterator[dict[str, Any]]:
     """Yield the changes, the cheapest first; each is tried together with those before it.
 
@@ -217,7 +230,7 @@ def _changes(config: FinetuneConfig) -> Iterator[dict[str, Any]]:
     yield {"gradient_checkpointing": True}
     yield {"loss": "chunked"}
     batch, passes = config.batch_size, config.gradient_accumulation_steps
-    for size in (n for n in range(batch - 1, 0, -1) if batch % n == 0):  # the sum stays the same
+    for size in _smaller_divisors(batch):  # the sum stays the same
         yield {"batch_size": size, "gradient_accumulation_steps": passes * batch // size}
     if config.optimizer in ("adamw_torch_fused", "adamw_torch", "paged_adamw_32bit"):
         yield {"optimizer": "adamw_8bit"}

@@ -56,7 +56,7 @@ class ModelShape:
     @classmethod
     def named(cls, name: str) -> "ModelShape":
         """Return one of the shapes that ship with the package, such as ``llama-3.1-8b``."""
-        if name not in named_shapes():
+        if not isinstance(name, str) or name not in named_shapes():
             raise CourseError(
                 "A shape's name is one of those that ship with ftcourse.",
                 repr(name),
@@ -70,8 +70,15 @@ class ModelShape:
 
         Raises CourseError for a family whose layers this arithmetic does not know.
         """
+        if not isinstance(config, dict) and not hasattr(config, "to_dict"):
+            raise CourseError(
+                "A shape is made from transformers' config of a model, or from its dictionary.",
+                f"{type(config).__name__}: {str(config)[:60]!r}",
+                "Try ModelShape.named('llama-3.1-8b'), or load_shape(folder).",
+            )
         given = config if isinstance(config, dict) else config.to_dict()
-        family = FAMILIES.get(given.get("model_type"))
+        kind = given.get("model_type")
+        family = FAMILIES.get(kind) if isinstance(kind, str) else None
         if family is None:
             raise CourseError(
                 "The arithmetic knows decoders of these families: " + ", ".join(FAMILIES) + ".",
@@ -187,12 +194,37 @@ def _in_common_words(family: Family, given: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value < 2**40
+
+
 def _check(family: Family, values: dict[str, Any]) -> None:
     """Refuse a config that lacks a number, or whose layers are not the family's usual ones."""
     if missing := [name for name in REQUIRED if name not in values]:
         raise CourseError(
             "A model's config says " + ", ".join(REQUIRED) + ".",
             "a config without " + ", ".join(missing),
+            "Use the config.json that came with the model.",
+        )
+    heads, hidden = values["num_attention_heads"], values["hidden_size"]
+    rules = {
+        **{name: (_is_count, "is a whole number of at least 1") for name in REQUIRED},
+        "num_key_value_heads": (
+            lambda n: _is_count(n) and _is_count(heads) and heads % n == 0,
+            "divides num_attention_heads",
+        ),
+        "head_dim": (_is_count, "is a whole number of at least 1"),
+        "sliding_window": (lambda n: n == 0 or _is_count(n), "is a whole number of tokens"),
+        "tie_word_embeddings": (lambda x: isinstance(x, bool), "is true or false"),
+    }
+    for name, (keeps, rule) in rules.items():
+        if (name in REQUIRED or values.get(name) is not None) and not keeps(values[name]):
+            do = "Use the config.json that came with the model."
+            raise CourseError(f"{name} {rule}.", f"{name}={values[name]!r}"[:200], do)
+    if values.get("head_dim") is None and hidden % heads:
+        raise CourseError(
+            "num_attention_heads divides hidden_size, where no head_dim is stated.",
+            f"num_attention_heads={heads}, hidden_size={hidden}",
             "Use the config.json that came with the model.",
         )
     for name, usual in family.only.items():

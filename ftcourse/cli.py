@@ -5,17 +5,18 @@ It only wires. Each command imports what it needs when it runs, so that help and
 
 import argparse
 import json
+import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import Field, asdict, fields
-from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from ftcourse import __version__, lab
 from ftcourse.config import FinetuneConfig, field_docs
 from ftcourse.errors import CourseError
+from ftcourse.files import user_path
 from ftcourse.hardware import CARDS, Card, detect
 from ftcourse.memory import MemoryBreakdown, predict_memory
 from ftcourse.memory.fit import GROWING_FIELDS, difference, does_not_fit, judge_fit, largest
@@ -28,10 +29,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _make_parser().parse_args(argv)
     try:
         with _warnings_as_notes():
-            return options.run(options)
+            code = options.run(options)
+            sys.stdout.flush()  # here, where a pipe that was closed is known for what it is
+            return code
     except CourseError as error:
         print(error, file=sys.stderr)
         return 2
+    except BrokenPipeError:  # the reader, such as head, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + 13  # as a program that the signal SIGPIPE ended
     except OSError as error:  # a full disk, a folder that is a file, no permission
         advice = "Check the path, its permissions and the free space, then run it again."
         print(CourseError("Files can be read and written.", str(error), advice), file=sys.stderr)
@@ -72,7 +78,7 @@ def _make_parser() -> argparse.ArgumentParser:
 
 def _add_lab(parser: argparse.ArgumentParser) -> None:
     parser.description = "Copy the lessons into a folder of yours and open JupyterLab on them."
-    parser.add_argument("folder", nargs="?", default=lab.DEFAULT_FOLDER, type=Path)
+    parser.add_argument("folder", nargs="?", default=lab.DEFAULT_FOLDER)
     parser.add_argument("--port", type=int, help="default: the first free one from 8888 on")
     parser.add_argument("--no-browser", action="store_true", help="print the address, open nothing")
     parser.add_argument("--copy-only", action="store_true", help="copy the lessons and stop there")
@@ -119,12 +125,12 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
 
 def _run_predict(options: argparse.Namespace) -> int:
     config = _read_config(options)
-    card = _find_card(options.card) if options.card else detect()
+    card = detect() if options.card is None else _find_card(options.card)
     need = _simulate(config, card) if options.simulate else predict_memory(config, card)
     known = is_known(config.model)
     near = nearest_record(config, card) if known else None
-    field = options.largest and options.largest.replace("-", "_")
-    most = {field: largest(config, field, card.memory, card)} if field else {}
+    field = None if options.largest is None else options.largest.replace("-", "_")
+    most = {} if field is None else {field: largest(config, field, card.memory, card)}
     if options.json:
         found = {"allocated": need.allocated, "card": card.name}
         found |= {"fits": judge_fit(need, card).answer, "largest": most}
@@ -173,10 +179,11 @@ def _add_finetune(parser: argparse.ArgumentParser) -> None:
 
 def _run_finetune(options: argparse.Namespace) -> int:
     config = _read_config(options)  # before the slow imports: a typing error shows at once
+    data, folder = user_path(options.data), user_path(options.output_dir)
     from ftcourse.data import load_records
     from ftcourse.train import finetune
 
-    result = finetune(config, load_records(options.data), options.output_dir)
+    result = finetune(config, load_records(data), folder)
     if options.json:
         found = {"output_dir": str(result.output_dir), "seconds": result.seconds}
         found |= {"config": asdict(config), "history": result.history}

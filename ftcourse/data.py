@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ftcourse.chat import IGNORED, Example, Message, encode_dialogue, encode_text
 from ftcourse.errors import CourseError
-from ftcourse.files import course_path
+from ftcourse.files import course_path, user_path
 from ftcourse.records import Record, find_problem, taught
 
 Placed = Iterator[tuple[str, Any]]
@@ -33,7 +33,7 @@ def load_records(path: str | Path) -> list[Record]:
     A .json file holds a list of records, or lines as in JSONL. A .csv file starts with the names of
     its columns, and its values stay text. Raises CourseError with the file and the line.
     """
-    path, must = Path(path).expanduser(), "Training data is a file of records (.jsonl is best)."
+    path, must = user_path(path), "Training data is a file of records (.jsonl is best)."
     readers = {".jsonl": _read_lines, ".json": _read_json, ".csv": _read_csv}
     read = (readers | {".parquet": _read_parquet}).get(path.suffix.lower())
     if read is None:

@@ -24,6 +24,23 @@ def course_path(name: str) -> Path:
     )
 
 
+def user_path(text: str | Path) -> Path:
+    """Return a path that a user gave, with ``~`` as the shell reads it.
+
+    Raises CourseError for an empty one, for one that no file system has, and for a home that is
+    not there.
+    """
+    problem = "an empty path" if not str(text).strip() else ""
+    problem = problem or ("a NUL character in it" if "\0" in str(text) else "")
+    try:
+        path = Path(text).expanduser()
+    except RuntimeError:
+        problem = "no such user here"
+    if problem:
+        raise CourseError("A path names a file or folder.", f"{text!s}: {problem}", "Correct it.")
+    return path
+
+
 def write_whole(path: Path, content: bytes | str) -> None:
     """Write a file in one step: a reader finds the old content or the new, never half of it.
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ftcourse.errors import CourseError
-from ftcourse.files import course_path, write_whole
+from ftcourse.files import course_path, user_path, write_whole
 from ftcourse.handout import RECORDED, fingerprint, measure_pace, unanswered
 
 FIRST_LESSON = "00_start_here.ipynb"
@@ -54,7 +54,7 @@ def copy_lessons(folder: str | Path, here: bool = True) -> Copied:
     ``here``: they will run on this machine, so the seconds that they state are scaled to it.
     Raises CourseError if the folder cannot be written; each file is then complete, old or new.
     """
-    folder = Path(folder).expanduser().absolute()
+    folder = user_path(folder).absolute()
     with _explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
         manifest = _read_manifest(folder)

@@ -155,10 +155,11 @@ class Model:
         x = tape.view(x, tokens, hidden)
         targets = tape.new((batch, length - 1), "int64") if batch > 1 else None
         whole, rest = divmod(tokens, LOSS_CHUNK)  # a single token predicts none
-        sizes = [LOSS_CHUNK] * whole + [rest] * (rest > 0 or not whole)
-        counts = [1, len(sizes) - 2, 1] if len(sizes) > 2 else [1] * len(sizes)
+        pieces = max(1, whole + (rest > 0))
+        counts = [1, pieces - 2, 1] if pieces > 2 else [1] * pieces
+        sizes = [LOSS_CHUNK] * (len(counts) - 1) + [LOSS_CHUNK if whole and not rest else rest]
         losses = []
-        for size, count in zip([*sizes[: len(counts) - 1], sizes[-1]], counts, strict=True):
+        for size, count in zip(sizes, counts, strict=True):
             tape.path, tape.count = "loss", count
             tape.history.mark("the loss" if count == 1 else "")
             chunk = tape.op((size, hidden), x.dtype, [x], rule="chunk")

@@ -14,8 +14,9 @@ from transformers.utils import logging as transformers_logging
 
 from ftcourse.config import FinetuneConfig, check_attention
 from ftcourse.errors import CourseError
+from ftcourse.files import user_path
 from ftcourse.hardware import Card, detect
-from ftcourse.models.folder import check_folder, locate
+from ftcourse.models.folder import check_config, check_weights, locate
 from ftcourse.models.quiet import explained, libraries_quiet
 from ftcourse.shape.hub import download, named_shapes
 
@@ -31,13 +32,16 @@ def load_base(config: FinetuneConfig, card: Card | None = None) -> PreTrainedMod
     """
     card = card or detect()
     dtype = getattr(torch, weights_dtype(config, card))
-    place, method = locate(config.model), quantization(config, dtype)
-    if Path(place).is_dir():
-        check_folder(Path(place), quantizes=method is not None)
-    else:
-        download(place, "config.json")  # says in seconds if the Hub is out of reach
+    method, folder = quantization(config, dtype), user_path(config.model)
+    if folder.is_dir():
+        check_config(folder, quantizes=method is not None)
     shape = architecture(config.model)
     check_attention(config, bool(getattr(shape, "attn_logit_softcapping", None)))
+    place = locate(config.model)
+    if Path(place).is_dir():
+        check_weights(Path(place))
+    else:
+        download(place, "config.json")  # says in seconds if the Hub is out of reach
     if config.model == "embedded":  # it loads at once, and a bar would say nothing
         transformers_logging.disable_progress_bar()
     must = "A model's weights fit each other, its config.json, and the attention of the run."
@@ -134,7 +138,7 @@ def quantization(config: FinetuneConfig, dtype: torch.dtype) -> BitsAndBytesConf
 
 def needs_random_weights(model: str) -> bool:
     """Whether a model has no weights here: it is a shape's name, or a folder with a config.json."""
-    folder = Path(model).expanduser()
+    folder = user_path(model)
     return model in named_shapes() or (folder.is_dir() and not list(folder.glob("*.safetensors")))
 
 
@@ -149,7 +153,9 @@ def architecture(model: str) -> PretrainedConfig:
     if model in named_shapes():
         facts = dict(named_shapes()[model])
         return AutoConfig.for_model(facts.pop("model_type"), **facts)
-    place = locate(model) if model == "embedded" else str(Path(model).expanduser())
+    place = locate(model) if model == "embedded" else str(user_path(model))
+    if not Path(place).is_dir():
+        download(place, "config.json")
     must = "transformers can read a model's config.json."
     with explained(must, model, "Copy the file again from where the model came from."):
         return AutoConfig.from_pretrained(place, trust_remote_code=False)

@@ -1,17 +1,15 @@
 """A model's folder in the Hub's format: what must be in it before anything is loaded from it."""
 
 import hashlib
-import json
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from tqdm.auto import tqdm
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from ftcourse.errors import CourseError
-from ftcourse.files import course_path
-from ftcourse.shape.hub import download, model_not_found, named_shapes
+from ftcourse.files import course_path, user_path
+from ftcourse.shape.hub import download, model_not_found, named_shapes, read_json
 
 _INDEX = "model.safetensors.index.json"
 _COPY = "Copy the file again from where the model came from."
@@ -27,7 +25,7 @@ def locate(model: str) -> str:
         return str(course_path("data/model"))
     if model in named_shapes():
         return named_shapes()[model]["hub_id"]
-    folder = Path(model).expanduser()
+    folder = user_path(model)
     if not folder.is_dir():
         if model.startswith((".", "/", "~")):
             raise model_not_found(model)
@@ -75,8 +73,8 @@ def weights_fingerprint(model: str) -> str:
     return digest.hexdigest()
 
 
-def check_folder(folder: Path, quantizes: bool) -> None:
-    """Refuse a folder whose config or weights cannot be what they should be.
+def check_config(folder: Path, quantizes: bool) -> None:
+    """Refuse a model whose code or whose weights' format is not one that we train.
 
     ``quantizes``: the run quantizes the weights, so it can read a model of bitsandbytes' own.
     """
@@ -97,8 +95,12 @@ def check_folder(folder: Path, quantizes: bool) -> None:
             f"{folder / 'config.json'}: weights quantized with {method}",
             "Use the model's original edition, in 16 or 32 bits.",
         )
+
+
+def check_weights(folder: Path) -> None:
+    """Refuse a folder whose files with weights are not all there and whole."""
     for file in _weight_files(folder):
-        _check_weights(file)
+        _check_file(file)
 
 
 def _weight_files(folder: Path) -> list[Path]:
@@ -122,7 +124,7 @@ def _weight_files(folder: Path) -> list[Path]:
     return files
 
 
-def _check_weights(file: Path) -> None:
+def _check_file(file: Path) -> None:
     """Refuse a file that is no whole safetensors file; its header says how long it is."""
     try:
         with safe_open(file, "pt"):
@@ -138,17 +140,3 @@ def _check_weights(file: Path) -> None:
         kind, do = next(known, (str(error), "Download it again; a download may have stopped."))
         must = "Weights are whole safetensors files."
         raise CourseError(must, f"{file}, {file.stat().st_size:,} bytes: {kind}", do) from error
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Return the object in a JSON file of a model. Raises CourseError if there is none."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        problem = f"a JSON {type(found).__name__}"
-    except FileNotFoundError:
-        found, problem = None, "no such file"
-    except (OSError, ValueError, RecursionError) as error:
-        found, problem = None, str(error)
-    if not isinstance(found, dict):
-        raise CourseError(f"A model's {path.name} is a JSON object.", f"{path}: {problem}", _COPY)
-    return found

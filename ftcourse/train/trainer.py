@@ -22,6 +22,7 @@ from ftcourse import models
 from ftcourse.chat import Example, bars_are_off
 from ftcourse.config import FinetuneConfig
 from ftcourse.data import Record, as_records, encode, pad_batch
+from ftcourse.files import user_path
 from ftcourse.hardware import Card, detect
 from ftcourse.loss import check_head, use_chunked_loss
 from ftcourse.memory.fit import does_not_fit, refuse_if_too_large
@@ -71,7 +72,8 @@ def finetune(
     ``resume=False``, raises CourseError. So does a batch that does not fit the card.
     """
     records = as_records(data)
-    folder = Path(output_dir or tempfile.mkdtemp(prefix="ftcourse-")).expanduser()
+    new = output_dir is None
+    folder = user_path(tempfile.mkdtemp(prefix="ftcourse-") if new else output_dir)
     asked = describe_run(config, records)
     open_run(folder, asked, resume)  # refuses before anything is written
     with explained_disk(folder) as needs, locked(folder), models.libraries_quiet():

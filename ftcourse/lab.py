@@ -137,7 +137,11 @@ class Lab:
 
     @property
     def options(self) -> list[str]:
-        """JupyterLab's options; they win over any configuration file."""
+        """JupyterLab's options; they win over any configuration file.
+
+        Everything that decides who may enter is among them. So is the class that asks for the
+        token: options for a class of the user's own would win over those for its parent.
+        """
         options = [
             f"--ServerApp.root_dir={self.folder}",
             "--ServerApp.ip=127.0.0.1",
@@ -145,6 +149,22 @@ class Lab:
             "--ServerApp.port_retries=0",
             "--ServerApp.base_url=/",
             f"--IdentityProvider.token={self.token}",
+            "--IdentityProvider.need_token=True",
+            "--ServerApp.identity_provider_class=jupyter_server.auth.identity.IdentityProvider",
+            "--ServerApp.authorizer_class=jupyter_server.auth.authorizer.AllowAllAuthorizer",
+            "--ServerApp.login_handler_class=jupyter_server.auth.login.LegacyLoginHandler",
+            "--ServerApp.authenticate_prometheus=True",
+            "--ServerApp.allow_remote_access=False",
+            "--ServerApp.local_hostnames=localhost",
+            "--ServerApp.allow_origin=",  # no other site may read from it, or post to it
+            "--ServerApp.allow_origin_pat=",
+            "--ServerApp.allow_credentials=False",
+            "--ServerApp.disable_check_xsrf=False",
+            "--ServerApp.tornado_settings={}",
+            "--ServerApp.sock=",  # with a socket, or with https, the address would lead nowhere
+            "--ServerApp.certfile=",
+            "--ServerApp.keyfile=",
+            "--ServerApp.custom_display_url=",
             f"--ServerApp.open_browser={self.browser}",
             f"--LabApp.default_url=/lab/tree/{FIRST_LESSON}",
             "--KernelManager.transport_encryption=auto",  # else each kernel warns that it is off

@@ -329,6 +329,48 @@ def test_each_lab_has_a_new_token_unless_the_learner_chose_one(
     assert lab.prepare_lab(folder).token == "chosen"
 
 
+HOSTILE = {
+    "an empty token": """
+c.IdentityProvider.token = ''
+c.PasswordIdentityProvider.token = ''
+c.PasswordIdentityProvider.allow_password_change = True
+c.ServerApp.token = ''
+c.ServerApp.ip = '0.0.0.0'
+c.ServerApp.allow_unauthenticated_access = True
+c.ServerApp.allow_origin = '*'
+c.ServerApp.allow_origin_pat = '.*'
+c.ServerApp.allow_credentials = True
+c.ServerApp.disable_check_xsrf = True
+c.ServerApp.allow_remote_access = True
+c.ServerApp.tornado_settings = {'headers': {'Access-Control-Allow-Origin': '*'}}
+c.ServerApp.certfile = '/no/such/file'
+""",
+    "a class that lets everyone in": """
+from jupyter_server.auth.identity import IdentityProvider, User
+
+class Everyone(IdentityProvider):
+    auth_enabled = False
+    def get_user(self, handler):
+        return User('everyone')
+
+c.ServerApp.identity_provider_class = Everyone
+c.Everyone.token = ''
+c.ServerApp.sock = '/tmp/ftcourse.sock'
+""",
+    "a login of the old kind": """
+from jupyter_server.auth.login import LoginHandler
+
+class Open(LoginHandler):
+    @classmethod
+    def get_user(cls, handler):
+        return 'everyone'
+
+c.ServerApp.login_handler_class = Open
+c.LegacyIdentityProvider.token = ''
+""",
+}
+
+
 @contextlib.contextmanager
 def running_lab(folder, config):
     """A real ``ftcourse lab`` in a process of its own; yields the process and its address."""
@@ -351,9 +393,15 @@ def running_lab(folder, config):
         process.stdout.close()
 
 
-def fetch(url, token=None, method="GET"):
+def headers_of(url, headers):
+    """Return the headers of an answer."""
+    with urllib.request.urlopen(urllib.request.Request(url, headers=headers)) as answer:
+        return answer.headers
+
+
+def fetch(url, token=None, method="GET", headers=()):
     """Return the status and the text of an answer, as soon as the server is up."""
-    headers = {"Authorization": f"token {token}"} if token else {}
+    headers = dict(headers) | ({"Authorization": f"token {token}"} if token else {})
     request = urllib.request.Request(url, headers=headers, method=method)
     for _ in range(300):
         try:
@@ -375,20 +423,24 @@ def commands_below(process):
 
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("jupyterlab") is None, reason="JupyterLab is not installed")
-def test_a_real_lab_listens_on_loopback_behind_its_token_whatever_is_configured(release, tmp_path):
+@pytest.mark.parametrize("configured", HOSTILE.values(), ids=HOSTILE)
+def test_a_real_lab_listens_on_loopback_behind_its_token_whatever_is_configured(
+    configured, release, tmp_path
+):
     config = tmp_path / "config"
     config.mkdir()
-    (config / "jupyter_server_config.py").write_text(
-        "c.IdentityProvider.token = ''\nc.ServerApp.ip = '0.0.0.0'\n"
-        "c.ServerApp.allow_unauthenticated_access = True\n",
-        encoding="utf-8",
-    )
+    (config / "jupyter_server_config.py").write_text(configured, encoding="utf-8")
     with running_lab(tmp_path / "mine", config) as (process, url):
         address, _, token = url.partition("/lab/tree/00_start_here.ipynb?token=")
         status, page = fetch(url)
         assert status == 200
         assert '"news": {"disabled": true}' in page  # it asks nobody on the network
         assert fetch(f"{address}/api/contents")[0] == 403
+        assert fetch(f"{address}/api/kernels", method="POST")[0] == 403
+        origin = {"Origin": "http://elsewhere.example"}
+        assert fetch(f"{address}/api/kernels", method="POST", headers=origin)[0] in (403, 404)
+        seen = headers_of(f"{address}/api/status?token={token}", origin)
+        assert "Access-Control-Allow-Origin" not in seen
         server = psutil.Process(process.pid)
         connections = getattr(server, "net_connections", None) or server.connections  # psutil 5
         listening = [c.laddr for c in connections() if c.status == psutil.CONN_LISTEN]

@@ -75,7 +75,8 @@ def open_run(folder: Path, run: Run, resume: bool) -> Run:
 
 def _is_part(name: str) -> bool:
     """Whether a name is that of a half-written file of ours, which a kill left behind."""
-    return re.fullmatch(rf"\.{re.escape(RUN_FILE)}\.[0-9a-f]{{32}}\.part", name) is not None
+    ours = "|".join(map(re.escape, (RUN_FILE, HOLDER)))
+    return re.fullmatch(rf"\.({ours})\.[0-9a-f]{{32}}\.part", name) is not None
 
 
 def _differences(found: Run, run: Run) -> list[str]:

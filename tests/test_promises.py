@@ -1,0 +1,413 @@
+"""What a run promises: nobody else's files, whole checkpoints only, one run at a time, our errors.
+
+Each run is a few steps on short texts, so that a kill, a full disk or damage can be tried often.
+"""
+
+import errno
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from filelock import FileLock
+from safetensors.torch import load_file, save_file
+from transformers import TrainerCallback
+
+from ftcourse.config import FinetuneConfig
+from ftcourse.errors import CourseError
+from ftcourse.files import course_path
+from ftcourse.train import finetune
+from ftcourse.train.run import LOCK, RUN_FILE
+
+RECORDS = [{"prompt": f"Drone {n}?", "completion": f"It flies {n} miles."} for n in range(8)]
+TINY = {"method": "lora", "rank": 2, "batch_size": 1, "max_length": 32, "learning_rate": 1e-3}
+WEIGHTS = "adapter_model.safetensors"
+
+
+def tiny(**changes):
+    return FinetuneConfig(**{**TINY, "max_steps": 12, **changes})
+
+
+def files_of(folder):
+    """Return the bytes of every file below a folder, but for the lock."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != LOCK
+    }
+
+
+class Stopped(BaseException):
+    """As a kill: nothing of ours catches it."""
+
+
+class StopAt(TrainerCallback):
+    """Stops a run at an event of a step."""
+
+    def __init__(self, event, step):
+        def stop(args, state, control, **_):
+            if state.global_step == step:
+                raise Stopped
+
+        setattr(self, event, stop)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The folder of a run that nothing stopped."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    finetune(tiny(), RECORDS, folder)
+    return folder
+
+
+@pytest.fixture
+def stopped(tmp_path):
+    """The folder of a run that stopped after its first checkpoint, that of step 10."""
+    with pytest.raises(Stopped):
+        finetune(tiny(), RECORDS, tmp_path / "run", callbacks=[StopAt("on_step_end", 11)])
+    return tmp_path / "run"
+
+
+def resumed(folder, **changes):
+    finetune(tiny(**changes), RECORDS, folder)
+    return (folder / WEIGHTS).read_bytes()
+
+
+# Other people's files
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "notes.txt",
+        "run.json",
+        "README.md",
+        "config.json",
+        "adapter_config.json",
+        "tokenizer.json",
+        "chat_template.jinja",
+        "checkpoints/checkpoint-5/model.safetensors",
+        "checkpoints/checkpoint-final/x",
+    ],
+)
+def test_a_folder_with_somebody_elses_files_is_refused_before_anything_is_written(name, tmp_path):
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_text('{"mine": 1}', encoding="utf-8")
+    before = files_of(tmp_path)
+    with pytest.raises(CourseError, match="new or empty"):
+        finetune(tiny(), RECORDS, tmp_path)
+    assert files_of(tmp_path) == before
+    assert not (tmp_path / LOCK).exists()
+
+
+@pytest.mark.parametrize(
+    "content", ["[]", "null", "{", "", '{"config": 1, "data": "x"}', "[" * 9999]
+)
+def test_a_damaged_run_file_is_refused_and_stays(content, stopped):
+    (stopped / RUN_FILE).write_text(content, encoding="utf-8")
+    before = files_of(stopped)
+    with pytest.raises(CourseError, match="damaged, or not ours"):
+        resumed(stopped)
+    assert files_of(stopped) == before
+
+
+def test_a_file_put_into_a_runs_folder_is_never_overwritten(stopped, whole):
+    (stopped / "README.md").write_text("mine", encoding="utf-8")
+    with pytest.raises(CourseError, match=r"README\.md"):
+        resumed(stopped)
+    assert (stopped / "README.md").read_text(encoding="utf-8") == "mine"
+    (stopped / "README.md").unlink()
+    assert resumed(stopped) == (whole / WEIGHTS).read_bytes()  # no step was lost
+
+
+def test_a_checkpoint_that_the_run_did_not_make_is_passed_over_and_kept(stopped, whole):
+    mine = stopped / "checkpoints" / "checkpoint-11"
+    shutil.copytree(stopped / "checkpoints" / "checkpoint-10", mine)
+    marker = json.loads((mine / "whole.json").read_text(encoding="utf-8"))
+    (mine / "whole.json").write_text(json.dumps(marker | {"run": "other"}), encoding="utf-8")
+    before = files_of(mine)
+    with pytest.warns(UserWarning, match="another run made it"):
+        assert resumed(stopped) == (whole / WEIGHTS).read_bytes()
+    assert files_of(mine) == before
+
+
+def test_a_refused_run_leaves_no_trace(tmp_path):
+    with pytest.raises(CourseError, match="float16"):
+        finetune(tiny(dtype="float16"), RECORDS, tmp_path / "new" / "run")
+    assert not (tmp_path / "new" / "run").exists()
+
+
+# Whole checkpoints only
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 255
+    path.write_bytes(content)
+
+
+def halve(path):
+    weights = load_file(path)
+    kept = {name: weights[name] for name in sorted(weights)[::2]}
+    save_file(kept, path, metadata={"format": "pt"})
+
+
+DAMAGES = [
+    (damage, name)
+    for name in ("optimizer.pt", "scheduler.pt", "trainer_state.json", "rng_state.pth", WEIGHTS)
+    for damage in (truncate, empty, flip, Path.unlink)
+] + [(halve, WEIGHTS), (empty, "whole.json"), (Path.unlink, "whole.json")]
+
+
+@pytest.mark.parametrize(
+    ("damage", "name"), DAMAGES, ids=[f"{damage.__name__} {name}" for damage, name in DAMAGES]
+)
+def test_a_damaged_checkpoint_is_passed_over_and_said_so(damage, name, whole, tmp_path, request):
+    kept = request.config.cache.mkdir("ftcourse") / f"stopped-{os.getpid()}"
+    if not kept.exists():
+        with pytest.raises(Stopped):
+            finetune(tiny(), RECORDS, kept, callbacks=[StopAt("on_step_end", 11)])
+    folder = tmp_path / "run"
+    shutil.copytree(kept, folder)
+    damage(folder / "checkpoints" / "checkpoint-10" / name)
+    with pytest.warns(UserWarning, match="checkpoint-10 is passed over"):
+        assert resumed(folder) == (whole / WEIGHTS).read_bytes()
+
+
+def test_an_older_whole_checkpoint_is_taken_where_the_newest_is_damaged(tmp_path, monkeypatch):
+    monkeypatch.setattr("ftcourse.train.checkpoints.shutil.rmtree", lambda *a, **k: None)
+    steps = {"max_steps": 22}
+    with pytest.raises(Stopped):
+        finetune(tiny(**steps), RECORDS, tmp_path, callbacks=[StopAt("on_step_end", 21)])
+    monkeypatch.undo()
+    empty(tmp_path / "checkpoints" / "checkpoint-20" / "trainer_state.json")
+    seen = StopAt("on_step_end", 11)
+    with pytest.warns(UserWarning, match="checkpoint-20"), pytest.raises(Stopped):
+        finetune(tiny(**steps), RECORDS, tmp_path, callbacks=[seen])  # begins at step 10
+
+
+@pytest.mark.parametrize("steps", [12, 13])  # 8 records: neither ends an epoch
+def test_a_run_that_stopped_after_its_last_step_takes_none_more(steps, tmp_path, monkeypatch):
+    run = finetune(tiny(max_steps=steps), RECORDS, tmp_path / "whole")
+
+    def stop(*_):
+        raise Stopped
+
+    monkeypatch.setattr("ftcourse.train.trainer.save_result", stop)
+    with pytest.raises(Stopped):
+        finetune(tiny(max_steps=steps), RECORDS, tmp_path / "run")
+    monkeypatch.undo()
+    again = finetune(tiny(max_steps=steps), RECORDS, tmp_path / "run")
+    assert [entry["loss"] for entry in again.history] == [entry["loss"] for entry in run.history]
+    assert again.trained_parameters == run.trained_parameters
+    assert (tmp_path / "run" / WEIGHTS).read_bytes() == (tmp_path / "whole" / WEIGHTS).read_bytes()
+
+
+def test_damaged_weights_of_a_finished_run_are_refused_by_name(whole, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(whole, folder)
+    halve(folder / WEIGHTS)
+    with pytest.raises(CourseError, match=WEIGHTS):
+        resumed(folder)
+
+
+def test_other_weights_in_the_base_model_are_noticed(tmp_path):
+    base = tmp_path / "base"
+    shutil.copytree(course_path("data/model"), base)
+    config = tiny(model=str(base))
+    finetune(config, RECORDS, tmp_path / "run")
+    weights = load_file(base / "model.safetensors")
+    weights["model.norm.weight"] += 1
+    save_file(weights, base / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CourseError, match="other weights in the base model"):
+        finetune(config, RECORDS, tmp_path / "run")
+
+
+# One run at a time
+
+
+def test_a_second_run_is_told_who_holds_the_folder(tmp_path):
+    folder = tmp_path / "run"
+    seen = []
+
+    class Second(TrainerCallback):
+        def on_step_end(self, args, state, control, **_):
+            if not seen:
+                with pytest.raises(CourseError) as caught:
+                    finetune(tiny(), RECORDS, folder)
+                seen.append(caught.value.got)
+
+    finetune(tiny(), RECORDS, folder, callbacks=[Second()])
+    assert f"process {os.getpid()}" in seen[0]
+    assert (folder / WEIGHTS).exists()
+
+
+def test_a_lock_that_a_killed_process_left_behind_holds_nobody(tmp_path):
+    code = f"""
+from filelock import FileLock
+lock = FileLock({str(tmp_path / LOCK)!r})
+lock.acquire()
+print("locked", flush=True)
+input()
+"""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    holder = subprocess.Popen([sys.executable, "-c", code], **pipes)
+    assert holder.stdout.readline().strip() == b"locked"
+    with pytest.raises(CourseError, match="another process"):
+        finetune(tiny(), RECORDS, tmp_path)
+    holder.kill()
+    holder.wait()
+    holder.stdin.close()
+    holder.stdout.close()
+    assert (tmp_path / LOCK).exists()
+    assert resumed(tmp_path)
+
+
+def test_a_lock_is_given_back_after_an_error(tmp_path):
+    with pytest.raises(Stopped):
+        finetune(tiny(), RECORDS, tmp_path, callbacks=[StopAt("on_step_end", 2)])
+    with FileLock(tmp_path / LOCK, timeout=0):
+        pass
+
+
+# A full disk
+
+
+def no_space(*_, **__):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def torch_fails(*_, **__):
+    raise RuntimeError("[enforce fail] PytorchStreamWriter failed writing file data/1")
+
+
+def safetensors_fails(*_, **__):
+    from safetensors import SafetensorError
+
+    raise SafetensorError(
+        "Error while serializing: I/O error: No space left on device (os error 28)"
+    )
+
+
+MOMENTS = {
+    "the lock": ("ftcourse.train.run.FileLock.acquire", no_space),
+    "run.json": ("ftcourse.train.trainer.write_run", no_space),
+    "the optimizer": ("torch.save", torch_fails),
+    "the adapter in a checkpoint": ("peft.PeftModel.save_pretrained", safetensors_fails),
+    "the mark of a whole checkpoint": ("ftcourse.train.checkpoints.write_whole", no_space),
+    "the result's weights": ("ftcourse.train.trainer.save_result", safetensors_fails),
+    "the tokenizer": ("transformers.PreTrainedTokenizerBase.save_pretrained", no_space),
+    "run.json at the end": ("ftcourse.train.result.write_run", no_space),
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_full_disk_is_one_error_and_the_next_call_goes_on(moment, whole, tmp_path, monkeypatch):
+    monkeypatch.setattr(*MOMENTS[moment])
+    with pytest.raises(CourseError) as caught:
+        finetune(tiny(), RECORDS, tmp_path / "run")
+    monkeypatch.undo()
+    assert "room on the disk" in caught.value.must
+    assert "free" in caught.value.got
+    assert resumed(tmp_path / "run") == (whole / WEIGHTS).read_bytes()
+
+
+# A loss that is no number
+
+
+def test_a_loss_that_is_no_number_ends_the_run_before_its_checkpoint(tmp_path, monkeypatch):
+    from transformers import Trainer
+
+    real, count = Trainer.compute_loss, []
+
+    def compute_loss(self, *args, **kwargs):
+        count.append(1)
+        return real(self, *args, **kwargs) * (float("nan") if len(count) > 11 else 1)
+
+    monkeypatch.setattr(Trainer, "compute_loss", compute_loss)
+    with pytest.raises(CourseError, match="each step is a number") as caught:
+        finetune(tiny(), RECORDS, tmp_path / "run")
+    assert "step 12" in caught.value.got
+    assert "learning_rate" in caught.value.do
+    names = [path.name for path in (tmp_path / "run" / "checkpoints").glob("checkpoint-*")]
+    assert names == ["checkpoint-10"]
+    assert not (tmp_path / "run" / WEIGHTS).exists()
+
+
+def test_base_weights_that_are_no_numbers_are_suspected_at_the_first_step(tmp_path):
+    base = tmp_path / "base"
+    shutil.copytree(course_path("data/model"), base)
+    weights = load_file(base / "model.safetensors")
+    weights["model.norm.weight"] *= torch.nan
+    save_file(weights, base / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CourseError, match="base weights") as caught:
+        finetune(tiny(model=str(base)), RECORDS, tmp_path / "run")
+    assert "step 1" in caught.value.got
+
+
+# Kills at the program's own file writes
+
+WRITES = ("open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "shutil.rmtree")
+
+
+def run_in_a_child(folder, stop_at):
+    """Run in a forked process that ends, as by a kill, just before a write to the folder.
+
+    Returns its exit code, and how many writes it began.
+    """
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(read)
+        count = [0]
+
+        def audit(event, args):
+            if event not in WRITES or not str(args[0]).startswith(str(folder)):
+                return
+            if event == "open" and not (isinstance(args[1], str) and set(args[1]) & set("wax+")):
+                return
+            count[0] += 1
+            if count[0] == stop_at:
+                os._exit(9)
+
+        sys.addaudithook(audit)
+        try:
+            finetune(tiny(), RECORDS, folder)
+            os.write(write, str(count[0]).encode())
+            os._exit(0)
+        except BaseException as error:
+            os.write(2, repr(error).encode())
+            os._exit(1)
+    os.close(write)
+    _, status = os.waitpid(child, 0)
+    with os.fdopen(read, "rb") as pipe:
+        found = pipe.read()
+    return os.waitstatus_to_exitcode(status), int(found or 0)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_run_that_is_killed_at_any_of_its_writes_ends_as_if_it_never_was(whole, tmp_path):
+    expected = (whole / WEIGHTS).read_bytes()
+    code, writes = run_in_a_child(tmp_path / "counted", 0)
+    assert code == 0
+    assert writes > 20
+    stride = 1 if os.environ.get("FTCOURSE_EVERY") == "1" else 5
+    for number in range(1, writes + 1, stride):
+        folder = tmp_path / f"run-{number}"
+        assert run_in_a_child(folder, number)[0] == 9, number
+        assert run_in_a_child(folder, 0)[0] == 0, number
+        assert (folder / WEIGHTS).read_bytes() == expected, number
+        shutil.rmtree(folder)

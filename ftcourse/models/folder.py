@@ -33,7 +33,7 @@ def locate(model: str) -> str:
     if (folder / "adapter_config.json").exists() and not (folder / "config.json").exists():
         raise _is_adapter(folder)
     if (folder / "config.json").exists():
-        read_json(folder / "config.json")
+        check_config(folder)
     if not list(folder.glob("*.safetensors")):
         found = ", ".join(sorted(p.name for p in folder.iterdir())) or "an empty folder"
         raise CourseError(
@@ -62,6 +62,7 @@ def weights_fingerprint(model: str) -> str:
     place = Path(locate(model))
     if not place.is_dir():
         return download(str(place), "config.json").parent.name
+    read_json(place / "config.json")
     digest, files = hashlib.sha256(), [place / "config.json", *sorted(place.glob("*.safetensors"))]
     size = sum(file.stat().st_size for file in files)
     with tqdm(total=size, desc="reading weights", unit_scale=True, disable=size < 2**30) as bar:
@@ -73,13 +74,13 @@ def weights_fingerprint(model: str) -> str:
     return digest.hexdigest()
 
 
-def check_config(folder: Path, quantizes: bool) -> None:
+def check_config(folder: Path, quantizes: bool = True) -> None:
     """Refuse a model whose code or whose weights' format is not one that we train.
 
     ``quantizes``: the run quantizes the weights, so it can read a model of bitsandbytes' own.
     """
     config = read_json(folder / "config.json")
-    if config.get("model_type") not in CONFIG_MAPPING:
+    if str(config.get("model_type")) not in CONFIG_MAPPING:
         own = "auto_map" in config
         raise CourseError(
             "The model's code is transformers' own; code from a model's folder is never run.",

@@ -16,8 +16,8 @@ memory     shape        ModelShape, load_shape, parameter_count: the numbers tha
            memory       MemoryBreakdown, predict_memory: the bytes of a training step by arithmetic
 
 models     models       the only file that loads models, through transformers and peft
-           chat         dialogues as tokens, the supervised ones marked; and the model's answers
            records      what a record of training data is
+           chat         dialogues as tokens, the supervised ones marked; and the model's answers
            data         records from a file or a dataset, and the support desk's dialogues
            loss         the loss of the next token without all logits at once
            evaluate     held-out loss, answers and their advice, with intervals

@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ftcourse.errors import CourseError
+from ftcourse.records import problem_of_turns
 from ftcourse.source import Text
 
 Message = dict[str, str]
@@ -90,8 +91,9 @@ def ask(
     """Return the model's answer to a question or a dialogue, without sampling."""
     if isinstance(question, str):
         question = [{"role": "user", "content": question}]
-    if not (question and question[-1]["content"].strip()):
-        raise CourseError("A question has words.", "an empty one", "Ask in a whole sentence.")
+    if problem := problem_of_turns(question):
+        must = "A question has words, and a dialogue is a list of messages."
+        raise CourseError(must, problem, "Ask in a whole sentence.")
     return Text(reply_all(model, tokenizer, [question], max_new_tokens)[0])
 
 

@@ -179,11 +179,12 @@ def _add_finetune(parser: argparse.ArgumentParser) -> None:
 
 def _run_finetune(options: argparse.Namespace) -> int:
     config = _read_config(options)  # before the slow imports: a typing error shows at once
-    data, folder = user_path(options.data), user_path(options.output_dir)
+    for path in (options.data, options.output_dir):
+        user_path(path)  # before the slow imports, too
     from ftcourse.data import load_records
     from ftcourse.train import finetune
 
-    result = finetune(config, load_records(data), folder)
+    result = finetune(config, load_records(options.data), options.output_dir)
     if options.json:
         found = {"output_dir": str(result.output_dir), "seconds": result.seconds}
         found |= {"config": asdict(config), "history": result.history}

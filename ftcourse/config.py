@@ -118,7 +118,13 @@ class FinetuneConfig:
                 raise CourseError(f"{name} {rule}.", got[:200], do)
 
     def dtype_on(self, card: Card) -> str:
-        """Return the number format that this run uses on a card."""
+        """Return the number format that this run uses on a card. A CPU cannot train in float16."""
+        if self.dtype == "float16" and card.device == "cpu":
+            raise CourseError(
+                "Training in float16 needs a GPU.",
+                f"dtype='float16' on {card.name}",
+                "Use dtype='float32' or 'bfloat16' here, or keep 'auto'.",
+            )
         return choose_dtype(card).dtype if self.dtype == "auto" else self.dtype
 
 

@@ -19,7 +19,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
 
 from ftcourse.chat import IGNORED, Example, Message, encode_dialogue, encode_text
-from ftcourse.errors import CourseError
+from ftcourse.errors import CourseError, check_choice
 from ftcourse.files import course_path, user_path
 from ftcourse.records import Record, find_problem, taught
 
@@ -154,6 +154,8 @@ def load_dialogues(split: str, voice: str = "brand") -> list[Record]:
     ``split`` is ``train``, ``validation`` or ``test``. Both answers give a record's ``reason`` and
     ``step`` (the advice), word for word.
     """
+    check_choice("split", split, ("train", "validation", "test"))
+    check_choice("voice", voice, ("brand", "neutral"))
     return [
         {
             "prompt": record["customer"],

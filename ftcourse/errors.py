@@ -18,3 +18,17 @@ class CourseError(ValueError):
     def __str__(self) -> str:
         """Return the three parts, one per line."""
         return f"{self.must}\n  got: {self.got}\n  do:  {self.do}"
+
+
+def check_choice(name: str, value: object, choices: tuple) -> None:
+    """Refuse a value that is none of the choices.
+
+    >>> check_choice("split", "trian", ("train", "test"))
+    Traceback (most recent call last):
+    ftcourse.errors.CourseError: split is one of 'train', 'test'.
+      got: split='trian'
+      do:  Choose one of these.
+    """
+    if not any(type(value) is type(choice) and value == choice for choice in choices):
+        must = f"{name} is one of {', '.join(map(repr, choices))}."
+        raise CourseError(must, f"{name}={value!r}"[:200], "Choose one of these.")

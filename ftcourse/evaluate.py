@@ -8,7 +8,9 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ftcourse.chat import IGNORED, Example, encode_text, reply_all, show_progress
-from ftcourse.data import Record, encode, to_messages
+from ftcourse.data import encode, to_messages
+from ftcourse.errors import CourseError
+from ftcourse.records import Record
 
 
 @dataclass(frozen=True)
@@ -17,6 +19,11 @@ class Score:
 
     successes: int
     count: int
+
+    def __post_init__(self) -> None:
+        """Refuse a share of nothing."""
+        if self.count < 1:
+            raise CourseError("A score is a share of some answers.", "no answer", "Give some.")
 
     @property
     def share(self) -> float:
@@ -40,8 +47,19 @@ class Score:
         return f"{self.share:.0%} of {self.count} (95 % interval {low:.0%} to {high:.0%})"
 
 
+def check_pairs(answers: Sequence[str], records: Sequence[Record]) -> None:
+    """Refuse answers that are not as many as the records that were asked."""
+    if len(answers) != len(records):
+        raise CourseError(
+            "Each record has one answer.",
+            f"{len(answers)} answers to {len(records)} records",
+            "Give the answers of answer_all(model, tokenizer, records).",
+        )
+
+
 def advice_score(answers: Sequence[str], records: Sequence[Record], part: str = "step") -> Score:
     """Return the share of answers with the desk's own ``step`` (advice) or ``reason`` in them."""
+    check_pairs(answers, records)
     pairs = zip(answers, records, strict=True)
     return Score(sum(r[part].lower() in answer.lower() for answer, r in pairs), len(records))
 

@@ -4,7 +4,8 @@ import re
 from collections.abc import Sequence
 
 from ftcourse.data import Record, read_records
-from ftcourse.evaluate import Score
+from ftcourse.errors import check_choice
+from ftcourse.evaluate import Score, check_pairs
 from ftcourse.files import course_path
 
 
@@ -16,6 +17,7 @@ def one_line(page: str) -> str:
 
 def load_pages(edition: int = 1) -> dict[str, str]:
     """Return the handbook's pages on one line each, by name: 61 in each edition."""
+    check_choice("edition", edition, (1, 2))
     files = sorted(course_path(f"data/handbook/edition-{edition}").glob("*.md"))
     return {file.stem: one_line(file.read_text(encoding="utf-8")) for file in files}
 
@@ -32,6 +34,7 @@ def load_questions(passages: bool = True, wording: int = 0) -> list[Record]:
     Without ``passages`` they are asked closed book. ``wording`` is 0, 1 or 2: a question and its
     two paraphrases. A record also has ``value``, the fact, which is word for word in the answer.
     """
+    check_choice("wording", wording, (0, 1, 2))
     pages, records = load_pages(), []
     for row in read_records(course_path("data/questions.jsonl")):
         if row["value"] and row["edition"] == 1:
@@ -53,6 +56,7 @@ def holds_value(value: str, answer: str) -> bool:
 
 def fact_score(answers: Sequence[str], records: Sequence[Record]) -> Score:
     """Return the share of answers that hold the fact that was asked for."""
+    check_pairs(answers, records)
     pairs = zip(records, answers, strict=True)
     return Score(
         sum(holds_value(record["value"], answer) for record, answer in pairs), len(answers)

@@ -48,11 +48,16 @@ def find_problem(record: Record) -> str:
 
 
 def _problem_of_dialogue(messages: Any) -> str:
-    """Return what is wrong with a dialogue: a system message or none, then turn by turn."""
-    if messages == []:
-        return "'messages' is empty"
-    if not isinstance(messages, list):
-        return f"'messages' is {_kind(messages)}, not a list of messages"
+    """Return what is wrong with a dialogue that a model is to learn from."""
+    if problem := problem_of_turns(messages):
+        return problem
+    return "" if "assistant" in [message["role"] for message in messages] else "it has no answer"
+
+
+def problem_of_turns(messages: Any) -> str:
+    """Return what is wrong with messages: a system's or none, then a user's, then turn by turn."""
+    if not isinstance(messages, list | tuple) or not messages:
+        return "'messages' is " + (_kind(messages) if messages else "empty") + ", not a dialogue"
     for number, message in enumerate(messages, 1):
         name = f"message {number}"
         if not isinstance(message, Mapping):
@@ -66,9 +71,7 @@ def _problem_of_dialogue(messages: Any) -> str:
         if message["role"] == "system" and number > 1:
             return f"{name} is the system's, which only the first may be"
     turns = [message["role"] for message in messages if message["role"] != "system"]
-    if turns[:1] != ["user"]:
-        return "it does not begin with the user's question"
-    return "" if "assistant" in turns else "it has no answer"
+    return "" if turns[:1] == ["user"] else "it does not begin with the user's question"
 
 
 def _problem_of_text(name: str, text: Any) -> str:

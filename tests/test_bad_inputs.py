@@ -17,15 +17,19 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from ftcourse import cli
+from ftcourse.chat import ask
 from ftcourse.config import FinetuneConfig
-from ftcourse.data import encode, load_records
+from ftcourse.data import encode, load_dialogues, load_records
 from ftcourse.errors import CourseError
+from ftcourse.evaluate import advice_score
 from ftcourse.files import course_path
+from ftcourse.handbook import fact_score, load_pages, load_questions
 from ftcourse.hardware import CARDS
 from ftcourse.memory import predict_memory
 from ftcourse.memory.fit import largest
 from ftcourse.shape import ModelShape
 from ftcourse.train import finetune
+from ftcourse.voice import voice_score
 
 T4 = CARDS["T4"]
 HUGE = 10**400
@@ -260,7 +264,7 @@ def test_a_file_of_no_records_is_refused_by_name(name, tmp_path):
 @pytest.mark.parametrize(
     "data",
     [None, 5, "a.jsonl", b"x", {"train": []}, [None], [5], ["text"], [[]], iter("ab"), [], {}],
-    ids=repr,
+    ids=lambda data: type(data).__name__,
 )
 def test_what_is_no_list_of_records_is_refused(data, tmp_path):
     assert refusal(finetune, FinetuneConfig(), data, tmp_path / "run")
@@ -528,3 +532,43 @@ def test_the_corpus_is_large():
     doors = [REFUSED_FIELDS, ACCEPTED_FIELDS, CAPACITIES, BAD_SHAPES, BAD_RECORDS, BAD_FILES]
     count = sum(map(len, doors)) + 3 * len(BAD_MODELS) + len(COMMANDS)
     assert count >= 300
+
+
+# The door of Python: what a lesson calls.
+
+
+def test_attention_that_is_not_installed_is_refused(tmp_path):
+    config = FinetuneConfig(attention="flash_attention_2", max_steps=1)
+    assert "flash-attn" in refusal(finetune, config, [{"prompt": "q", "completion": "a"}]).must
+
+
+def test_float16_on_a_cpu_is_refused_by_the_arithmetic_as_well():
+    from ftcourse.hardware import Card
+
+    assert refusal(predict_memory, FinetuneConfig(dtype="float16"), Card("CPU", 2**34))
+
+
+@pytest.mark.parametrize(
+    "question", [None, "", "  ", 5, [], ["a"], [{"role": "user"}], {}], ids=str
+)
+def test_a_question_without_words_is_refused(question, tokenizer):
+    assert refusal(ask, None, tokenizer, question)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: voice_score([]),
+        lambda: fact_score([], []),
+        lambda: fact_score(["a"], []),
+        lambda: advice_score(["a"], []),
+        lambda: load_dialogues("trian"),
+        lambda: load_dialogues("train", "loud"),
+        lambda: load_questions(wording=3),
+        lambda: load_pages(3),
+        lambda: load_records(""),
+        lambda: load_records("~nosuchuser/a.jsonl"),
+    ],
+)
+def test_what_a_lesson_calls_is_refused_in_words(call):
+    assert refusal(call)

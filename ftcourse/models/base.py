@@ -10,6 +10,7 @@ from transformers import (
     PretrainedConfig,
     PreTrainedModel,
 )
+from transformers.utils import is_flash_attn_2_available
 from transformers.utils import logging as transformers_logging
 
 from ftcourse.config import FinetuneConfig, check_attention
@@ -37,6 +38,12 @@ def load_base(config: FinetuneConfig, card: Card | None = None) -> PreTrainedMod
         check_config(folder, quantizes=method is not None)
     shape = architecture(config.model)
     check_attention(config, bool(getattr(shape, "attn_logit_softcapping", None)))
+    if config.attention == "flash_attention_2" and not is_flash_attn_2_available():
+        raise CourseError(
+            "Flash attention 2 needs a GPU and the package flash-attn.",
+            f"attention='flash_attention_2' on {card.name}, where it is not installed",
+            "Use attention='sdpa', which keeps as few bytes.",
+        )
     place = locate(config.model)
     if Path(place).is_dir():
         check_weights(Path(place))
@@ -110,12 +117,6 @@ def weights_dtype(config: FinetuneConfig, card: Card) -> str:
     float32 weights, because the gradients of float16 weights cannot be unscaled.
     """
     dtype = config.dtype_on(card)
-    if dtype == "float16" and card.device == "cpu":
-        raise CourseError(
-            "Training in float16 needs a GPU.",
-            f"dtype='float16' on {card.name}",
-            "Use dtype='float32' or 'bfloat16' here, or keep 'auto'.",
-        )
     return "float32" if dtype == "float16" and config.method == "full" else dtype
 
 

@@ -14,7 +14,7 @@ from dataclasses import Field, asdict, fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from ftcourse import __version__, lab
-from ftcourse.config import FinetuneConfig, field_docs
+from ftcourse.config import FinetuneConfig, check_dtype, field_docs
 from ftcourse.errors import CourseError
 from ftcourse.files import user_path
 from ftcourse.hardware import CARDS, Card, detect
@@ -126,6 +126,7 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
 def _run_predict(options: argparse.Namespace) -> int:
     config = _read_config(options)
     card = detect() if options.card is None else _find_card(options.card)
+    check_dtype(config, card)
     need = _simulate(config, card) if options.simulate else predict_memory(config, card)
     known = is_known(config.model)
     near = nearest_record(config, card) if known else None

@@ -118,13 +118,7 @@ class FinetuneConfig:
                 raise CourseError(f"{name} {rule}.", got[:200], do)
 
     def dtype_on(self, card: Card) -> str:
-        """Return the number format that this run uses on a card. A CPU cannot train in float16."""
-        if self.dtype == "float16" and card.device == "cpu":
-            raise CourseError(
-                "Training in float16 needs a GPU.",
-                f"dtype='float16' on {card.name}",
-                "Use dtype='float32' or 'bfloat16' here, or keep 'auto'.",
-            )
+        """Return the number format that this run uses on a card."""
         return choose_dtype(card).dtype if self.dtype == "auto" else self.dtype
 
 
@@ -229,4 +223,14 @@ def check_attention(config: FinetuneConfig, capped: bool) -> None:
             "A model that caps attention's scores (Gemma 2) needs attention that can cap them.",
             "attention='sdpa'",
             "Use attention='eager', or 'flash_attention_2' where it is installed.",
+        )
+
+
+def check_dtype(config: FinetuneConfig, card: Card) -> None:
+    """Refuse float16 on a CPU, where the gradients cannot be scaled."""
+    if config.dtype == "float16" and card.device == "cpu":
+        raise CourseError(
+            "Training in float16 needs a GPU.",
+            f"dtype='float16' on {card.name}",
+            "Use dtype='float32' or 'bfloat16' here, or keep 'auto'.",
         )

@@ -13,7 +13,7 @@ from transformers import (
 from transformers.utils import is_flash_attn_2_available
 from transformers.utils import logging as transformers_logging
 
-from ftcourse.config import FinetuneConfig, check_attention
+from ftcourse.config import FinetuneConfig, check_attention, check_dtype
 from ftcourse.errors import CourseError
 from ftcourse.files import user_path
 from ftcourse.hardware import Card, detect
@@ -116,6 +116,7 @@ def weights_dtype(config: FinetuneConfig, card: Card) -> str:
     It is the format of the arithmetic, with one exception: a full fine-tune in float16 keeps
     float32 weights, because the gradients of float16 weights cannot be unscaled.
     """
+    check_dtype(config, card)
     dtype = config.dtype_on(card)
     return "float32" if dtype == "float16" and config.method == "full" else dtype
 

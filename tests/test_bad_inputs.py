@@ -24,7 +24,7 @@ from ftcourse.errors import CourseError
 from ftcourse.evaluate import advice_score
 from ftcourse.files import course_path
 from ftcourse.handbook import fact_score, load_pages, load_questions
-from ftcourse.hardware import CARDS
+from ftcourse.hardware import CARDS, Card
 from ftcourse.memory import predict_memory
 from ftcourse.memory.fit import largest
 from ftcourse.shape import ModelShape
@@ -542,10 +542,10 @@ def test_attention_that_is_not_installed_is_refused(tmp_path):
     assert "flash-attn" in refusal(finetune, config, [{"prompt": "q", "completion": "a"}]).must
 
 
-def test_float16_on_a_cpu_is_refused_by_the_arithmetic_as_well():
-    from ftcourse.hardware import Card
-
-    assert refusal(predict_memory, FinetuneConfig(dtype="float16"), Card("CPU", 2**34))
+def test_float16_on_a_cpu_is_not_said_to_fit(monkeypatch, capsys):
+    monkeypatch.setattr("ftcourse.cli.detect", lambda: Card("CPU", 2**34))
+    assert cli.main(["predict", "--dtype", "float16"]) == 2
+    assert "needs a GPU" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

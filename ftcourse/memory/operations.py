@@ -134,7 +134,7 @@ class Operations(Tape):
         return self.op(x.shape, x.dtype, [x, *parameters], saves, rule="matrix")
 
     def divide_by_rms(self, x: Tensor) -> Tensor:
-        """Return each row of x divided by its root mean square."""
+        """Return rows divided by their root mean squares."""
         factor = self.function(
             self.scale(self.mean(self.square(x))),
             saves_result=True,

@@ -95,9 +95,7 @@ def fit_3060(mine: Any) -> Verdict:
     except CourseError as error:
         return Verdict(False, f"These choices do not go together. {error}")
     if config.batch_size * config.gradient_accumulation_steps != TEXTS:
-        return Verdict(
-            False, f"Does a step still learn from {TEXTS} texts, in all passes together?"
-        )
+        return Verdict(False, f"Does a step still learn from {TEXTS} texts, over all its passes?")
     fit = judge_fit(predict_memory(config, CARDS[CARD]), CARDS[CARD])
     if fit.answer == "yes":
         return Verdict(True, f"{fit!r} Each change has its price: which one would you pay last?")

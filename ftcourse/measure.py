@@ -45,6 +45,7 @@ class MemoryMeter(TrainerCallback):
             return
         self._live = live = LiveBytes(model.device.type)
         live.note_residents(model, optimizer)
+        self._loaded = len(live.history.events)
         live.history.mark("the forward pass")
         hooks = [
             *live.follow(model),
@@ -80,7 +81,7 @@ class MemoryMeter(TrainerCallback):
             return
         self.close()
         history = self._live.history
-        self.timeline = history.timeline()
+        self.timeline = history.timeline()[self._loaded - 1 :]
         self.peaks = {phase: ledger.parts for phase, ledger in history.peaks().items()}
         moment, event = history.fullest()
         self.breakdown = _as_breakdown(history.ledger(event), moment)
@@ -117,6 +118,20 @@ def measure_memory(config: FinetuneConfig) -> MemoryBreakdown:
     warms up. A shape's name, or a folder with only a config.json, gets random weights, which take
     the same bytes. Raises CourseError if it does not fit.
     """
+    return _meter(config).breakdown
+
+
+def measure_timeline(config: FinetuneConfig) -> list[dict[str, int]]:
+    """Return the live bytes of each part after each event of one real training step.
+
+    An event is a tensor that comes or goes. On a CPU the fullest moment has ``measure_memory``'s
+    bytes; on a GPU that also has the scratch memory inside of kernels, which no event shows.
+    """
+    return _meter(config).timeline
+
+
+def _meter(config: FinetuneConfig) -> MemoryMeter:
+    """Return the meter of the second of two steps on random tokens."""
     refuse_if_too_large(config)
     meter = MemoryMeter()
     with tempfile.TemporaryDirectory() as folder, models.libraries_quiet():
@@ -127,7 +142,7 @@ def measure_memory(config: FinetuneConfig) -> MemoryBreakdown:
         model = models.attach_adapter(models.load_base(config), config)
         examples = _random_examples(config, model.config.vocab_size)
         train(make_trainer(config, model, examples, Path(folder), [meter]), config)
-    return meter.breakdown
+    return meter
 
 
 def _random_examples(config: FinetuneConfig, vocab_size: int) -> list[Example]:

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from ftcourse.live import LiveBytes
 from ftcourse.memory import Step
 from ftcourse.memory.ledger import Ledger
+from ftcourse.memory.peak import around
 from ftcourse.models import build_empty, libraries_quiet
 from ftcourse.shape.families import FAMILIES
 from ftcourse.simulate import fakes
@@ -30,12 +31,26 @@ class Run(NamedTuple):
 def trace(step: Step, layers: int, tick: Callable[[], None] = lambda: None) -> dict[str, Ledger]:
     """Return the peak of each moment of the second step of a model with so many layers."""
     with _prepare(step, layers) as run:
-        _take_step(run, LiveBytes())  # the optimizer makes its states
-        tick()
-        live = _follow(run)
-        _take_step(run, live)
-        tick()
+        live, _ = _second_step(run, tick)
     return live.history.peaks()
+
+
+def trace_timeline(step: Step) -> list[dict[str, int]]:
+    """Return the live bytes of each part after each event of the second step, all layers run."""
+    with _prepare(step, step.shape.num_hidden_layers) as run:
+        live, loaded = _second_step(run)
+        return live.history.timeline(around(step))[loaded - 1 :]  # before the model itself dies
+
+
+def _second_step(run: Run, tick: Callable[[], None] = lambda: None) -> tuple[LiveBytes, int]:
+    """Return what followed the second step, and how many of its events came before that."""
+    _take_step(run, LiveBytes())  # the optimizer makes its states
+    tick()
+    live = _follow(run)
+    loaded = len(live.history.events)
+    _take_step(run, live)
+    tick()
+    return live, loaded
 
 
 def trace_from_load(step: Step) -> tuple[list[tuple[int, int]], int]:

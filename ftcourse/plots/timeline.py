@@ -1,4 +1,4 @@
-"""How the bytes of one step come and go."""
+"""How the bytes of one step come and go: its parts, or several steps as lines."""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -10,17 +10,37 @@ from numpy.typing import NDArray
 from ftcourse.errors import CourseError
 from ftcourse.memory import PARTS, show_bytes
 from ftcourse.plots.parts import draw_stack, say_parts
-from ftcourse.plots.picture import finish, new_axes, put_label, unit_of
+from ftcourse.plots.picture import ROW, SMALL, draw_marks, finish, new_axes, put_label, unit_of
 
 _COLUMNS = 600  # fewer than the pixels of the picture, so that a peak of one event still shows
 
 
-def plot_timeline(timeline: Sequence[Mapping[str, int]], ax: Axes | None = None) -> Axes:
+# Wide, dashed, thin: all show where they lie on each other, also without colour. The colours are
+# of Okabe and Ito, and no part has them.
+_LINES = (
+    {"color": "#56B4E9", "linewidth": 6},
+    {"color": "#CC79A7", "linewidth": 3, "linestyle": (0, (3, 3))},
+    {"color": "black", "linewidth": 0.7},
+)
+_NEAR = 0.08  # peaks within this share of the highest have one label
+
+Timeline = Sequence[Mapping[str, int]]
+"""The live bytes of each part after each event of a step."""
+
+
+def plot_timeline(timeline: Timeline | Mapping[str, Timeline], ax: Axes | None = None) -> Axes:
     """Draw the live bytes of one step, part upon part, after each event; the peak is marked.
 
-    ``MemoryMeter.timeline`` holds them. An event is a tensor that comes or goes, so the axis is an
-    order, not a clock. Of many, we draw the fullest of each stretch, so that the peak stays.
+    ``predict_timeline``, ``simulate_timeline``, ``measure_timeline`` and ``MemoryMeter.timeline``
+    give them. An event is a tensor that comes or goes, so the axis is an order, not a clock. Of
+    many, we draw the fullest of each stretch, so that the peak stays.
+
+    Two or three timelines with names are lines, each the sum of the parts. They have different
+    numbers of events, so the axis is the share of all bytes that came or went until then; the first
+    and the last gradient of each line lie where those of the first line are.
     """
+    if isinstance(timeline, Mapping):
+        return _plot_lines(timeline, ax)
     events, live = _thin(_read(timeline))
     total = live.sum(axis=1)
     (unit, unit_name), peak = unit_of(total.max()), int(total.argmax())
@@ -67,3 +87,63 @@ def _marks(events: NDArray, live: NDArray) -> list[tuple[int, str]]:
     grows = np.flatnonzero(np.diff(live[:, PARTS.index("gradients")]) > 0) + 1
     ends = {"first gradient": grows[:1], "last gradient": grows[-1:]}
     return [(events[index[0]], name) for name, index in ends.items() if len(index)]
+
+
+def _plot_lines(timelines: Mapping[str, Timeline], ax: Axes | None) -> Axes:
+    """Draw the sum of the parts of each timeline as a line, the same phases over each other."""
+    if not 0 < len(timelines) <= len(_LINES):
+        must = f"plot_timeline draws one timeline, or up to {len(_LINES)} with names."
+        raise CourseError(must, f"{len(timelines)} with names", "Draw fewer of them at once.")
+    lives = {name: _read(timeline) for name, timeline in timelines.items()}
+    sums = {name: live.sum(axis=1) for name, live in lives.items()}
+    shares, marks = _place_over(lives)
+    highest = max(total.max() for total in sums.values())
+    unit, unit_name = unit_of(highest)
+    ax = ax or new_axes(4, left=0.7, right=0.25, top=0.4 + 0.2 * len(marks))
+    ax.set(xlim=(0, 100), ylim=(0, 1.2 * highest / unit))
+    for (name, total), share, style in zip(sums.items(), shares, _LINES, strict=False):
+        ax.plot(share, total / unit, drawstyle="steps-post", label=name, **style)
+    draw_marks(ax, marks)
+    style = {"ncols": len(sums), "frameon": False, "fontsize": SMALL, "handlelength": 5}
+    above = 1 + len(marks) * ROW / 72 * ax.figure.dpi / ax.bbox.height
+    ax.legend(loc="lower left", bbox_to_anchor=(0, above), borderpad=0.2, **style)
+    tops = {n: (s[t.argmax()], t.max()) for (n, t), s in zip(sums.items(), shares, strict=True)}
+    _label_peaks(ax, tops, unit)
+    peaks = [f"{name} {show_bytes(y, unit)} at {x:.0f} %" for name, (x, y) in tops.items()]
+    alt = f"The live bytes of one step as lines. Their peaks: {', '.join(peaks)} of the axis."
+    xlabel = "share of all bytes that come or go in one step, %"
+    return finish(ax, alt, xlabel=xlabel, ylabel=f"live, {unit_name}")
+
+
+def _place_over(
+    lives: Mapping[str, NDArray],
+) -> tuple[list[NDArray], list[tuple[float, str]]]:
+    """Return where each timeline's events lie, in percent, and the marks that all of them have."""
+    shares, marks = [], []
+    for live in lives.values():
+        total = live.sum(axis=1)
+        moved = np.abs(np.diff(total, prepend=total[0])).cumsum()
+        shares.append(100 * moved / max(moved[-1], 1))
+        marks.append({name: place for place, name in _marks(shares[-1], live)})
+    common = [name for name in marks[0] if all(name in own for own in marks)]
+    ends = [[0, *(own[name] for name in common), 100] for own in marks]
+    shares = [np.interp(share, own, ends[0]) for share, own in zip(shares, ends, strict=True)]
+    return shares, [(marks[0][name], name) for name in common]
+
+
+def _label_peaks(ax: Axes, tops: Mapping[str, tuple[float, int]], unit: int) -> None:
+    """Mark the peaks; those near each other share a label, which has no names if all are equal."""
+    highest, groups = max(y for _, y in tops.values()), []
+    for name, (_, y) in sorted(tops.items(), key=lambda item: -item[1][1]):
+        if not groups or tops[groups[-1][0]][1] - y > _NEAR * highest:
+            groups.append([])
+        groups[-1].append(name)
+    for names in groups:
+        sizes = [show_bytes(tops[name][1], unit) for name in names]
+        equal = len(set(sizes)) == 1
+        text = ", ".join(f"{name} {size}" for name, size in zip(names, sizes, strict=True))
+        text = f"{', '.join(names)} {sizes[0]}" if equal else text
+        text = f"peak {sizes[0]}" if equal and len(groups) == 1 else text
+        x, y = tops[names[0]]
+        ax.plot(x, y / unit, "o", color="black", markersize=4)
+        put_label(ax, text, (x, y / unit), (0, 5), edge=0.2, va="bottom", fontweight="bold")

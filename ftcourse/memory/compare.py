@@ -61,7 +61,7 @@ class Comparison:
         ]
         pairs = zip(self.names, self.sums, strict=True)
         sums = ", ".join(f"{name} {size:,}" for name, size in pairs)
-        return "\n".join([f"how many in {said}", *lines, f"bytes in all: {sums}"])
+        return "\n".join([f"how many in {said}", *lines, f"bytes of these rows: {sums}"])
 
     def _repr_html_(self) -> str:
         if not self.rows:
@@ -88,7 +88,7 @@ def compare(ledgers: Mapping[str, Ledger], part: str | None = None) -> Compariso
     how many in 1 mine, 2 measured
     bytes  1  2  dtype    shape  name
       128  0  2  float32  4 x 8  model.norm
-    bytes in all: mine 0, measured 256
+    bytes of these rows: mine 0, measured 256
     """
     if not ledgers or not all(isinstance(rows, Ledger) for rows in ledgers.values()):
         got = ", ".join(f"{name}: {type(rows).__name__}" for name, rows in ledgers.items())

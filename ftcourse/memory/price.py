@@ -34,13 +34,17 @@ class Price:
     answer: Literal["yes", "narrowly", "no"]
     """Whether the run then fits, as ``Fit.answer``."""
 
+    @property
+    def name(self) -> str:
+        """The change, as one writes it in a config."""
+        return ", ".join(f"{name}={value!r}" for name, value in self.change.items())
+
     def __repr__(self) -> str:
         """Return the change, its bytes and the answer in a line, and the words below it."""
-        change = ", ".join(f"{name}={value!r}" for name, value in self.change.items())
         words = [("time", self.time), ("quality", self.quality)]
         below = [wrap(f"    {n}: {text}", 79, subsequent_indent=8 * " ") for n, text in words]
         return "\n".join(
-            [f"{change:<46}{show_bytes(self.saved):>13}  {self.answer:>8}", *chain(*below)]
+            [f"{self.name:<46}{show_bytes(self.saved):>13}  {self.answer:>8}", *chain(*below)]
         )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
+from textwrap import fill
 
 from ftcourse.errors import CourseError
 from ftcourse.memory.ledger import Ledger, Row
@@ -61,7 +62,8 @@ class Comparison:
         ]
         pairs = zip(self.names, self.sums, strict=True)
         sums = ", ".join(f"{name} {size:,}" for name, size in pairs)
-        return "\n".join([f"how many in {said}", *lines, f"bytes of these rows: {sums}"])
+        ends = fill(f"how many in {said}", 80), fill(f"bytes of these rows: {sums}", 80)
+        return "\n".join([ends[0], *lines, ends[1]])
 
     def _repr_html_(self) -> str:
         if not self.rows:

@@ -181,7 +181,7 @@ class Layer(Modules):
     def gated(self, x: Tensor, names: list[str]) -> Tensor:
         """Return the MLP of Llama: SwiGLU.
 
-        ``linear`` is a product, and ``function`` is silu. Source:
+        ``linear`` is a product, ``function`` is silu. Source:
         Shazeer 2020, arXiv 2002.05202, equation 6.
         """
         gate, up, down = names

@@ -26,6 +26,9 @@ GROUPS = {
         "optimizer",
     ),
 }
+LABELS = {"gradient_accumulation_steps": "accumulate", "target_modules": "modules"}
+LABELS |= {"gradient_checkpointing": "checkpointing", "adapter_dtype": "its dtype"}
+LABELS |= {"double_quant": "double quantization"}
 FIT = "make it fit"
 CHANGED = "with the changes"
 """The source of the bar that the button adds."""
@@ -41,6 +44,8 @@ def great_panel(model: str = "llama-3.1-8b", card: str | Card = "T4") -> Panel:
     cards, card = name_cards(card)
     names = [name for group in GROUPS.values() for name in group]
     controls, view = make_controls(model, cards, card, names), View(cards)
+    for name, label in LABELS.items():
+        controls[name].description = label
     verbs = {"simulate": simulate, "measure": measure, FIT: make_it_fit}
     actions = {name: partial(view.add, verb) for name, verb in verbs.items()}
     words = WORDS | {FIT: "Show the cheapest change with which the run fits the card."}
@@ -53,7 +58,11 @@ def make_it_fit(config: FinetuneConfig, card: Card) -> Added:
     bill = prices_to_fit(config, card)
     if not bill:
         fits = judge_fit(predict_memory(config, card), card).answer == "yes"
-        nothing = "it fits as it is." if fits else "no change does. A smaller model or larger card."
+        nothing = (
+            "it fits as it is."
+            if fits
+            else "no change does. A smaller model or a larger card would."
+        )
         return None, f"{FIT}: {nothing}"
     for price in bill:
         config = replace(config, **price.change)

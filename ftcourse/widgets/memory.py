@@ -30,8 +30,6 @@ TARGETS = {"all-linear": "all-linear", "q_proj, v_proj": ("q_proj", "v_proj")}
 TARGETS |= {"attention": ATTENTION, "MLP": ("gate_proj", "up_proj", "down_proj")}
 ADAPTER = {"rank", "target_modules", "adapter_dtype"}
 """Fields that a full fine-tune does not use."""
-LABELS = {"gradient_accumulation_steps": "accumulation", "target_modules": "modules"}
-LABELS |= {"double_quant": "double quantization"}
 
 Added = tuple[Any, ...]
 """What a button adds: a bar or None, a line of the text above, and sentences below the picture."""
@@ -184,7 +182,7 @@ def make_controls(
     }
     controls: dict[str, ipywidgets.Widget] = {}
     for name in names:
-        facts = {"value": start[name], "description": LABELS.get(name, name.replace("_", " "))}
+        facts = {"value": start[name], "description": name.replace("_", " ")}
         kind = ipywidgets.SelectionSlider if name in SLIDERS else ipywidgets.Dropdown
         options = SLIDERS.get(name) or menus.get(name) or get_args(hints[name])
         box = hints.get(name) is bool

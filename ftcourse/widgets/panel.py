@@ -70,7 +70,8 @@ class Panel(ipywidgets.VBox):
 
     def _lay(self, heading: str, names: Collection[str]) -> list[ipywidgets.Widget]:
         """Return a group of controls in a grid, below its heading if it has one."""
-        grid = {"grid_template_columns": "repeat(auto-fill, minmax(285px, 1fr))"}
+        width = 225 if heading else 285  # with groups there are many, and three of them in a row
+        grid = {"grid_template_columns": f"repeat(auto-fill, minmax({width}px, 1fr))"}
         grid |= {"grid_gap": "2px 14px", "max_width": "960px"}
         box = ipywidgets.GridBox([self.controls[name] for name in names], layout=grid)
         words = ipywidgets.HTML(f"<i>{escape(heading)}</i>", **{_TOOLTIP: ""})

@@ -46,7 +46,7 @@ LESSONS = {  # the names of a lesson's files, in every room
     "01_quantize": {"quantize"},
     "02_lora": {"lora"},
     "03_adapters": {"adapters"},
-    "04_memory": {"golf", "check/memory", "widgets/great"},  # memory itself is the house's
+    "04_memory": {"golf", "scorecard", "check/memory", "widgets/great"},  # memory is the house's
     "05_qlora": {"qlora"},
 }
 

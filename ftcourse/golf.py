@@ -1,33 +1,24 @@
 """VRAM golf: train the embedded model to a loss in few bytes, judged by measurement."""
 
 import json
-import os
 import tempfile
 import time
-import warnings
 from collections import defaultdict
-from contextlib import contextmanager, suppress
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
-from itertools import count
-from pathlib import Path
-from typing import Any
 from weakref import WeakKeyDictionary
 
 from ftcourse.config import FinetuneConfig
 from ftcourse.data import load_dialogues
 from ftcourse.errors import CourseError
 from ftcourse.evaluate import held_out_loss
-from ftcourse.files import write_whole
 from ftcourse.hardware import detect
 from ftcourse.measure import MemoryMeter
 from ftcourse.memory import MemoryBreakdown, predict_memory
 from ftcourse.memory.breakdown import show_bytes
+from ftcourse.scorecard import Round, keep_round, read_rounds
 from ftcourse.sweeps import load_sweep
 from ftcourse.train import FinetuneResult, finetune
-
-EDITION = 1  # rises when courses or letters change: older rounds then compare with nothing
-Round = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -57,9 +48,9 @@ class Course:
 
 
 COURSES = {
-    "green": Course("green", target=0.5, budget=10 * 2**20, method="lora"),
-    "lake": Course("lake", target=0.4, budget=12 * 2**20, method="full"),
-    "cliff": Course("cliff", target=0.3, budget=13 * 2**18),
+    "green": Course("green", target=0.6, budget=10 * 2**20, method="lora"),
+    "lake": Course("lake", target=0.5, budget=8 * 2**20, method="full"),
+    "cliff": Course("cliff", target=0.3, budget=3 * 2**20),
 }
 
 
@@ -107,16 +98,13 @@ class Score:
 
     def __repr__(self) -> str:
         """Return the report: the task, and what was measured."""
-        par = f"par {show_bytes(self.course.par)}" if self.course in COURSES.values() else "no par"
-        parts = [f"  {name:<12}{show_bytes(n):>10}" for name, n in self.breakdown.parts.items()]
-        return "\n".join(
-            [
-                f"{self.course} ({par})",
-                f"peak {show_bytes(self.peak)} at {self.breakdown.moment}",
-                *parts,
-                f"{self.split} loss {self.loss:.3f}, {self.seconds:.0f} s",
-                "reached" if self.passed else "not reached",
-            ]
+        par = show_bytes(self.course.par) if self.course in COURSES.values() else "none"
+        parts = [f"  {name:<12}{show_bytes(n):>10}\n" for name, n in self.breakdown.parts.items()]
+        return (
+            f"{self.course}; par {par}\n"
+            f"peak {show_bytes(self.peak)} at {self.breakdown.moment}\n{''.join(parts)}"
+            f"{self.split} loss {self.loss:.3f}, {self.seconds:.0f} s\n"
+            f"{'reached' if self.passed else 'not reached'}"
         )
 
 
@@ -174,7 +162,9 @@ def play(config: FinetuneConfig, course: Course, split: str = "test") -> Score:
     score = Score(course, config, fullest, loss, time.perf_counter() - begin, split)
     _PLAYED[score] = list(vars(score).values())
     if split == "test" and course in COURSES.values():
-        _keep(score)
+        usual, chosen = asdict(FinetuneConfig()), asdict(config)
+        mine = {"course": course.name, "peak": score.peak, "loss": loss, "passed": score.passed}
+        keep_round(mine | {"config": {n: v for n, v in chosen.items() if v != usual[n]}})
     return score
 
 
@@ -199,37 +189,22 @@ def train_measured(config: FinetuneConfig) -> tuple[FinetuneResult, MemoryBreakd
 
 
 def _check_rules(config: FinetuneConfig, course: Course) -> None:
+    if config.model != "embedded":  # it alone has learned, and par was reached with it
+        got = f"model={config.model!r}"
+        raise CourseError("Golf is played with the embedded model.", got, "Leave model out.")
+    if course.method not in ("", config.method):
+        must = f"The {course.name} is played with method={course.method!r}."
+        raise CourseError(must, f"method={config.method!r}", "Or take another course.")
     letters = config.max_steps * config.gradient_accumulation_steps * config.batch_size
-    weights = predict_memory(config).weights if config.model == "embedded" else 0
-    size, budget = show_bytes(weights), show_bytes(course.budget)
-    for broken, must, got, do in (
-        (
-            config.model != "embedded",
-            "Golf is played with the embedded model.",
-            f"model={config.model!r}",
-            "Leave model out.",
-        ),
-        (
-            course.method not in ("", config.method),
-            f"The {course.name} is played with method={course.method!r}.",
-            f"method={config.method!r}",
-            "Change the method, or take another course.",
-        ),
-        (
-            letters > course.letters,
-            f"On the {course.name}, a round trains on at most {course.letters} letters.",
-            f"max_steps * gradient_accumulation_steps * batch_size = {letters}",
-            "Make one of the three smaller.",
-        ),
-        (
-            weights >= course.budget,
-            "A budget holds the weights, and something to train them with.",
-            f"weights of {size}, a budget of {budget}",
-            "Store fewer bytes a weight, or take another course.",
-        ),
-    ):
-        if broken:
-            raise CourseError(must, got, do)
+    if letters > course.letters:
+        must = f"A round on the {course.name} trains on at most {course.letters} letters."
+        got = f"max_steps * gradient_accumulation_steps * batch_size = {letters}"
+        raise CourseError(must, got, "Make one of the three smaller.")
+    weights = predict_memory(config).weights
+    if weights >= course.budget:
+        got = f"weights of {show_bytes(weights)}, a budget of {show_bytes(course.budget)}"
+        do = "Store fewer bytes a weight, or take another course."
+        raise CourseError("A budget holds the weights, and more to train them.", got, do)
 
 
 @dataclass(frozen=True)
@@ -254,59 +229,5 @@ _LINE = "{:<8}{:>6}{:>12}{:>12}{:>12}{:>7}{:>8}"
 
 
 def scores() -> Scorecard:
-    """Return the table, which is ``ftcourse-golf.json`` beside the progress file.
-
-    FTCOURSE_GOLF names another file. A damaged file, or one of another edition, is renamed and
-    kept, with a warning.
-    """
-    return Scorecard(_read(_path()))
-
-
-def _path() -> Path:
-    beside = Path(os.environ.get("FTCOURSE_PROGRESS") or "ftcourse-progress.json")
-    return Path(os.environ.get("FTCOURSE_GOLF") or beside.with_name("ftcourse-golf.json"))
-
-
-def _read(path: Path) -> list[Round]:
-    try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-        if table["edition"] != EDITION:
-            raise ValueError(f"edition {table['edition']!r}")
-        numbers = [{name: float(r[name]) for name in ("loss", "peak")} for r in table["rounds"]]
-        return [{**r, **each} for r, each in zip(table["rounds"], numbers, strict=True)]
-    except FileNotFoundError:
-        return []
-    except (ValueError, TypeError, KeyError) as error:
-        names = (path.with_name(f"{path.stem}.aside-{n}.json") for n in count(1))
-        aside = path.rename(next(name for name in names if not name.exists()))
-        must = f"The table of golf is a whole file of edition {EDITION}."
-        do = f"Nothing is lost: it is now {aside.name}, and a new table begins."
-        warnings.warn(str(CourseError(must, f"{path}: {error}", do)), stacklevel=3)
-        return []
-
-
-def _keep(score: Score) -> None:
-    usual = asdict(FinetuneConfig())
-    chosen = {name: v for name, v in asdict(score.config).items() if v != usual[name]}
-    facts = {"peak": score.peak, "loss": score.loss, "passed": score.passed, "config": chosen}
-    try:
-        with _alone(_path()) as path:
-            rounds = [*_read(path), {"course": score.course.name, **facts}]
-            write_whole(path, json.dumps({"edition": EDITION, "rounds": rounds}, indent=1) + "\n")
-    except OSError as error:
-        warnings.warn(f"This round could not be kept: {error.strerror}", stacklevel=3)
-
-
-@contextmanager
-def _alone(path: Path):
-    """Wait while another round writes the file; a lock that was left behind holds for 5 s."""
-    lock = path.with_suffix(".lock")
-    for _ in range(100):
-        with suppress(FileExistsError):
-            lock.touch(exist_ok=False)
-            break
-        time.sleep(0.05)
-    try:
-        yield path
-    finally:
-        lock.unlink(missing_ok=True)
+    """Return the table of one's own rounds; ``ftcourse/scorecard.py`` says where it is."""
+    return Scorecard(read_rounds())

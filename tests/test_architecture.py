@@ -48,6 +48,7 @@ LESSONS = {  # the names of a lesson's files, in every room
     "03_adapters": {"adapters"},
     "04_memory": {
         "golf",
+        "scorecard",
         "check/memory",
         "widgets/great",
         "plots/recorded",

@@ -3,6 +3,7 @@
 from ftcourse.plots.adapters import best_rate, plot_places, plot_rate, plot_rates
 from ftcourse.plots.against import plot_memory_against
 from ftcourse.plots.cycle import plot_training_step
+from ftcourse.plots.golf import plot_golf
 from ftcourse.plots.history import plot_history
 from ftcourse.plots.lora import plot_energy, plot_lora, plot_over_ranks
 from ftcourse.plots.memory import plot_memory
@@ -15,6 +16,7 @@ __all__ = [
     "Picture",
     "best_rate",
     "plot_energy",
+    "plot_golf",
     "plot_history",
     "plot_longest",
     "plot_lora",

@@ -110,16 +110,14 @@ def step_of(record: Record) -> Step:
     """Return the step of a recorded run, in the loop of those who measured it."""
     card = next((card for card in CARDS.values() if is_card(record.card, card)), None)
     if card is None:
-        names = ", ".join(CARDS)
         must = "The arithmetic needs the facts of the card that a run was recorded on."
-        raise CourseError(must, record.card, f"It knows {names}: add the card to hardware.CARDS.")
+        raise CourseError(must, record.card, "Add the card to hardware.CARDS.")
     return Step(record.config, ModelShape.from_config(record.shape), card, **record.loop)
 
 
 def predict_record(record: Record) -> MemoryBreakdown:
     """Return the predicted bytes of a recorded run, in the loop of those who measured it."""
-    predict = predict_litgpt if record.by == "litgpt" else predict_step
-    return predict(step_of(record))
+    return (predict_litgpt if record.by == "litgpt" else predict_step)(step_of(record))
 
 
 @cache

@@ -46,13 +46,8 @@ LESSONS = {  # the names of a lesson's files, in every room
     "01_quantize": {"quantize"},
     "02_lora": {"lora"},
     "03_adapters": {"adapters"},
-    "04_memory": {
-        "golf",
-        "check/memory",
-        "widgets/great",
-        "plots/recorded",
-        "memory/litgpt",
-    },  # memory itself is the house's
+    # The rest of memory is the house's.
+    "04_memory": {"golf", "check/memory", "widgets/great", "plots/recorded", "memory/published"},
     "05_qlora": {"qlora"},
 }
 

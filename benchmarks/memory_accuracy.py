@@ -25,8 +25,8 @@ from ftcourse.memory import (
     predict_memory,
     predict_step,
 )
-from ftcourse.memory.litgpt import predict_litgpt
-from ftcourse.memory.records import Record, recorded_runs, step_of
+from ftcourse.memory.published import predict_litgpt, step_of
+from ftcourse.memory.records import Record, recorded_runs
 from ftcourse.memory.step import Step
 from ftcourse.shape.families import FAMILIES
 from ftcourse.simulate import simulate_memory, simulate_step

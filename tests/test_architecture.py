@@ -52,7 +52,7 @@ LESSONS = {  # the names of a lesson's files, in every room
         "check/memory",
         "widgets/great",
         "plots/recorded",
-        "memory/litgpt",
+        "memory/published",
         "memory/compare",
     },  # memory itself is the house's
     "05_qlora": {"qlora"},

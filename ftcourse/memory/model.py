@@ -25,10 +25,7 @@ class Model:
         self.root = self.family.layers.rpartition(".")[0]
 
     def run(self, all_layers: bool = False) -> Operations:
-        """Run a step up to the optimizer; return the tape.
-
-        Few layers, and few pieces of the loss, stand for all of them, or each one runs.
-        """
+        """Run a step up to the optimizer, with few layers for all or with each; return the tape."""
         tape, last = self.tape, self.shape.num_hidden_layers - 1
         self.every = all_layers
         x = embedded = self.embed()

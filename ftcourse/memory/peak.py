@@ -7,10 +7,10 @@ from ftcourse.config import FinetuneConfig
 from ftcourse.hardware import Card, detect
 from ftcourse.memory import parameters
 from ftcourse.memory.breakdown import MemoryBreakdown
-from ftcourse.memory.graph import Tensor
-from ftcourse.memory.ledger import History, Ledger, Row
+from ftcourse.memory.ledger import Ledger, Row
 from ftcourse.memory.model import Model
 from ftcourse.memory.step import Step
+from ftcourse.memory.tape import Tape
 from ftcourse.shape import load_shape
 
 _version = lru_cache(version)  # to read it takes as long as the arithmetic
@@ -27,7 +27,7 @@ def predict_memory(config: FinetuneConfig, card: Card | None = None) -> MemoryBr
 @lru_cache(256)  # panels and searches ask for the same step again and again
 def predict_step(step: Step) -> MemoryBreakdown:
     """Return the bytes of a step that may differ from the Trainer's, as a ``Step`` describes it."""
-    history, _ = _take_step(step)
+    history = _take_step(step).history
     moment, event = history.fullest()
     ledger = Ledger.of([*resident_rows(step), *history.ledger(event)])
     return MemoryBreakdown.of(ledger, source="predicted", moment=moment, device=step.card.name)
@@ -39,20 +39,19 @@ def predict_timeline(config: FinetuneConfig, card: Card | None = None) -> list[d
     An event is a tensor that comes or goes. The fullest moment has ``predict_memory``'s bytes.
     """
     step = Step(config, load_shape(config.model), card or detect())
-    history, gradients = _take_step(step, all_layers=True)
-    history.died(len(history.rows) - 1)  # the optimizer's scratch memory, which came last
-    gradients.clear()  # as zero_grad does
-    residents = resident_rows(step)
-    return [Ledger.of(residents).parts, *history.timeline(residents)]
+    tape, residents = _take_step(step, all_layers=True), resident_rows(step)
+    tape.history.died(len(tape.history.rows) - 1)  # the optimizer's scratch memory came last
+    tape.gradients.clear()  # as zero_grad does
+    return [Ledger.of(residents).parts, *tape.history.timeline(residents)]
 
 
-def _take_step(step: Step, all_layers: bool = False) -> tuple[History, list[Tensor]]:
-    """Run a step up to where the optimizer has all that it needs; return also the gradients."""
+def _take_step(step: Step, all_layers: bool = False) -> Tape:
+    """Run a step up to where the optimizer has all that it needs; return the tape."""
     tape = Model(step).run(all_layers)
-    history = tape.history
-    history.mark("the optimizer's step")
-    history.born(Row.of("step", (parameters.optimizer_scratch_bytes(step),), "uint8", "overhead"))
-    return history, tape.gradients
+    tape.history.mark("the optimizer's step")
+    scratch = parameters.optimizer_scratch_bytes(step)
+    tape.history.born(Row.of("step", (scratch,), "uint8", "overhead"))
+    return tape
 
 
 def resident_rows(step: Step) -> list[Row]:

@@ -1,6 +1,6 @@
 """What each change that makes a run smaller costs: bytes by arithmetic, time and quality in words.
 
-Figures of the embedded model are read from recorded sweeps; those of others name their source.
+Figures of the embedded model are those of recorded sweeps; figures of others name their source.
 """
 
 import json
@@ -18,21 +18,27 @@ from ftcourse.memory.fit import cheapest_change, judge_fit, smaller_changes
 from ftcourse.memory.peak import predict_memory
 from ftcourse.shape import load_shape
 
+# litgpt's tutorials/resource-tables.md of October 2023: with NF4 and double quantization 1.87 for
+# 1.62 minutes (phi-1.5), 6.55 for 3.19 (Llama 2 13B).
+_NF4_TIME = (
+    "weights are dequantized at each use: litgpt's LoRA on an A100 took 1.2 (1.3B) to 2.1 times "
+    "(13B) as long"
+)
+_EIGHT_BIT = "none, says the paper on 8-bit optimizers (arXiv 2110.02861)"
+
 
 @dataclass(frozen=True)
 class Price:
-    """One change of a run, what it saves, and what it costs."""
+    """One change of a run, what it saves, and what it costs in words."""
 
     change: dict[str, Any]
-    """The fields of the config that it changes, and their new values."""
+    """Fields of the config and their new values."""
     saved: int
-    """Predicted bytes at the peak before minus after; below 0 if the change needs more."""
+    """Predicted bytes at the peak before minus after: below 0 if the change takes more."""
     time: str
-    """What it costs in time, in words."""
     quality: str
-    """What it costs in quality, in words."""
     answer: Literal["yes", "narrowly", "no"]
-    """Whether the run then fits, as ``Fit.answer``."""
+    """Whether the run then fits, as ``judge_fit`` says."""
 
     @property
     def name(self) -> str:
@@ -41,11 +47,9 @@ class Price:
 
     def __repr__(self) -> str:
         """Return the change, its bytes and the answer in a line, and the words below it."""
-        words = [("time", self.time), ("quality", self.quality)]
-        below = [wrap(f"    {n}: {text}", 79, subsequent_indent=8 * " ") for n, text in words]
-        return "\n".join(
-            [f"{self.name:<46}{show_bytes(self.saved):>13}  {self.answer:>8}", *chain(*below)]
-        )
+        line = f"{self.name:<46}{show_bytes(self.saved):>13}  {self.answer:>8}"
+        words = f"    time: {self.time}", f"    quality: {self.quality}"
+        return "\n".join([line, *chain(*(wrap(w, 79, subsequent_indent=8 * " ") for w in words))])
 
 
 class Prices(tuple[Price, ...]):
@@ -53,33 +57,30 @@ class Prices(tuple[Price, ...]):
 
     def __repr__(self) -> str:
         """Return the table."""
-        if not self:
-            return "Nothing to pay for: it fits as it is, or no change makes it fit."
-        return "\n".join([f"{'change':<46}{'saves':>13}  {'it fits':>8}", *map(repr, self)])
+        head = f"{'change':<46}{'saves':>13}  {'it fits':>8}"
+        nothing = "Nothing to pay for: it fits as it is, or no change makes it fit."
+        return "\n".join([head, *map(repr, self)]) if self else nothing
 
 
 def prices(config: FinetuneConfig, card: Card | None = None) -> Prices:
-    """Return the price of each change that may make a run smaller, made alone.
+    """Return the price of each change that ``cheapest_change`` may make, each made alone.
 
-    They are the changes that ``cheapest_change`` tries, in its order: first those that cost only
-    time, then those that may cost quality. Without a card, for the device that is there.
+    Without a card, for the device that is there.
     """
-    card = card or detect()
-    return Prices(_price(config, change, card) for change in _changes(config))
+    return Prices(_price(config, change, card or detect()) for change in _changes(config))
 
 
 def prices_to_fit(config: FinetuneConfig, card: Card | None = None) -> Prices:
-    """Return what it costs to make a run fit: each of the cheapest changes, on top of the others.
+    """Return the prices of ``cheapest_change``: of each of its changes, on top of those before.
 
-    They are those of ``cheapest_change``, and their saved bytes add up to what it saves. Empty if
-    the run fits, or if no change makes it fit.
+    What they save adds up. Empty if the run fits, or if no change makes it fit.
     """
     card, found = card or detect(), []
     if judge_fit(predict_memory(config, card), card).answer == "yes":
         return Prices()
     target = vars(cheapest_change(config, card))
     for change in _changes(config):
-        if all(target[name] == value for name, value in change.items()):
+        if change.items() <= target.items():
             found.append(_price(config, change, card))
             config = replace(config, **change)
     return Prices(found)
@@ -87,7 +88,7 @@ def prices_to_fit(config: FinetuneConfig, card: Card | None = None) -> Prices:
 
 def _changes(config: FinetuneConfig) -> list[dict[str, Any]]:
     """Return the changes that change something."""
-    return [c for c in smaller_changes(config) if any(vars(config)[n] != c[n] for n in c)]
+    return [c for c in smaller_changes(config) if replace(config, **c) != config]
 
 
 def _price(config: FinetuneConfig, change: dict[str, Any], card: Card) -> Price:
@@ -102,12 +103,11 @@ def _words(before: FinetuneConfig, after: FinetuneConfig) -> tuple[str, str]:
     share = round(100 * (_products(after) / _products(before) - 1))
     work = f"about {abs(share)} % {'fewer' if share < 0 else 'more'} multiplications"
     if after.method != before.method:
-        return (_LITGPT, _nf4()) if after.method == "qlora" else (work, _lora())
+        return (_NF4_TIME, _nf4()) if after.method == "qlora" else (work, _lora())
     if after.bits != before.bits:
         return "not known: neither is measured here", _nf4()
     if after.optimizer != before.optimizer:
-        paper = "none, says the paper on 8-bit optimizers (arXiv 2110.02861)"
-        return paper, f"{paper}; not measured here"
+        return _EIGHT_BIT, f"{_EIGHT_BIT}; not measured here"
     if after.gradient_checkpointing != before.gradient_checkpointing:
         return f"the layers' forward pass again: {work}", "none: the numbers are the same"
     if after.loss != before.loss:
@@ -118,14 +118,6 @@ def _words(before: FinetuneConfig, after: FinetuneConfig) -> tuple[str, str]:
         return time, "none: the same sum of gradients but for rounding"
     cut = f"texts are cut after {after.max_length} tokens, and what comes later is not learned"
     return "less than none: fewer tokens", cut
-
-
-# Its tutorials/resource-tables.md of October 2023: with NF4 and double quantization 1.87 for 1.62
-# minutes (phi-1.5), 6.55 for 3.19 (Llama 2 13B).
-_LITGPT = (
-    "weights are dequantized at each use: litgpt's LoRA on an A100 took 1.2 (1.3B) to 2.1 times "
-    "(13B) as long"
-)
 
 
 def _products(config: FinetuneConfig) -> int:
@@ -142,36 +134,29 @@ def _products(config: FinetuneConfig) -> int:
 
 
 def _lora() -> str:
-    """Return what the recorded sweep of lesson 02 says of the quality of full and LoRA."""
-    rows = []
-    for method, rank in (("full", 0), ("lora", 16)):
-        kept = {"method": method, "rank": rank, "targets": "all-linear"}
-        voice = _mean("voice", task="voice", **kept)
-        facts = 100 * _mean("recall_test", task="facts", **kept)
-        rows.append(f"voice {voice:.0f} %, facts {facts:.0f} %")
-    return f"recorded, embedded model, 3 seeds: full {rows[0]}; LoRA of rank 16 {rows[1]}"
-
-
-def _mean(result: str, **settings: Any) -> float:
-    """Return the mean over the seeds at the learning rate that was best with seed 0."""
-    usual = [
-        run for run in _sweep("lora") if "steps" not in run and settings.items() <= run.items()
-    ]
-    (rate,) = {run["learning_rate"] for run in usual if run["seed"] == 2}
-    return fmean(run[result] for run in usual if run["learning_rate"] == rate)
+    """Return what lesson 02's sweep says of full and LoRA, at the rates that were best."""
+    found = []
+    for rank in (0, 16):  # 0 is full
+        runs = [r for r in _recorded("lora", rank=rank, targets="all-linear") if "steps" not in r]
+        best = {(run["task"], run["learning_rate"]) for run in runs if run["seed"] == 2}
+        runs = [run for run in runs if (run["task"], run["learning_rate"]) in best]
+        voice = fmean(run["voice"] for run in runs if run["task"] == "voice")
+        facts = fmean(100 * run["recall_test"] for run in runs if run["task"] == "facts")
+        found.append(f"voice {voice:.0f} %, facts {facts:.0f} %")
+    return f"recorded, embedded model, 3 seeds: full {found[0]}; LoRA of rank 16 {found[1]}"
 
 
 def _nf4() -> str:
-    """Return what the recorded sweep of lesson 01 says of a model in NF4 before training."""
-    plain = next(run for run in _sweep("quantize") if run["scheme"] == "none")
-    nf4 = {"scheme": "normal", "bits": 4, "block": 64, "part": "all"}
-    run = next(run for run in _sweep("quantize") if nf4.items() <= run.items())
+    """Return what lesson 01's sweep says of NF4 before training, and the QLoRA paper after it."""
+    (nf4,) = _recorded("quantize", scheme="normal", bits=4, block=64, part="all")
+    (plain,) = _recorded("quantize", scheme="none")
     return (
-        f"before training the embedded model answers {run['right']} of {run['count']} with NF4, "
+        f"before training the embedded model answers {nf4['right']} of {nf4['count']} with NF4, "
         f"{plain['right']} without (recorded); after training none, says the QLoRA paper (table 3)"
     )
 
 
-def _sweep(name: str) -> list[dict[str, Any]]:
-    lines = course_path(f"data/measured/sweep_{name}.jsonl").read_text(encoding="utf-8")
-    return [json.loads(line) for line in lines.splitlines()]
+def _recorded(sweep: str, **settings: Any) -> list[dict[str, Any]]:
+    """Return the runs of a recorded sweep with these settings."""
+    lines = course_path(f"data/measured/sweep_{sweep}.jsonl").read_bytes().splitlines()
+    return [run for run in map(json.loads, lines) if settings.items() <= run.items()]

@@ -7,14 +7,11 @@ from functools import cache
 from typing import Any
 
 from ftcourse.config import FinetuneConfig
-from ftcourse.errors import CourseError
 from ftcourse.files import course_path
-from ftcourse.hardware import CARDS, Card, detect
+from ftcourse.hardware import Card, detect
 from ftcourse.memory.breakdown import PARTS, MemoryBreakdown, show_bytes
-from ftcourse.memory.litgpt import predict_litgpt
-from ftcourse.memory.peak import predict_memory, predict_step
-from ftcourse.memory.step import Step
-from ftcourse.shape import REQUIRED, ModelShape, load_shape
+from ftcourse.memory.peak import predict_memory
+from ftcourse.shape import REQUIRED, load_shape
 
 # Two models with the same of these have the same bytes, however they were trained and named.
 _SHAPE = ("model_type", "num_key_value_heads", *REQUIRED)
@@ -58,8 +55,6 @@ class Record:
     tokens_per_second: float | None = None
     loop: dict[str, bool] = field(default_factory=dict)
     """How the training loop differs from the Trainer's, as arguments of ``memory.Step``."""
-    process: int | None = None
-    """Bytes of the process, where published: of another run of the same choices (fitcheck)."""
 
     def __repr__(self) -> str:
         """Say what was measured, where, when, by whom, and with which torch."""
@@ -106,40 +101,18 @@ def nearest_record(config: FinetuneConfig, card: Card | None = None) -> Nearest 
     return min(found, key=distance, default=None)
 
 
-def step_of(record: Record) -> Step:
-    """Return the step of a recorded run, in the loop of those who measured it."""
-    card = next((card for card in CARDS.values() if is_card(record.card, card)), None)
-    if card is None:
-        names = ", ".join(CARDS)
-        must = "The arithmetic needs the facts of the card that a run was recorded on."
-        raise CourseError(must, record.card, f"It knows {names}: add the card to hardware.CARDS.")
-    return Step(record.config, ModelShape.from_config(record.shape), card, **record.loop)
-
-
-def predict_record(record: Record) -> MemoryBreakdown:
-    """Return the predicted bytes of a recorded run, in the loop of those who measured it."""
-    predict = predict_litgpt if record.by == "litgpt" else predict_step
-    return predict(step_of(record))
-
-
 @cache
 def recorded_runs() -> tuple[Record, ...]:
     """Return all recorded runs of ``data/measured``: our own, and those that others published."""
     files = sorted(course_path("data/measured").glob("*.jsonl"))
     lines = [json.loads(line) for file in files for line in file.read_bytes().splitlines()]
-    processes = {_choices(line): line["process"] for line in lines if "process" in line}
-    return tuple(_read(line, processes.get(_choices(line))) for line in lines if "measured" in line)
+    return tuple(_read(line) for line in lines if "measured" in line)
 
 
-def _choices(line: dict[str, Any]) -> str:
-    return json.dumps([line.get("config"), line.get("shape"), line.get("by")], sort_keys=True)
-
-
-def _read(line: dict[str, Any], process: int | None) -> Record:
+def _read(line: dict[str, Any]) -> Record:
     """Return the record of a line; a published one has only the sum of the five parts."""
     measured = dict(line["measured"])
     facts = {name: measured[name] for name in ("reserved", "date", "versions")}
-    facts["process"] = measured.get("process", process)
     facts["allocated"], facts["card"] = measured.pop("allocated"), measured["device"]
     for name in ("shape", "by", "note", "tokens_per_second", "loop"):
         if name in line:

@@ -9,7 +9,8 @@ from matplotlib.patches import Patch
 
 from ftcourse.errors import CourseError
 from ftcourse.memory import MemoryBreakdown, show_bytes
-from ftcourse.memory.records import Record, predict_record, recorded_runs
+from ftcourse.memory.published import predict_record, process_of
+from ftcourse.memory.records import Record, recorded_runs
 from ftcourse.plots.picture import SMALL, finish, new_axes, put_label, text_width, unit_of
 
 _MARKERS = (  # no part has these colours
@@ -17,7 +18,6 @@ _MARKERS = (  # no part has these colours
     {"marker": "^", "color": "#CC79A7"},
     {"marker": "s", "color": "#56B4E9"},
 )
-TOTALS = ("allocated", "reserved", "process")
 _STEPS = (  # what each total has more than the one before, darker to lighter, one of them hatched
     {"color": "#444444"},
     {"facecolor": "none", "edgecolor": "#444444", "hatch": "////"},
@@ -80,12 +80,12 @@ def plot_totals(
     The names say whose runs they are. Without runs: the recorded ones of which all three are known.
     """
     if runs is None:
-        known = [run for run in recorded_runs() if run.reserved and run.process]
+        known = [run for run in recorded_runs() if run.reserved and _totals(run)[-1]]
         names = [f"{run.config.model.split('/')[-1]},\nrecorded by {run.by}" for run in known]
         runs = {f"{name},\nprocess in another run": r for name, r in zip(names, known, strict=True)}
     if not runs:
         raise CourseError("plot_totals draws one run or more.", "none", "Give it some, by name.")
-    totals = {name: [getattr(run, total) for total in TOTALS] for name, run in runs.items()}
+    totals = {name: _totals(run) for name, run in runs.items()}
     longest = max(filter(None, [size for sizes in totals.values() for size in sizes]))
     unit, unit_name = unit_of(longest)
     ax = ax or new_axes(1.1 + 0.75 * len(runs), 0.3 + max(map(text_width, runs)), top=0.45)
@@ -97,7 +97,7 @@ def plot_totals(
             ax.barh(row, end - start, 0.45, start, **style)
         texts = [
             f"{total} {show_bytes(size, unit) if size else 'not known'}"
-            for total, size in zip(TOTALS, sizes, strict=True)
+            for total, size in zip(("allocated", "reserved", "process"), sizes, strict=True)
         ]
         put_label(ax, ", ".join(texts), (0, row - 0.25), (0, 2), size=SMALL)
         said.append(f"{name}: {', '.join(texts)}.")
@@ -108,3 +108,10 @@ def plot_totals(
     ax.tick_params(axis="y", length=0)
     labels = {"xlabel": f"bytes of a training step on the card, {unit_name}"}
     return finish(ax, " ".join(" ".join(said).split()), ("top", "right", "left"), **labels)
+
+
+def _totals(run: Record | MemoryBreakdown) -> list[int | None]:
+    """Return allocated, reserved and process; None for what is not known."""
+    own = (run.breakdown or run) if isinstance(run, Record) else run
+    process = own.process if isinstance(own, MemoryBreakdown) else process_of(run)
+    return [run.allocated, run.reserved, process]

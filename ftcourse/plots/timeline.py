@@ -10,7 +10,16 @@ from numpy.typing import NDArray
 from ftcourse.errors import CourseError
 from ftcourse.memory import PARTS, show_bytes
 from ftcourse.plots.parts import draw_stack, say_parts
-from ftcourse.plots.picture import ROW, SMALL, draw_marks, finish, new_axes, put_label, unit_of
+from ftcourse.plots.picture import (
+    ROW,
+    SMALL,
+    Marks,
+    draw_marks,
+    finish,
+    new_axes,
+    put_label,
+    unit_of,
+)
 
 _COLUMNS = 600  # fewer than the pixels of the picture, so that a peak of one event still shows
 
@@ -22,7 +31,6 @@ _LINES = (
     {"color": "#CC79A7", "linewidth": 3, "linestyle": (0, (3, 3))},
     {"color": "black", "linewidth": 0.7},
 )
-_NEAR = 0.08  # peaks within this share of the highest have one label
 
 Timeline = Sequence[Mapping[str, int]]
 """The live bytes of each part after each event of a step."""
@@ -92,32 +100,34 @@ def _marks(events: NDArray, live: NDArray) -> list[tuple[int, str]]:
 def _plot_lines(timelines: Mapping[str, Timeline], ax: Axes | None) -> Axes:
     """Draw the sum of the parts of each timeline as a line, the same phases over each other."""
     if not 0 < len(timelines) <= len(_LINES):
-        must = f"plot_timeline draws one timeline, or up to {len(_LINES)} with names."
-        raise CourseError(must, f"{len(timelines)} with names", "Draw fewer of them at once.")
+        must, do = "plot_timeline draws one timeline, or up to three with names.", "Draw fewer."
+        raise CourseError(must, f"{len(timelines)} with names", do)
     lives = {name: _read(timeline) for name, timeline in timelines.items()}
-    sums = {name: live.sum(axis=1) for name, live in lives.items()}
     shares, marks = _place_over(lives)
-    highest = max(total.max() for total in sums.values())
+    highest = max(live.sum(axis=1).max() for live in lives.values())
     unit, unit_name = unit_of(highest)
     ax = ax or new_axes(4, left=0.7, right=0.25, top=0.4 + 0.2 * len(marks))
     ax.set(xlim=(0, 100), ylim=(0, 1.2 * highest / unit))
-    for (name, total), share, style in zip(sums.items(), shares, _LINES, strict=False):
-        ax.plot(share, total / unit, drawstyle="steps-post", label=name, **style)
+    said = []
+    for (name, live), share, style in zip(lives.items(), shares, _LINES, strict=False):
+        total = live.sum(axis=1)
+        top = (share[total.argmax()], total.max() / unit)
+        peak = f"peak {show_bytes(total.max(), unit)}"
+        ax.plot(share, total / unit, drawstyle="steps-post", label=f"{name}, {peak}", **style)
+        ax.plot(*top, "o", color="black", markersize=4)
+        said.append(f"{name}: {peak} at {top[0]:.0f} %")
+        if total.max() == highest:
+            put_label(ax, peak, top, (0, 5), edge=0.2, va="bottom", fontweight="bold")
     draw_marks(ax, marks)
-    style = {"ncols": len(sums), "frameon": False, "fontsize": SMALL, "handlelength": 5}
+    style = {"ncols": 3, "frameon": False, "fontsize": SMALL, "handlelength": 4}
     above = 1 + len(marks) * ROW / 72 * ax.figure.dpi / ax.bbox.height
     ax.legend(loc="lower left", bbox_to_anchor=(0, above), borderpad=0.2, **style)
-    tops = {n: (s[t.argmax()], t.max()) for (n, t), s in zip(sums.items(), shares, strict=True)}
-    _label_peaks(ax, tops, unit)
-    peaks = [f"{name} {show_bytes(y, unit)} at {x:.0f} %" for name, (x, y) in tops.items()]
-    alt = f"The live bytes of one step as lines. Their peaks: {', '.join(peaks)} of the axis."
+    alt = f"The live bytes of one step as lines. {', '.join(said)} of the axis."
     xlabel = "share of all bytes that come or go in one step, %"
     return finish(ax, alt, xlabel=xlabel, ylabel=f"live, {unit_name}")
 
 
-def _place_over(
-    lives: Mapping[str, NDArray],
-) -> tuple[list[NDArray], list[tuple[float, str]]]:
+def _place_over(lives: Mapping[str, NDArray]) -> tuple[list[NDArray], Marks]:
     """Return where each timeline's events lie, in percent, and the marks that all of them have."""
     shares, marks = [], []
     for live in lives.values():
@@ -129,21 +139,3 @@ def _place_over(
     ends = [[0, *(own[name] for name in common), 100] for own in marks]
     shares = [np.interp(share, own, ends[0]) for share, own in zip(shares, ends, strict=True)]
     return shares, [(marks[0][name], name) for name in common]
-
-
-def _label_peaks(ax: Axes, tops: Mapping[str, tuple[float, int]], unit: int) -> None:
-    """Mark the peaks; those near each other share a label, which has no names if all are equal."""
-    highest, groups = max(y for _, y in tops.values()), []
-    for name, (_, y) in sorted(tops.items(), key=lambda item: -item[1][1]):
-        if not groups or tops[groups[-1][0]][1] - y > _NEAR * highest:
-            groups.append([])
-        groups[-1].append(name)
-    for names in groups:
-        sizes = [show_bytes(tops[name][1], unit) for name in names]
-        equal = len(set(sizes)) == 1
-        text = ", ".join(f"{name} {size}" for name, size in zip(names, sizes, strict=True))
-        text = f"{', '.join(names)} {sizes[0]}" if equal else text
-        text = f"peak {sizes[0]}" if equal and len(groups) == 1 else text
-        x, y = tops[names[0]]
-        ax.plot(x, y / unit, "o", color="black", markersize=4)
-        put_label(ax, text, (x, y / unit), (0, 5), edge=0.2, va="bottom", fontweight="bold")

@@ -1,14 +1,13 @@
 """The panel with every choice that decides bytes, and what it costs to make a run fit."""
 
 from dataclasses import replace
-from functools import partial
 
 from ftcourse.config import FinetuneConfig
 from ftcourse.hardware import Card
 from ftcourse.memory import predict_memory, show_bytes
 from ftcourse.memory.fit import judge_fit
 from ftcourse.memory.price import Price, prices_to_fit
-from ftcourse.widgets.memory import WORDS, Added, View, make_controls, measure, name_cards, simulate
+from ftcourse.widgets.memory import Added, build_panel, measure, simulate
 from ftcourse.widgets.panel import Panel
 
 GROUPS = {
@@ -41,16 +40,11 @@ def great_panel(model: str = "llama-3.1-8b", card: str | Card = "T4") -> Panel:
     cheapest change that makes the run fit, draws its bar beside the first, and says below the
     picture what each change saves, and what it costs in time and in quality. No control moves.
     """
-    cards, card = name_cards(card)
-    names = [name for group in GROUPS.values() for name in group]
-    controls, view = make_controls(model, cards, card, names), View(cards)
-    for name, label in LABELS.items():
-        controls[name].description = label
     verbs = {"simulate": simulate, "measure": measure, FIT: make_it_fit}
-    actions = {name: partial(view.add, verb) for name, verb in verbs.items()}
-    words = WORDS | {FIT: "Show the cheapest change with which the run fits the card."}
-    title = "What does a step cost, and what would make it fit?"
-    return Panel(view.draw, controls, title, actions, words, view.change, GROUPS)
+    panel = build_panel(model, card, "What makes it fit, and what does that cost?", GROUPS, verbs)
+    for name, label in LABELS.items():
+        panel.controls[name].description = label
+    return panel
 
 
 def make_it_fit(config: FinetuneConfig, card: Card) -> Added:

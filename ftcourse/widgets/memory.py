@@ -1,7 +1,8 @@
 """The panel that compares a run's bytes with a card's memory."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from typing import Any, get_args, get_type_hints
 
 import ipywidgets
@@ -16,7 +17,7 @@ from ftcourse.memory.records import is_card, nearest_record
 from ftcourse.plots import plot_memory
 from ftcourse.shape import load_shape, parameter_count
 from ftcourse.shape.hub import named_shapes
-from ftcourse.widgets.panel import Panel, Values
+from ftcourse.widgets.panel import Groups, Panel, Values
 
 HERE = "this machine"
 LONGEST = 10  # seconds of one core that the panel measures, at most
@@ -28,8 +29,6 @@ SLIDERS |= {"max_length": [2**k for k in range(7, 14)]}
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 TARGETS = {"all-linear": "all-linear", "q_proj, v_proj": ("q_proj", "v_proj")}
 TARGETS |= {"attention": ATTENTION, "MLP": ("gate_proj", "up_proj", "down_proj")}
-ADAPTER = {"rank", "target_modules", "adapter_dtype"}
-"""Fields that a full fine-tune does not use."""
 
 Added = tuple[Any, ...]
 """What a button adds: a bar or None, a line of the text above, and sentences below the picture."""
@@ -38,6 +37,7 @@ WORDS = field_docs(FinetuneConfig) | {
     "card": "The device whose memory the run has to fit; it also decides what dtype auto is.",
     "simulate": "Run the model's own code on tensors that have sizes and no numbers.",
     "measure": "Measure one real training step on this machine.",
+    "make it fit": "Show the cheapest change with which the run fits the card, and its price.",
     "reset": "Move all controls to where the panel began.",
 }
 
@@ -48,29 +48,31 @@ def memory_panel(model: str = "llama-3.1-8b", card: str | Card = "T4") -> Panel:
     ``card`` is a name in ``hardware.CARDS``, ``"this machine"``, or a Card. The buttons simulate
     and measure the run. They add bars to the picture of the state in which they were pressed.
     """
-    cards, card = name_cards(card)
-    controls, view = make_controls(model, cards, card, FIELDS), View(cards)
-    actions = {verb.__name__: partial(view.add, verb) for verb in (simulate, measure)}
-    return Panel(view.draw, controls, "Does it fit?", actions, WORDS, view.change)
+    verbs = {"simulate": simulate, "measure": measure}
+    return build_panel(model, card, "Does it fit?", {"": FIELDS}, verbs)
 
 
-def name_cards(card: str | Card) -> tuple[dict[str, Card], str]:
-    """Return all cards by name, and the name of the chosen one, which may be a Card."""
+def build_panel(
+    model: str, card: str | Card, title: str, groups: Groups, verbs: Mapping[str, Callable]
+) -> Panel:
+    """Return a panel with controls for these fields, and a button for each verb."""
     cards = CARDS | {HERE: detect()}
     if isinstance(card, Card):
         name = HERE if card == cards[HERE] else card.name
         cards, card = {name: card} | cards, name
     if card not in cards:
-        names = ", ".join(cards)
-        raise CourseError("card is a Card or the name of one.", repr(card), f"Use one of {names}.")
-    return cards, card
+        known = ", ".join(cards)
+        raise CourseError("card is a Card or the name of one.", repr(card), f"Use one of {known}.")
+    controls = _controls(model, cards, card, [*chain(*groups.values())])
+    view = _View(cards)
+    actions = {name: partial(view.add, verb) for name, verb in verbs.items()}
+    return Panel(view.draw, controls, title, actions, WORDS, view.change, groups)
 
 
-class View:
+class _View:
     """What the panel draws: the predicted bar, and those that the buttons added to a state."""
 
     def __init__(self, cards: dict[str, Card]) -> None:
-        """Start without added bars."""
         self.cards = cards
         self.added: dict[Any, dict[str, Added]] = {}
 
@@ -168,7 +170,7 @@ def core_seconds(config: FinetuneConfig, card: Card) -> float:
     return 2.8e-10 * tokens * (parameter_count(shape) + pairs)  # fits the times in its test
 
 
-def make_controls(
+def _controls(
     model: str, cards: dict[str, Card], card: str, names: Sequence[str]
 ) -> dict[str, ipywidgets.Widget]:
     """Return controls, each named after the field of FinetuneConfig that it sets, or ``card``."""
@@ -195,7 +197,8 @@ def make_controls(
 def _disable_idle(controls: dict[str, ipywidgets.Widget], *_: Any) -> dict[str, ipywidgets.Widget]:
     """Disable the controls that the method does not use; return all."""
     method, bits = controls["method"].value, controls["bits"].value
-    idle = {name: method == "full" for name in ADAPTER} | {"bits": method != "qlora"}
+    idle = dict.fromkeys(("rank", "target_modules", "adapter_dtype"), method == "full")
+    idle |= {"bits": method != "qlora"}
     idle |= dict.fromkeys(("quant_type", "double_quant"), method != "qlora" or bits == 8)
     for name in idle.keys() & controls.keys():
         controls[name].disabled = idle[name]

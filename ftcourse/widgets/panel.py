@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from html import escape
+from itertools import chain
 from typing import Any
 
 import ipywidgets
@@ -19,6 +20,8 @@ from ftcourse.errors import CourseError
 from ftcourse.plots import png
 
 Values = dict[str, Any]
+Groups = Mapping[str, Collection[str]]
+"""Names of controls below a heading, which may be empty."""
 Draw = Callable[..., tuple[Figure | Axes | str, ...]]
 """Gets the controls' values by name; returns a picture, a text, and sentences to show below."""
 _OLD = "description_tooltip" in ipywidgets.HTML.class_trait_names()
@@ -45,7 +48,7 @@ class Panel(ipywidgets.VBox):
         actions: Mapping[str, Draw] | None = None,
         words: Mapping[str, str] | None = None,
         change: Callable[[Values, Values], str] = lambda before, after: "",
-        groups: Mapping[str, Collection[str]] | None = None,
+        groups: Groups | None = None,
     ):
         """Lay out the controls and buttons, watch them, and draw once."""
         self.controls, self.title, self.text, self.moved = dict(controls), title, "", ""
@@ -62,9 +65,7 @@ class Panel(ipywidgets.VBox):
             self._watch(name, control)
         heading = ipywidgets.HTML(f"<b>{escape(title)}</b>", **{_TOOLTIP: ""})
         self._view = ipywidgets.HTML(**{_TOOLTIP: ""})
-        rows = [
-            row for group in (groups or {"": self.controls}).items() for row in self._lay(*group)
-        ]
+        rows = chain(*(self._lay(*group) for group in (groups or {"": self.controls}).items()))
         super().__init__([heading, *rows, ipywidgets.HBox([*self.buttons.values()]), self._view])
         self._show(draw)
 

@@ -1,12 +1,18 @@
-"""Ledgers side by side: which tensors one of them has and another one lacks."""
+"""Side by side: the tensors of several ledgers, and the predicted steps of several runs."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from html import escape
+from itertools import product
 from textwrap import fill
+from typing import Any
 
+from ftcourse.config import FinetuneConfig
 from ftcourse.errors import CourseError
+from ftcourse.hardware import GIB, Card
+from ftcourse.memory.breakdown import MemoryBreakdown
 from ftcourse.memory.ledger import Ledger, Row
+from ftcourse.memory.peak import predict_memory
 
 _LONGEST = 27  # columns of a name, so that a line has at most 80
 
@@ -104,3 +110,57 @@ def compare(ledgers: Mapping[str, Ledger], part: str | None = None) -> Compariso
                 counts.setdefault(key, [0] * len(ledgers))[place] += row.count
     pairs = sorted(counts.items(), key=lambda pair: -pair[0].bytes * max(pair[1]))
     return Comparison(tuple(ledgers), tuple((row, tuple(each)) for row, each in pairs))
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Predicted steps of runs that differ in one field or in two. The repr is a table in GiB."""
+
+    fields: dict[str, Sequence[Any]]
+    """The fields and their values: that of the rows, if there are two, and that of the columns."""
+    steps: dict[Any, MemoryBreakdown]
+    """Each step by its value, or by its pair of values."""
+    part: str
+    """What the table shows: one of the five parts, or ``allocated``."""
+
+    @property
+    def bytes(self) -> dict[Any, int]:
+        """What the table shows, in bytes."""
+        return {key: getattr(step, self.part) for key, step in self.steps.items()}
+
+    def __repr__(self) -> str:
+        """Return the table, with a line for each value of the first of two fields."""
+        *above, columns = self.fields.values()
+        rows = above[0] if above else [None]
+        lines = [[f"{self.part}, GiB", *map(str, columns)]]
+        for row in rows:
+            keys = [(row, column) if above else column for column in columns]
+            sizes = [f"{self.bytes[key] / GIB:.2f}" for key in keys]
+            lines.append([str(row) if above else " and ".join(self.fields), *sizes])
+        widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
+        first, *others = widths
+        return "\n".join(
+            f"{name:<{first}}" + "".join(f"  {c:>{w}}" for c, w in zip(cells, others, strict=True))
+            for name, *cells in lines
+        )
+
+
+def sizes(
+    config: FinetuneConfig, card: Card, part: str = "allocated", **fields: Sequence[Any]
+) -> Sizes:
+    """Return the predicted steps of a run at all values of one field, or of two.
+
+    >>> from ftcourse.hardware import CARDS
+    >>> run = FinetuneConfig(model="llama-2-7b", dtype="float16")
+    >>> sizes(run, CARDS["T4"], "weights", method=["lora", "qlora"])
+    weights, GiB   lora  qlora
+    method        12.70   3.75
+    """
+    if len(fields) not in (1, 2):
+        got, do = ", ".join(fields) or "none", "Give rank=[4, 64], for example."
+        raise CourseError("sizes varies one field of a config, or two.", got, do)
+    steps = {}
+    for values in product(*fields.values()):
+        run = replace(config, **dict(zip(fields, values, strict=True)))
+        steps[values if len(values) > 1 else values[0]] = predict_memory(run, card)
+    return Sizes(fields, steps, part)

@@ -16,7 +16,7 @@ from ftcourse.hardware import detect
 from ftcourse.measure import MemoryMeter
 from ftcourse.memory import MemoryBreakdown, predict_memory
 from ftcourse.memory.breakdown import show_bytes
-from ftcourse.scorecard import Round, keep_round, read_rounds
+from ftcourse.scorecard import Round, Scorecard, keep_round, read_rounds
 from ftcourse.sweeps import load_sweep
 from ftcourse.train import FinetuneResult, finetune
 
@@ -49,8 +49,8 @@ class Course:
 
 COURSES = {
     "green": Course("green", target=0.6, budget=10 * 2**20, method="lora"),
-    "lake": Course("lake", target=0.5, budget=8 * 2**20, method="full"),
-    "cliff": Course("cliff", target=0.3, budget=3 * 2**20),
+    "lake": Course("lake", target=0.6, budget=8 * 2**20, method="full"),
+    "cliff": Course("cliff", target=0.4, budget=3 * 2**20),
 }
 
 
@@ -109,63 +109,78 @@ class Score:
 
 
 class FullestStep(MemoryMeter):
-    """Measures the steps that get the longest letters, and keeps the fullest of them.
+    """Measures the steps with the longest letters, and keeps the fullest.
 
-    The bytes of a step grow with the longest letter of a batch. To measure makes a step slower, so
-    the steps with shorter letters are left out.
+    The bytes of a step grow with the longest letter of a batch. To
+    measure makes a step slower, so shorter ones are left out.
     """
 
     def __init__(self, steps: int = 5) -> None:
         """Choose how many steps to measure."""
         super().__init__()
-        self.fullest, self.longest, self._count = None, 0, steps
+        self.fullest, self.longest = None, 0
+        self._chosen, self._count = set(), steps
 
     def on_train_begin(self, args, state, control, train_dataloader, **_):
         """Find the steps that get the longest letters."""
-        letters, drawn = train_dataloader.dataset, train_dataloader.batch_sampler
+        letters = train_dataloader.dataset
+        # A copy, because drawing would change the order of the run.
+        drawn = deepcopy(train_dataloader.batch_sampler, {id(letters): letters})
+        lengths = [max(len(letters[i]["input_ids"]) for i in b) for b in drawn]
         size = args.gradient_accumulation_steps
-        lengths = [  # from a copy, because drawing would change the order of the run
-            max(len(letters[i]["input_ids"]) for i in batch)
-            for batch in deepcopy(drawn, {id(letters): letters})
-        ][: size * args.max_steps]
-        order = sorted(range(len(lengths)), key=lambda n: -lengths[n])
+        used = range(min(len(lengths), size * args.max_steps))
+        order = sorted(used, key=lambda n: -lengths[n])
+        later = [n for n in order if n % size]  # there, gradients live already
+        chosen = [*order[: self._count], *later[: self._count]]
         self.longest = lengths[order[0]]
-        self._chosen = list(dict.fromkeys(n // size + 1 for n in order))[: self._count]
+        self._chosen = {n // size + 1 for n in chosen}
 
     def on_step_begin(self, args, state, control, **others):
         """Measure the step if it was chosen."""
-        self.step = state.global_step + 1 if state.global_step + 1 in self._chosen else 0
+        step = state.global_step + 1
+        self.step = step if step in self._chosen else 0
         super().on_step_begin(args, state, control, **others)
 
     def on_step_end(self, args, state, control, model, optimizer, **_):
         """Keep the step if it is the fullest so far."""
         if state.global_step != self.step:
             return
-        self._live.note_residents(model, optimizer)  # the first step made the optimizer's states
+        # The first step made the optimizer's states only at its end.
+        self._live.note_residents(model, optimizer)
         super().on_step_end(args, state, control, model=model)
-        # Without the scratch memory of kernels, which differs from card to card.
-        ledger = self._live.history.ledger(self._live.history.fullest()[1])
-        if self.fullest is None or sum(ledger.parts.values()) > self.fullest.allocated:
-            self.fullest = replace(self.breakdown, **ledger.parts, ledger=ledger)
+        # Without the scratch memory of kernels: no two cards agree on it.
+        history = self._live.history
+        ledger = history.ledger(history.fullest()[1])
+        measured = replace(self.breakdown, **ledger.parts, ledger=ledger)
+        if not self.fullest or measured.allocated > self.fullest.allocated:
+            self.fullest = measured
 
 
 def play(config: FinetuneConfig, course: Course, split: str = "test") -> Score:
-    """Train, measure the run itself, judge it, and keep the round in the table.
+    """Train, measure that very run, judge it, and keep the round.
 
-    It takes half a minute or less. A round on ``validation`` is practice, and is not kept. Raises
-    CourseError for a config that the rules forbid.
+    It takes half a minute or less. A round on ``validation`` is
+    practice, and is not kept. Raises CourseError for a config that
+    the rules forbid.
     """
-    config, begin = replace(config, dtype=config.dtype_on(detect())), time.perf_counter()
+    config = replace(config, dtype=config.dtype_on(detect()))
     _check_rules(config, course)
+    letters, begin = load_dialogues(split), time.perf_counter()
     run, fullest = train_measured(config)
-    loss = held_out_loss(run.model, run.tokenizer, load_dialogues(split))
-    score = Score(course, config, fullest, loss, time.perf_counter() - begin, split)
+    loss = held_out_loss(run.model, run.tokenizer, letters)
+    seconds = time.perf_counter() - begin
+    score = Score(course, config, fullest, loss, seconds, split)
     _PLAYED[score] = list(vars(score).values())
     if split == "test" and course in COURSES.values():
-        usual, chosen = asdict(FinetuneConfig()), asdict(config)
-        mine = {"course": course.name, "peak": score.peak, "loss": loss, "passed": score.passed}
-        keep_round(mine | {"config": {n: v for n, v in chosen.items() if v != usual[n]}})
+        keep_round(_as_round(score))
     return score
+
+
+def _as_round(score: Score) -> Round:
+    usual, chosen = asdict(FinetuneConfig()), asdict(score.config)
+    chosen = {name: value for name, value in chosen.items() if value != usual[name]}
+    facts = {"peak": score.peak, "loss": score.loss, "passed": score.passed}
+    return {"course": score.course.name, **facts, "config": chosen}
 
 
 _PLAYED: WeakKeyDictionary[Score, list] = WeakKeyDictionary()
@@ -189,6 +204,9 @@ def train_measured(config: FinetuneConfig) -> tuple[FinetuneResult, MemoryBreakd
 
 
 def _check_rules(config: FinetuneConfig, course: Course) -> None:
+    if not isinstance(course, Course):
+        do = f"Use {', '.join(f'COURSES[{name!r}]' for name in COURSES)}."
+        raise CourseError("A round is played on a course.", repr(course), do)
     if config.model != "embedded":  # it alone has learned, and par was reached with it
         got = f"model={config.model!r}"
         raise CourseError("Golf is played with the embedded model.", got, "Leave model out.")
@@ -207,27 +225,6 @@ def _check_rules(config: FinetuneConfig, course: Course) -> None:
         raise CourseError("A budget holds the weights, and more to train them.", got, do)
 
 
-@dataclass(frozen=True)
-class Scorecard:
-    """The table of one's own rounds."""
-
-    rounds: list[Round]
-
-    def __repr__(self) -> str:
-        """Return a line for each course: what it asks for, par, and one's best."""
-        lines = [_LINE.format("course", "loss", "budget", "par", "your best", "loss", "rounds")]
-        for name, course in COURSES.items():
-            mine = [r for r in self.rounds if r["course"] == name]
-            best = min((r for r in mine if r["passed"]), key=lambda r: r["peak"], default=None)
-            yours = (show_bytes(best["peak"]), f"{best['loss']:.2f}") if best else ("-", "-")
-            sizes = show_bytes(course.budget), show_bytes(course.par)
-            lines.append(_LINE.format(name, f"{course.target:.2f}", *sizes, *yours, len(mine)))
-        return "\n".join(lines)
-
-
-_LINE = "{:<8}{:>6}{:>12}{:>12}{:>12}{:>7}{:>8}"
-
-
 def scores() -> Scorecard:
     """Return the table of one's own rounds; ``ftcourse/scorecard.py`` says where it is."""
-    return Scorecard(read_rounds())
+    return Scorecard(read_rounds(), COURSES)

@@ -7,17 +7,43 @@ import json
 import os
 import time
 import warnings
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 from ftcourse.errors import CourseError
 from ftcourse.files import write_whole
+from ftcourse.memory.breakdown import show_bytes
 
 EDITION = 1  # rises when courses or letters change: older rounds then compare with nothing
 Round = dict[str, Any]
 """``course``, ``peak`` in bytes, ``loss``, ``passed``, and the ``config`` beside the defaults."""
+
+
+@dataclass(frozen=True)
+class Scorecard:
+    """The table of one's own rounds on some courses."""
+
+    rounds: list[Round]
+    courses: Mapping[str, Any]
+
+    def __repr__(self) -> str:
+        """Return a line for each course: what it asks for, par, and one's best."""
+        lines = [_LINE.format("course", "loss", "budget", "par", "your best", "loss", "rounds")]
+        for name, course in self.courses.items():
+            mine = [each for each in self.rounds if each["course"] == name]
+            counts = [each for each in mine if each["passed"]]
+            best = min(counts, key=lambda each: each["peak"], default=None)
+            yours = (show_bytes(best["peak"]), f"{best['loss']:.2f}") if best else ("-", "-")
+            asked = f"{course.target:.2f}", show_bytes(course.budget), show_bytes(course.par)
+            lines.append(_LINE.format(name, *asked, *yours, len(mine)))
+        return "\n".join(lines)
+
+
+_LINE = "{:<8}{:>6}{:>12}{:>12}{:>12}{:>7}{:>8}"
 
 
 def read_rounds() -> list[Round]:

@@ -89,13 +89,13 @@ def _judge(mine: Any, name: str) -> Verdict:
         return Verdict(False, "play did not make this score. What does play give for its config?")
     if mine.split != "test":
         return Verdict(False, "That was practice. What does it give on the test letters?")
-    peak, par = show_bytes(mine.peak), show_bytes(course.par)
     if mine.peak > course.budget:
         part, over = mine.breakdown.largest_part, show_bytes(mine.peak - course.budget)
         largest = f"The largest part at the peak, {mine.breakdown.moment}, are the {part}."
         return Verdict(False, f"{over} over the budget. {largest} {_PARTS[part]}")
     if not mine.passed:
         return Verdict(False, f"The loss is {mine.loss:.2f}, {_missed(mine)}")
+    peak, par = show_bytes(mine.peak), show_bytes(course.par)
     if mine.peak < course.par:
         return Verdict(True, f"{peak}: under par ({par}). That is better than the designers.")
     return Verdict(True, f"{peak}; par is {par}. What would save the next byte?")

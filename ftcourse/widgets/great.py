@@ -41,7 +41,7 @@ def great_panel(model: str = "llama-3.1-8b", card: str | Card = "T4") -> Panel:
     picture what each change saves, and what it costs in time and in quality. No control moves.
     """
     verbs = {"simulate": simulate, "measure": measure, FIT: make_it_fit}
-    panel = build_panel(model, card, "What makes it fit, and what does that cost?", GROUPS, verbs)
+    panel = build_panel(model, card, "What would make it fit?", GROUPS, verbs)
     for name, label in LABELS.items():
         panel.controls[name].description = label
     return panel

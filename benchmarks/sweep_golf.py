@@ -22,7 +22,6 @@ SMALL = {"dtype": "bfloat16", "batch_size": 1, "max_steps": 160}
 LORA = SMALL | {"method": "lora", "rank": 8, "alpha": 16, "optimizer": "adafactor"}
 QLORA = LORA | {"method": "qlora"}
 THIN = {"rank": 2, "alpha": 4, "learning_rate": 1e-2}
-THINNEST = {"rank": 1, "alpha": 2, "adapter_dtype": "bfloat16", "learning_rate": 1e-2}
 FULL = SMALL | {"method": "full"}
 SGD = FULL | {"optimizer": "sgd"}
 # What the checks show as a solution, and what may be par.
@@ -37,8 +36,6 @@ BEST = [
     ("green", LORA | THIN | {"max_length": 80}),
     ("green", LORA | THIN | {"max_length": 76}),
     ("cliff", QLORA | THIN | {"max_length": 76}),
-    ("cliff", QLORA | THINNEST | {"max_length": 80}),
-    ("green", LORA | THINNEST | {"max_length": 80}),
 ]
 
 

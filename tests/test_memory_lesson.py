@@ -10,7 +10,7 @@ from ftcourse.config import FinetuneConfig
 from ftcourse.errors import CourseError
 from ftcourse.hardware import CARDS, Card
 from ftcourse.memory import predict_memory
-from ftcourse.memory.compare import compare
+from ftcourse.memory.compare import compare, sizes
 from ftcourse.memory.layer import Layer
 from ftcourse.memory.ledger import Ledger, Row
 from ftcourse.memory.operations import Operations
@@ -82,6 +82,30 @@ def test_what_is_no_ledger_is_refused(ledgers):
 @pytest.mark.parametrize("shown", [Layer.gated, Operations.mul, Operations.divide_by_rms])
 def test_what_the_lesson_shows_fits_a_narrow_page(shown):
     assert max(map(len, inspect.getsource(shown).splitlines())) <= 64
+
+
+# --- the steps of several runs ------------------------------------------------------------------
+
+
+def test_a_table_of_one_field_has_the_steps_of_the_config_with_each_value():
+    found = sizes(RUN, CPU, rank=[1, 4])
+    steps = {rank: predict_memory(replace(RUN, rank=rank), CPU) for rank in (1, 4)}
+    assert found.bytes == {rank: step.allocated for rank, step in steps.items()}
+    assert found.steps == steps
+    assert len(repr(found).splitlines()) == 2
+
+
+def test_a_table_of_two_fields_has_a_line_for_each_value_of_the_first():
+    found = sizes(RUN, CPU, "weights", method=["full", "lora", "qlora"], max_length=[8, 16])
+    assert set(found.bytes) == {(m, n) for m in ("full", "lora", "qlora") for n in (8, 16)}
+    assert found.bytes["full", 8] == found.bytes["full", 16] > found.bytes["qlora", 8]
+    assert [line.split()[0] for line in repr(found).splitlines()[1:]] == ["full", "lora", "qlora"]
+
+
+@pytest.mark.parametrize("fields", [{}, {"rank": [1], "bits": [4], "batch_size": [1]}])
+def test_no_field_or_three_are_refused(fields):
+    with pytest.raises(CourseError, match="one field of a config, or two"):
+        sizes(RUN, CPU, **fields)
 
 
 # --- wrong answers, each with its question ------------------------------------------------------

@@ -34,6 +34,8 @@ RUNS = {
     "full, long": {"method": "full", "max_length": 512},
     "full, one short sequence": {"method": "full", "batch_size": 1, "max_length": 16},
     "full, bf16, no checkpointing": {"method": "full", **BF16, **NOTHING_AGAIN},
+    "full, two batches": {"method": "full", "gradient_accumulation_steps": 2, "max_length": 16},
+    "qlora, three batches": {"gradient_accumulation_steps": 3, "batch_size": 2, **NOTHING_AGAIN},
     "full, adafactor, bf16": {"method": "full", "optimizer": "adafactor", **BF16},
     "full, plain AdamW": {"method": "full", "optimizer": "adamw_torch", "max_length": 16},
     "full, 8-bit AdamW, untied": {

@@ -65,7 +65,7 @@ def test_the_strip_has_signed_errors_and_names_the_worst():
     assert errors[1] < -49
     assert [*strip.lines[0].get_ydata()] == pytest.approx(errors)
     (label,) = strip.texts
-    assert label.get_text() == f"{run.config.model.split('/')[-1]}, {run.config.method}"
+    assert label.get_text() == run.config.model.split("/")[-1]
     assert label.xy[1] == pytest.approx(errors[1])
 
 

@@ -83,6 +83,8 @@ def around(step: Step) -> list[Row]:
     # The count of supervised tokens is an integer; since transformers 5.23 it is divided.
     divided = [int(number) for number in _version("transformers").split(".")[:2]] >= [5, 23]
     sums += [Row.of("batch", (), "float32" if divided else "int64", "overhead")]
+    if step.config.gradient_accumulation_steps > 1:  # the loss and the count of the batch before
+        sums += [Row.of("loss", (), "float32", "activations"), sums[1]]
     size = 32 * 2**20 if step.card.capability == (9, 0) else 8_519_680
     scratch = Row.of("cuBLAS workspace", (size,), "uint8", "overhead", 2)
     return sums * step.autocast + [scratch] * (step.card.device == "cuda")

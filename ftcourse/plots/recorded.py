@@ -55,7 +55,7 @@ def plot_recorded(records: Sequence[Record] | None = None, ax: Axes | None = Non
         predicted = [size * (1 + error) for size, error in zip(sizes, errors, strict=True)]
         ax.plot(sizes, predicted, label=words[-1], **open_mark)
         strip.plot(sizes, [100 * error for error in errors], **open_mark)
-        label = f"{runs[worst].config.model.split('/')[-1]}, {runs[worst].config.method}"
+        label = runs[worst].config.model.split("/")[-1]
         labels[label] = sizes[worst], 100 * errors[worst]
     end = 1.05 * max(ax.dataLim.x1, ax.dataLim.y1)
     ax.axline((0, 0), slope=1, color="black", linestyle=":", linewidth=1)

@@ -108,21 +108,21 @@ def _plot_lines(timelines: Mapping[str, Timeline], ax: Axes | None) -> Axes:
     unit, unit_name = unit_of(highest)
     ax = ax or new_axes(4, left=0.7, right=0.25, top=0.4 + 0.2 * len(marks))
     ax.set(xlim=(0, 100), ylim=(0, 1.2 * highest / unit))
-    said = []
+    tops = {}
     for (name, live), share, style in zip(lives.items(), shares, _LINES, strict=False):
         total = live.sum(axis=1)
-        top = (share[total.argmax()], total.max() / unit)
-        peak = f"peak {show_bytes(total.max(), unit)}"
-        ax.plot(share, total / unit, drawstyle="steps-post", label=f"{name}, {peak}", **style)
+        size = show_bytes(total.max(), unit)
+        tops[f"{name}, {size}"] = top = share[total.argmax()], total.max() / unit
+        ax.plot(share, total / unit, drawstyle="steps-post", label=f"{name}, {size}", **style)
         ax.plot(*top, "o", color="black", markersize=4)
-        said.append(f"{name}: {peak} at {top[0]:.0f} %")
-        if total.max() == highest:
-            put_label(ax, peak, top, (0, 5), edge=0.2, va="bottom", fontweight="bold")
+    top, label = max(tops.values(), key=lambda top: top[1]), f"peak {show_bytes(highest, unit)}"
+    put_label(ax, label, top, (0, 5), edge=0.2, va="bottom", fontweight="bold")
     draw_marks(ax, marks)
-    style = {"ncols": 3, "frameon": False, "fontsize": SMALL, "handlelength": 4}
+    style = {"ncols": 3, "frameon": False, "fontsize": SMALL, "handlelength": 3.5}
     above = 1 + len(marks) * ROW / 72 * ax.figure.dpi / ax.bbox.height
     ax.legend(loc="lower left", bbox_to_anchor=(0, above), borderpad=0.2, **style)
-    alt = f"The live bytes of one step as lines. {', '.join(said)} of the axis."
+    said = "; ".join(f"{name} at {top[0]:.0f} %" for name, top in tops.items())
+    alt = f"The live bytes of one step as lines. Their peaks: {said} of the axis."
     xlabel = "share of all bytes that come or go in one step, %"
     return finish(ax, alt, xlabel=xlabel, ylabel=f"live, {unit_name}")
 

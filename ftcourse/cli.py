@@ -36,7 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     except BrokenPipeError:  # the reader, such as head, has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        with open(os.devnull, "w", encoding="utf-8") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
         return 128 + 13  # as a program that the signal SIGPIPE ended
     except OSError as error:  # a full disk, a folder that is a file, no permission
         advice = "Check the path, its permissions and the free space, then run it again."

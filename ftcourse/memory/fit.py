@@ -203,7 +203,7 @@ def cheapest_change(config: FinetuneConfig, card: Card) -> FinetuneConfig:
     def fits(tried: FinetuneConfig) -> bool:
         return predict_memory(tried, card).allocated < before and _surely_fits(tried, card)
 
-    for change in _changes(config):
+    for change in smaller_changes(config):
         changes[tuple(change)] = change
         if fits(changed()):
             break
@@ -221,7 +221,7 @@ def _smaller_divisors(number: int) -> list[int]:
     return sorted({*small, *(number // n for n in small)} - {number}, reverse=True)
 
 
-def _changes(config: FinetuneConfig) -> Iterator[dict[str, Any]]:
+def smaller_changes(config: FinetuneConfig) -> Iterator[dict[str, Any]]:
     """Yield the changes, the cheapest first; each is tried together with those before it.
 
     A paged optimizer is not among them. The driver moves its states between the card and the host,

@@ -1,12 +1,17 @@
 """Measure many training steps on the card at hand and write each one down.
 
     python benchmarks/measure_grid.py [--minutes 9] [--scratch FOLDER] [--models NAME ...]
+                                      [--timeline] [--output FOLDER]
 
 Appends one line for each run to data/measured/<card>-<date>.jsonl: the whole config with its seed,
 the model's shape, the number format that "auto" stood for, the measured breakdown with its three
 totals and library versions, the driver, the bytes between two steps, seconds and tokens a second,
 and what was predicted. ftcourse/memory/records.py reads it. The script skips the runs that are
 already there, so you can stop it and start it again. Weights are random: they take the same bytes.
+
+``--timeline`` instead writes down how the bytes come and go in one step of full, lora and qlora of
+each model, to <card>-<date>-timeline.jsonl: each part's bytes after some of the events (``thin``).
+Such a line has no ``measured``, so records.py passes it by.
 """
 
 import argparse
@@ -30,7 +35,7 @@ from ftcourse.errors import CourseError
 from ftcourse.files import course_path
 from ftcourse.hardware import detect
 from ftcourse.measure import MemoryMeter
-from ftcourse.memory import MemoryBreakdown, predict_memory
+from ftcourse.memory import PARTS, MemoryBreakdown, predict_memory
 from ftcourse.memory.fit import judge_fit
 from ftcourse.models import attach_adapter, libraries_quiet, load_base, save_random_model
 from ftcourse.shape import load_shape
@@ -81,6 +86,28 @@ def grid(models: tuple[str, ...]) -> Iterator[FinetuneConfig]:
                 yield FinetuneConfig(model=model, method=method, **change)
 
 
+def timelines(models: tuple[str, ...]) -> Iterator[FinetuneConfig]:
+    """Yield the runs whose timelines are measured."""
+    for model in models:
+        for method in ("full", "lora", "qlora"):
+            yield FinetuneConfig(model=model, method=method)
+
+
+def thin(timeline: list[dict[str, int]], most: int = 1200) -> dict[str, list[int]]:
+    """Return each part's bytes after some events: of each stretch the fullest one and the last.
+
+    ``event`` says which ones. The fullest of all is among them, and both ends; at most about
+    ``most``, which is what a picture can show.
+    """
+    stretch = max(1, -(-2 * len(timeline) // most))
+    kept = {0}
+    for start in range(0, len(timeline), stretch):
+        events = range(start, min(start + stretch, len(timeline)))
+        kept |= {max(events, key=lambda event: sum(timeline[event].values())), events[-1]}
+    events = sorted(kept)
+    return {"event": events} | {part: [timeline[n][part] for n in events] for part in PARTS}
+
+
 class Clock(TrainerCallback):
     """Times the steps after the measured one, and notes the bytes on the card between two steps.
 
@@ -106,10 +133,12 @@ class Clock(TrainerCallback):
             self.times.append(time.perf_counter() - self.start)
 
 
-def measure(config: FinetuneConfig, scratch: Path) -> dict:
+def measure(config: FinetuneConfig, scratch: Path, timeline: bool = False) -> dict:
     """Return the record of one run; if it does not fit, the record says so."""
     folder = scratch / config.model
-    if not folder.exists():
+    if config.model == "embedded":  # its weights are here
+        folder = course_path("data/model")
+    elif not folder.exists():
         save_random_model(config.model, folder)
     record = {
         "by": "ftcourse",
@@ -125,6 +154,11 @@ def measure(config: FinetuneConfig, scratch: Path) -> dict:
         meter, clock = run_steps(replace(config, model=str(folder), max_steps=2 + TIMED))
     except (CourseError, torch.OutOfMemoryError) as error:
         return record | {"error": getattr(error, "must", "out of memory")}
+    if timeline:
+        found = meter.breakdown
+        facts = {"device": found.device, "date": found.date, "versions": found.versions}
+        peak = max(sum(parts.values()) for parts in meter.timeline)
+        return record | facts | {"peak": peak, "timeline": thin(meter.timeline)}
     step = statistics.median(clock.times)
     tokens = config.batch_size * config.gradient_accumulation_steps * config.max_length
     return record | {
@@ -168,23 +202,27 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=9)
     parser.add_argument("--scratch", type=Path, default=Path(tempfile.gettempdir()) / "ftcourse")
     parser.add_argument("--models", nargs="+", default=MODELS)
+    parser.add_argument("--timeline", action="store_true")
+    parser.add_argument("--output", type=Path, default=course_path("data/measured"))
     options = parser.parse_args()
     card, end = detect(), time.monotonic() + 60 * options.minutes
     name = re.sub(r"\W+", "-", card.name).strip("-").lower()
-    written = course_path("data/measured").glob(f"{name}-*.jsonl")
+    end_of_name = "-timeline.jsonl" if options.timeline else ".jsonl"
+    dated = re.compile(re.escape(name) + r"-\d{4}-\d\d-\d\d" + re.escape(end_of_name))
+    written = [path for path in options.output.glob("*.jsonl") if dated.fullmatch(path.name)]
     lines = [line for path in written for line in path.read_text(encoding="utf-8").splitlines()]
     done = {json.dumps(json.loads(line)["config"], sort_keys=True) for line in lines}
-    output = course_path("data/measured") / f"{name}-{time.strftime('%Y-%m-%d')}.jsonl"
-    for config in grid(tuple(options.models)):
+    output = options.output / f"{name}-{time.strftime('%Y-%m-%d')}{end_of_name}"
+    for config in (timelines if options.timeline else grid)(tuple(options.models)):
         key = json.dumps(asdict(config), sort_keys=True)
         if key in done or judge_fit(predict_memory(config), card).answer == "no":
             continue
         if time.monotonic() > end:
             break
-        record = measure(config, options.scratch)
+        record = measure(config, options.scratch, options.timeline)
         with output.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
-        print(config.model, config.method, record.get("seconds", record.get("error")))
+        print(config.model, config.method, record.get("error", record.get("seconds", "done")))
 
 
 if __name__ == "__main__":

@@ -17,8 +17,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from litgpt import predict_litgpt
-
 from ftcourse.config import FinetuneConfig
 from ftcourse.hardware import CARDS
 from ftcourse.measure import measure_memory
@@ -27,9 +25,9 @@ from ftcourse.memory import (
     predict_memory,
     predict_step,
 )
-from ftcourse.memory.records import Record, is_card, recorded_runs
+from ftcourse.memory.published import predict_litgpt, step_of
+from ftcourse.memory.records import Record, recorded_runs
 from ftcourse.memory.step import Step
-from ftcourse.shape import ModelShape
 from ftcourse.shape.families import FAMILIES
 from ftcourse.simulate import simulate_memory, simulate_step
 
@@ -99,11 +97,9 @@ def published_steps(by: str) -> Iterator[tuple[Record, Step]]:
     """Yield each run that somebody published and its step, in its authors' own loop."""
     for run in recorded_runs():
         if run.by == by:
-            card = next(card for card in CARDS.values() if is_card(run.card, card))
             with tempfile.TemporaryDirectory() as folder:  # the simulation reads config.json
                 (Path(folder) / "config.json").write_text(json.dumps(run.shape), encoding="utf-8")
-                config = replace(run.config, model=folder)
-                yield run, Step(config, ModelShape.from_config(run.shape), card, **run.loop)
+                yield run, replace(step_of(run), config=replace(run.config, model=folder))
 
 
 def fitcheck_runs(verb: Verb) -> Iterator[Comparison]:

@@ -29,6 +29,8 @@ runs       loop         a training loop, short enough to read
            train        finetune: one run on transformers.Trainer
            live         LiveBytes: every live byte while real code runs
            measure      measure_memory: the bytes of one real training step
+           scorecard    one's own rounds of VRAM golf, kept in one file
+           golf         VRAM golf: a loss to reach in few bytes, judged by measurement
            simulate     simulate_memory: the real code on tensors without content
 
 pictures   plots        data in, Axes out

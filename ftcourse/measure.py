@@ -8,17 +8,21 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from transformers import TrainerCallback
 
 from ftcourse import models
 from ftcourse.chat import Example
 from ftcourse.config import FinetuneConfig
+from ftcourse.errors import CourseError
 from ftcourse.hardware import detect
 from ftcourse.live import LIBRARIES, LiveBytes
 from ftcourse.memory import MemoryBreakdown
 from ftcourse.memory.fit import refuse_if_too_large
 from ftcourse.memory.ledger import Ledger, Row
 from ftcourse.train import make_trainer, train
+
+_RANDOM = "weights are random, not trained: this model has none here; the bytes are the same"
 
 
 class MemoryMeter(TrainerCallback):
@@ -45,6 +49,7 @@ class MemoryMeter(TrainerCallback):
             return
         self._live = live = LiveBytes(model.device.type)
         live.note_residents(model, optimizer)
+        self._loaded = len(live.history.events)
         live.history.mark("the forward pass")
         hooks = [
             *live.follow(model),
@@ -80,7 +85,7 @@ class MemoryMeter(TrainerCallback):
             return
         self.close()
         history = self._live.history
-        self.timeline = history.timeline()
+        self.timeline = history.timeline()[self._loaded - 1 :]
         self.peaks = {phase: ledger.parts for phase, ledger in history.peaks().items()}
         moment, event = history.fullest()
         self.breakdown = _as_breakdown(history.ledger(event), moment)
@@ -117,17 +122,43 @@ def measure_memory(config: FinetuneConfig) -> MemoryBreakdown:
     warms up. A shape's name, or a folder with only a config.json, gets random weights, which take
     the same bytes. Raises CourseError if it does not fit.
     """
+    return _meter(config).breakdown
+
+
+def measure_timeline(config: FinetuneConfig) -> list[dict[str, int]]:
+    """Return the live bytes of each part after each event of one real training step.
+
+    An event is a tensor that comes or goes. On a CPU the fullest moment has ``measure_memory``'s
+    bytes; on a GPU that also has the scratch memory inside of kernels, which no event shows.
+    """
+    return _meter(config).timeline
+
+
+def _meter(config: FinetuneConfig) -> MemoryMeter:
+    """Return the meter of the second of two steps on random tokens."""
     refuse_if_too_large(config)
     meter = MemoryMeter()
     with tempfile.TemporaryDirectory() as folder, models.libraries_quiet():
-        if models.needs_random_weights(config.model):
-            models.save_random_model(config.model, folder)
+        note = _RANDOM if models.needs_random_weights(config.model) else ""
+        if note:
+            _make_random_model(config.model, folder)
             config = replace(config, model=folder)
         config = replace(config, max_steps=2)
         model = models.attach_adapter(models.load_base(config), config)
         examples = _random_examples(config, model.config.vocab_size)
         train(make_trainer(config, model, examples, Path(folder), [meter]), config)
-    return meter.breakdown
+    meter.breakdown = replace(meter.breakdown, note=note)
+    return meter
+
+
+def _make_random_model(model: str, folder: str) -> None:
+    try:
+        models.save_random_model(model, folder)
+    except (ValueError, StrictDataclassError) as error:
+        must = "A model without weights is measured if transformers can build what its config says."
+        lines = str(error).strip().split("\n")  # a validator says at the end what is wrong
+        got = lines[-1 if isinstance(error, StrictDataclassError) else 0].strip()
+        raise CourseError(must, got, "Use the config.json that came with the model.") from error
 
 
 def _random_examples(config: FinetuneConfig, vocab_size: int) -> list[Example]:

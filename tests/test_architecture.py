@@ -31,22 +31,31 @@ OWNERS = {
     "jupyterlab": {"lab"},
 }
 LIGHT = ["config", "memory", "memory.fit", "memory.records", "plots", "widgets.memory", "check"]
-LIGHT += ["cli"]
+LIGHT += ["cli", "widgets.great"]
 # Lines with docstrings: what can still be read from beginning to end.
 BUDGETS = {
-    "memory": 2_000,  # the aim is 1,300
-    "live measure simulate": 1_050,  # the aim is 850
+    "memory": 2_050,  # the aim is 1,300
+    "live measure simulate": 1_080,  # the aim is 850
     "chat data models evaluate voice train": 1_000,
     "loss": 100,
     "plots widgets": 1_000,
 }
-HOUSE_BUDGET = 7_750  # all files but those of the lessons from 01 on; the aim is 7,500
+HOUSE_BUDGET = 8_000  # all files but those of the lessons from 01 on; the aim is 7,500
 LESSON_BUDGET = 750  # a lesson's files: its module, its checks, its panel, its pictures
 LESSONS = {  # the names of a lesson's files, in every room
     "01_quantize": {"quantize"},
     "02_lora": {"lora"},
     "03_adapters": {"adapters"},
-    "04_memory": {"golf", "check/memory", "widgets/great"},  # memory itself is the house's
+    "04_memory": {
+        "golf",
+        "scorecard",
+        "check/memory",
+        "widgets/great",
+        "plots/recorded",
+        "plots/timeline",
+        "memory/published",
+        "memory/compare",
+    },  # memory itself is the house's
     "05_qlora": {"qlora"},
 }
 

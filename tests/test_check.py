@@ -17,6 +17,7 @@ from ftcourse.errors import CourseError
 from ftcourse.hardware import CARDS, Card
 from ftcourse.memory import predict_memory
 from ftcourse.memory.fit import judge_fit
+from ftcourse.widgets.great import great_panel
 from ftcourse.widgets.memory import memory_panel
 
 EXERCISES = [name for name in dir(check) if isinstance(getattr(check, name), Exercise)]
@@ -31,7 +32,7 @@ def progress_file(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", EXERCISES)
 def test_the_solution_passes(name):
-    scope = {"replace": replace, "too_large": TOO_LARGE, "panel": memory_panel(), "torch": torch}
+    scope = {"replace": replace, "too_large": TOO_LARGE, "panel": great_panel(), "torch": torch}
     exec(check.solution(name), scope)
     verdict = getattr(check, name)(scope["mine"])
     assert verdict

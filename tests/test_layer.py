@@ -202,7 +202,9 @@ def test_the_real_code_of_a_mixture_fails_with_upcast(name, run):
         simulated(step_of(name, run))
 
 
-@pytest.mark.parametrize("run", ["full, no checkpointing", "lora", "qlora, 8 bits"])
+@pytest.mark.parametrize(
+    "run", ["full, no checkpointing", "lora", "qlora, 8 bits", "full, chunked"]
+)
 def test_one_middle_layer_stands_for_all_between(run):
     """The step with all layers, one after another, has the same moments."""
     tops = []

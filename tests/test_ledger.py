@@ -59,6 +59,8 @@ def test_a_history_knows_what_lives_after_each_event(history):
     assert live == [32, 224, 1224, 224, 32, 64]
     assert history.timeline()[-1]["gradients"] == 32
     assert history.ledger(1) == (OUTPUT, WEIGHT)
+    raised = history.timeline(below=[WEIGHT, OUTPUT])  # the history begins with the weight
+    assert [sum(parts.values()) for parts in raised] == [size + 224 for size in live]
 
 
 def test_each_stretch_has_its_peak_and_the_fullest_moment_is_one_of_them(history):

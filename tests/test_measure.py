@@ -1,3 +1,5 @@
+import json
+
 import pytest
 import torch
 from bitsandbytes.optim import GlobalOptimManager
@@ -9,6 +11,7 @@ from ftcourse.data import load_dialogues
 from ftcourse.errors import CourseError
 from ftcourse.measure import MemoryMeter, measure_memory
 from ftcourse.memory import PARTS, predict_memory
+from ftcourse.models import save_random_model
 from ftcourse.train import finetune
 
 
@@ -108,3 +111,58 @@ def test_a_run_does_not_inherit_the_optimizer_choices_of_one_before(write_shape)
     assert GlobalOptimManager.get_instance().pid2config
     measure_memory(FinetuneConfig(method="lora", **run))
     assert not GlobalOptimManager.get_instance().pid2config  # a LoRA run overrides nothing
+
+
+@pytest.mark.parametrize("model", ["a folder", "smollm2-135m"])
+def test_a_step_of_random_weights_says_that_they_are_not_trained(model, write_shape, monkeypatch):
+    monkeypatch.setattr("ftcourse.measure.models.save_random_model", make_small_model(write_shape))
+    folder = write_shape() if model == "a folder" else model
+    measured = measure_memory(FinetuneConfig(model=folder, max_length=16, batch_size=1))
+    assert repr(measured).endswith(
+        "weights are random, not trained: this model has none here; the bytes are the same"
+    )
+
+
+def make_small_model(write_shape):
+    """Return a function that writes random weights of a small model, whatever it is asked for."""
+    real = save_random_model
+    return lambda model, folder: real(write_shape(), folder)
+
+
+def test_a_step_of_trained_weights_has_no_such_note():
+    assert measure_memory(FinetuneConfig(max_length=16, batch_size=1)).note == ""
+
+
+GOOD = {
+    "model_type": "llama",
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "vocab_size": 128,
+}
+
+
+@pytest.mark.parametrize(
+    ("config", "must", "got"),
+    [
+        ("{oops", "an object in JSON", "config.json: Expecting property name"),
+        ("[1]", "an object in JSON", "cannot convert"),
+        (GOOD | {"model_type": None}, "transformers can build", "does not recognize"),
+        (GOOD | {"model_type": "nonsense"}, "transformers can build", "nonsense"),
+        (GOOD | {"hidden_size": "64"}, "config says hidden_size", "hidden_size='64'"),
+        (GOOD | {"num_hidden_layers": 0}, "config says hidden_size", "num_hidden_layers=0"),
+        (GOOD | {"vocab_size": None}, "config says hidden_size", "vocab_size=None"),
+        (GOOD | {"num_attention_heads": 5}, "transformers can build", "not a multiple"),
+        (None, "holds a config.json", "without one"),
+    ],
+)
+def test_a_folder_with_a_broken_config_is_refused_in_three_parts(config, must, got, tmp_path):
+    if config:
+        text = config if isinstance(config, str) else json.dumps(config)
+        (tmp_path / "config.json").write_text(text, encoding="utf-8")
+    with pytest.raises(CourseError) as caught:
+        measure_memory(FinetuneConfig(model=str(tmp_path), max_length=16))
+    assert must in caught.value.must
+    assert got in caught.value.got
+    assert caught.value.do

@@ -10,11 +10,18 @@ import pytest
 from ftcourse.config import FinetuneConfig
 from ftcourse.errors import CourseError
 from ftcourse.hardware import CARDS, GIB, Card
-from ftcourse.measure import measure_memory
-from ftcourse.memory import PARTS, MemoryBreakdown, Step, predict_memory, predict_step
+from ftcourse.measure import measure_memory, measure_timeline
+from ftcourse.memory import (
+    PARTS,
+    MemoryBreakdown,
+    Step,
+    predict_memory,
+    predict_step,
+    predict_timeline,
+)
 from ftcourse.memory.peak import around
 from ftcourse.shape import ModelShape
-from ftcourse.simulate import simulate_memory
+from ftcourse.simulate import simulate_memory, simulate_timeline
 
 T4 = CARDS["T4"]
 
@@ -27,6 +34,8 @@ RUNS = {
     "full, long": {"method": "full", "max_length": 512},
     "full, one short sequence": {"method": "full", "batch_size": 1, "max_length": 16},
     "full, bf16, no checkpointing": {"method": "full", **BF16, **NOTHING_AGAIN},
+    "full, two batches": {"method": "full", "gradient_accumulation_steps": 2, "max_length": 16},
+    "qlora, three batches": {"gradient_accumulation_steps": 3, "batch_size": 2, **NOTHING_AGAIN},
     "full, adafactor, bf16": {"method": "full", "optimizer": "adafactor", **BF16},
     "full, plain AdamW": {"method": "full", "optimizer": "adamw_torch", "max_length": 16},
     "full, 8-bit AdamW, untied": {
@@ -75,6 +84,40 @@ def test_the_three_verbs_count_the_same_tensors_and_bytes(name, write_shape, res
     assert predicted.parts == simulated.parts
     assert predicted.allocated == measured.allocated
     assert resident(predicted) == resident(simulated) == resident(measured)
+
+
+TIMED = {
+    "full": {"method": "full"},
+    "lora": {"method": "lora"},
+    "qlora": {},
+    "qlora, chunked": {"loss": "chunked", "gradient_checkpointing": False},
+}
+
+
+@pytest.mark.parametrize("name", TIMED)
+def test_the_timelines_of_all_three_verbs_have_the_peak_of_the_breakdown(name):
+    config = FinetuneConfig(max_length=320, batch_size=2, **TIMED[name])
+    verbs = predict_timeline, simulate_timeline, measure_timeline
+    timelines = [verb(config) for verb in verbs]
+    peaks = [max(timeline, key=lambda parts: sum(parts.values())) for timeline in timelines]
+    breakdown = predict_memory(config)
+    assert [sum(peak.values()) for peak in peaks] == 3 * [breakdown.allocated]
+    assert peaks[0] == peaks[1] == breakdown.parts
+    for timeline in timelines:  # from before the step until after zero_grad
+        assert timeline[0]["gradients"] == timeline[-1]["gradients"] == 0
+        assert timeline[0]["weights"] == timeline[-1]["weights"] == breakdown.weights
+        assert max(timeline[0]["activations"], timeline[-1]["activations"]) <= 8
+
+
+def highest_gradients(timeline):
+    return max(parts["gradients"] for parts in timeline)
+
+
+def test_each_timeline_has_all_gradients_at_one_moment_and_no_more():
+    config = FinetuneConfig(method="full", max_length=32, batch_size=1)
+    predicted, simulated = predict_timeline(config), simulate_timeline(config)
+    weights = predict_memory(config).weights
+    assert highest_gradients(predicted) == highest_gradients(simulated) == weights
 
 
 @pytest.mark.slow

@@ -115,6 +115,13 @@ STACKS = {
 OTHERS = {
     "the longest texts": lambda: plot_longest(["embedded", "llama-3.1-8b"], CARD),
     "a training step": plot_training_step,
+    "timelines": lambda: plot_timeline({"ours": step(MIB), "theirs": step(MIB, 60)}),
+    "timelines in GiB that differ": lambda: plot_timeline(
+        {"full": step(5 * GIB), "LoRA": step(GIB, 900), "QLoRA": step(GIB // 2, 7)}
+    ),
+    "timelines without gradients": lambda: plot_timeline(
+        {"one": [live(9, 0, 0, n) for n in range(5)], "still": [live(9, 0, 0, 0)]}
+    ),
 }
 
 
@@ -453,6 +460,36 @@ def test_a_timeline_names_the_first_gradient_and_the_last():
     marks = {text.get_text(): text.xy[0] for text in ax.texts if isinstance(text, Annotation)}
     assert marks["first gradient"] == 1 + 9 + 1 + 1  # one before, nine up, the logits, one without
     assert marks["last gradient"] == marks["first gradient"] + 9
+
+
+def test_timelines_are_lines_whose_gradients_lie_over_each_other_though_their_events_differ():
+    few, many = step(MIB, 20), step(MIB, 400)
+    lines = plot_timeline({"few": few, "many": many}).get_lines()
+    few, many = (next(o for o in lines if o.get_label().startswith(n)) for n in ("few", "many"))
+    assert max(few.get_ydata()) == pytest.approx(max(many.get_ydata()))
+    assert few.get_xdata()[[0, -1]] == pytest.approx(many.get_xdata()[[0, -1]])
+    at = few.get_xdata()[few.get_ydata().argmax()]
+    assert at == pytest.approx(many.get_xdata()[many.get_ydata().argmax()], abs=2)
+    assert len(few.get_xdata()) < len(many.get_xdata()) / 5
+    styles = {(line.get_linewidth(), line.get_linestyle()) for line in (few, many)}
+    assert len(styles) == 2  # they also differ without colour
+
+
+def test_each_line_has_its_name_and_peak_and_the_highest_peak_is_labelled():
+    ax = plot_timeline({"one": step(MIB), "two": step(3 * MIB)})
+    highest = max(sum(moment.values()) for moment in step(MIB))
+    peaks = {"one": highest, "two": 3 * highest}
+    legend = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert legend == [f"{name}, {size / MIB:.2f} MiB" for name, size in peaks.items()]
+    labels = [text.get_text() for text in ax.texts if "MiB" in text.get_text()]
+    assert labels == [f"peak {peaks['two'] / MIB:.2f} MiB"]
+    assert all(f"{name}, {size / MIB:.2f} MiB at " in ax.alt for name, size in peaks.items())
+
+
+@pytest.mark.parametrize("count", [0, 4])
+def test_more_timelines_than_can_be_told_apart_are_refused(count):
+    with pytest.raises(CourseError, match=f"{count} with names"):
+        plot_timeline({str(n): step(MIB) for n in range(count)})
 
 
 def test_no_timeline_at_all_is_refused():

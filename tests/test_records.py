@@ -9,7 +9,7 @@ import pytest
 from ftcourse.config import FinetuneConfig
 from ftcourse.files import course_path
 from ftcourse.hardware import CARDS
-from ftcourse.memory import records
+from ftcourse.memory import PARTS, predict_memory, records
 from ftcourse.memory.records import nearest_record, recorded_runs
 
 T4, A100 = CARDS["T4"], CARDS["A100 80GB"]
@@ -17,11 +17,17 @@ GRID = Path(__file__).parents[1] / "benchmarks" / "measure_grid.py"
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory):
-    """Return the line that the measuring script writes for one small run on this machine."""
+def grid():
+    """Return the measuring script as a module."""
     spec = importlib.util.spec_from_file_location("measure_grid", GRID)
     grid = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(grid)
+    return grid
+
+
+@pytest.fixture(scope="module")
+def written(grid, tmp_path_factory):
+    """Return the line that the measuring script writes for one small run on this machine."""
     config = FinetuneConfig(model="embedded", batch_size=1, max_length=32)
     scratch = tmp_path_factory.mktemp("scratch")
     shutil.copytree(course_path("data/model"), scratch / "embedded")
@@ -41,6 +47,36 @@ def only(monkeypatch, tmp_path):
 
     yield write
     recorded_runs.cache_clear()
+
+
+def test_a_thinned_timeline_keeps_its_peak_and_its_ends(grid):
+    timeline = [dict.fromkeys(PARTS, 1 + n % 7) for n in range(10_001)]
+    timeline[4321]["activations"] = 99
+    thin = grid.thin(timeline, 100)
+    assert thin["event"][0] == 0
+    assert thin["event"][-1] == 10_000
+    assert 4321 in thin["event"]
+    assert len(thin["event"]) <= 102
+    assert {part: thin[part][3] for part in PARTS} == timeline[thin["event"][3]]
+    assert grid.thin(timeline[:5])["event"] == [0, 1, 2, 3, 4]
+
+
+def test_timelines_are_written_once_and_are_no_recorded_runs(grid, monkeypatch, tmp_path, capsys):
+    runs = [FinetuneConfig(batch_size=1, max_length=32, method=name) for name in ("lora", "qlora")]
+    monkeypatch.setattr(grid, "timelines", lambda models: runs)
+    options = ["--timeline", "--output", str(tmp_path), "--scratch", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", ["measure_grid.py", *options])
+    for said in ("embedded lora done\nembedded qlora done\n", ""):  # the second time all is there
+        grid.main()
+        assert capsys.readouterr().out == said
+    (path,) = tmp_path.glob("*-timeline.jsonl")
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    assert [line["config"]["method"] for line in lines] == ["lora", "qlora"]
+    for line, config in zip(lines, runs, strict=True):
+        sums = map(sum, zip(*(line["timeline"][part] for part in PARTS), strict=True))
+        assert max(sums) == line["peak"] == predict_memory(config).allocated
+        assert {"device", "date", "versions"} <= line.keys()
+        assert "measured" not in line
 
 
 def published(**values):

@@ -35,6 +35,8 @@ class MemoryBreakdown:
     """Day of a measurement, as YYYY-MM-DD."""
     versions: dict[str, str] = field(default_factory=dict)
     """Library versions of a measurement."""
+    note: str = ""
+    """What one could take for something else, such as random weights for trained ones."""
     ledger: Ledger = field(default=Ledger(), repr=False)
     """The tensors that live at the peak; empty where only sums were written down."""
 
@@ -66,7 +68,7 @@ class MemoryBreakdown:
         lines = [f"{name:<12}{show_bytes(size):>12}" for name, size in self.parts.items()]
         total = f"{'allocated':<12}{show_bytes(self.allocated):>12}"
         peak = [f"peak at {self.moment}"] if self.moment else []
-        return "\n".join([head, *lines, total, *peak])
+        return "\n".join([head, *lines, total, *peak, *filter(None, [self.note])])
 
 
 def show_bytes(count: float, like: float | None = None) -> str:

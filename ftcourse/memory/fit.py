@@ -196,7 +196,7 @@ def cheapest_change(config: FinetuneConfig, card: Card) -> FinetuneConfig:
     def fits(tried: FinetuneConfig) -> bool:
         return predict_memory(tried, card).allocated < before and _surely_fits(tried, card)
 
-    for change in _changes(config):
+    for change in smaller_changes(config):
         changes[tuple(change)] = change
         if fits(changed()):
             break
@@ -208,7 +208,7 @@ def cheapest_change(config: FinetuneConfig, card: Card) -> FinetuneConfig:
     return changed()
 
 
-def _changes(config: FinetuneConfig) -> Iterator[dict[str, Any]]:
+def smaller_changes(config: FinetuneConfig) -> Iterator[dict[str, Any]]:
     """Yield the changes, the cheapest first; each is tried together with those before it.
 
     A paged optimizer is not among them. The driver moves its states between the card and the host,

@@ -167,9 +167,7 @@ class Layer(Modules):
             if self.shape.num_experts:
                 return self.mix(x)
             if len(names) == 3:
-                gate, up, down = names
-                inner = tape.mul(self.function(self.linear(gate, x)), self.linear(up, x))
-                out = self.linear(down, inner)
+                out = self.gated(x, names)
             elif "gate_up_proj" in names:
                 both = self.linear(names[0], x)
                 half = (*both.shape[:2], self.shape.intermediate_size)
@@ -179,3 +177,16 @@ class Layer(Modules):
                 out = self.linear(names[1], self.function(self.linear(names[0], x)))
             with tape.module("dropout"):
                 return tape.dropout(out, self.shape.hidden_dropout)
+
+    def gated(self, x: Tensor, names: list[str]) -> Tensor:
+        """Return the MLP of Llama: SwiGLU.
+
+        ``linear`` is a product, ``function`` is silu. Source:
+        Shazeer 2020, arXiv 2002.05202, equation 6.
+        """
+        gate, up, down = names
+        inner = self.tape.mul(
+            self.function(self.linear(gate, x)),
+            self.linear(up, x),
+        )
+        return self.linear(down, inner)

@@ -98,9 +98,9 @@ class History:
         """Name what follows; what has no name is never looked at."""
         self.marks.append((name, len(self.events)))
 
-    def timeline(self) -> list[dict[str, int]]:
-        """Return the live bytes of each part after each event."""
-        live, moments = dict.fromkeys(PARTS, 0), []
+    def timeline(self, below: Iterable[Row] = ()) -> list[dict[str, int]]:
+        """Return the live bytes of each part after each event; what is below lives all the time."""
+        live, moments = Ledger.of(below).parts, []
         for number, change in self.events:
             live[self.rows[number].part] += change
             moments.append(dict(live))

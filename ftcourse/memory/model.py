@@ -27,9 +27,10 @@ class Model:
     def run(self, all_layers: bool = False) -> Operations:
         """Run a step up to the optimizer, with few layers for all or with each; return the tape."""
         tape, last = self.tape, self.shape.num_hidden_layers - 1
+        self.every = all_layers
         x = embedded = self.embed()
         shared = self.share(x)
-        for number, count in self.layers(all_layers).items():
+        for number, count in self.layers().items():
             tape.history.mark("the forward pass" if number == last else "")
             x = self.run_layer(x, shared.of_layer(number, self.family), count)
             if x.node:
@@ -41,14 +42,14 @@ class Model:
         tape.backward(loss)
         return tape
 
-    def layers(self, every: bool) -> dict[int, int]:
+    def layers(self) -> dict[int, int]:
         """Return the numbers of the layers to run, and for how many each of them stands.
 
         One stands for all between the first and the last. Where some layers see all tokens and
         others a window, the lowest that sees all runs apart: its mask lives until then.
         """
         end = self.shape.num_hidden_layers
-        apart = range(end) if every else {0, min(self.family.sees_all_every, end) - 1, end - 1}
+        apart = range(end) if self.every else {0, min(self.family.sees_all_every, end) - 1, end - 1}
         starts = sorted({*apart, *(number + 1 for number in apart)} - {end})
         return {number: after - number for number, after in pairwise([*starts, end])}
 
@@ -156,7 +157,7 @@ class Model:
         targets = tape.new((batch, length - 1), "int64") if batch > 1 else None
         whole, rest = divmod(tokens, LOSS_CHUNK)  # a single token predicts none
         sizes = [LOSS_CHUNK] * whole + [rest] * (rest > 0 or not whole)
-        counts = [1, len(sizes) - 2, 1] if len(sizes) > 2 else [1] * len(sizes)
+        counts = [1, len(sizes) - 2, 1] if len(sizes) > 2 and not self.every else [1] * len(sizes)
         losses = []
         for size, count in zip([*sizes[: len(counts) - 1], sizes[-1]], counts, strict=True):
             tape.path, tape.count = "loss", count

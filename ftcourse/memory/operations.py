@@ -7,13 +7,18 @@ from collections.abc import Sequence
 from math import prod
 
 from ftcourse.memory.graph import Leaf, Tensor
-from ftcourse.memory.ledger import BYTES
+from ftcourse.memory.ledger import BYTES, Shape
 from ftcourse.memory.tape import Tape
 
 
 def wider(*dtypes: str) -> str:
     """Return the format of a result whose inputs have these formats."""
     return max(dtypes, key=BYTES.__getitem__)
+
+
+def larger(x: Tensor, y: Tensor) -> Shape:
+    """Return the shape of a result where one of the two is spread out over the other."""
+    return max(x.shape, y.shape, key=lambda sides: (prod(sides), len(sides)))
 
 
 class Operations(Tape):
@@ -36,14 +41,18 @@ class Operations(Tape):
         return self.op(x.shape, x.dtype, [x], rule="same")
 
     def add(self, x: Tensor, y: Tensor) -> Tensor:
-        """Return x + y; the gradient of the sum is that of both."""
-        return self.op(x.shape, wider(x.dtype, y.dtype), [x, y], rule="same")
+        """Return x + y; saves nothing: both get the sum's gradient."""
+        dtype = wider(x.dtype, y.dtype)
+        return self.op(x.shape, dtype, [x, y], rule="same")
 
     def mul(self, x: Tensor, y: Tensor) -> Tensor:
-        """Return x * y; each factor is saved for the gradient of the other."""
+        """Return x * y; each is saved for the other's gradient.
+
+        That is, if the other one needs a gradient.
+        """
         saves = [a for a, b in ((x, y), (y, x)) if b.node]
-        shape = max(x.shape, y.shape, key=lambda sides: (prod(sides), len(sides)))
-        return self.op(shape, wider(x.dtype, y.dtype), [x, y], saves)
+        dtype = wider(x.dtype, y.dtype)
+        return self.op(larger(x, y), dtype, [x, y], saves)
 
     def square(self, x: Tensor) -> Tensor:
         """Return x ** 2; its backward pass makes the first power and twice of it."""
@@ -125,8 +134,11 @@ class Operations(Tape):
         return self.op(x.shape, x.dtype, [x, *parameters], saves, rule="matrix")
 
     def divide_by_rms(self, x: Tensor) -> Tensor:
-        """Return each row of x, in float32, divided by its root mean square."""
-        factor = self.function(self.scale(self.mean(self.square(x))), saves_result=True)
+        """Return rows divided by their root mean squares."""
+        factor = self.function(
+            self.scale(self.mean(self.square(x))),
+            saves_result=True,
+        )
         return self.mul(x, factor)
 
     def normalize(self, kind: str, x: Tensor, parameters: Sequence[Tensor]) -> Tensor:

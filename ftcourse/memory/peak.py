@@ -10,6 +10,7 @@ from ftcourse.memory.breakdown import MemoryBreakdown
 from ftcourse.memory.ledger import Ledger, Row
 from ftcourse.memory.model import Model
 from ftcourse.memory.step import Step
+from ftcourse.memory.tape import Tape
 from ftcourse.shape import load_shape
 
 _version = lru_cache(version)  # to read it takes as long as the arithmetic
@@ -26,13 +27,31 @@ def predict_memory(config: FinetuneConfig, card: Card | None = None) -> MemoryBr
 @lru_cache(256)  # panels and searches ask for the same step again and again
 def predict_step(step: Step) -> MemoryBreakdown:
     """Return the bytes of a step that may differ from the Trainer's, as a ``Step`` describes it."""
-    tape = Model(step).run()
-    history = tape.history
-    history.mark("the optimizer's step")
-    history.born(Row.of("step", (parameters.optimizer_scratch_bytes(step),), "uint8", "overhead"))
+    history = _take_step(step).history
     moment, event = history.fullest()
     ledger = Ledger.of([*resident_rows(step), *history.ledger(event)])
     return MemoryBreakdown.of(ledger, source="predicted", moment=moment, device=step.card.name)
+
+
+def predict_timeline(config: FinetuneConfig, card: Card | None = None) -> list[dict[str, int]]:
+    """Return the live bytes of each part after each event of a step, with every layer run.
+
+    An event is a tensor that comes or goes. The fullest moment has ``predict_memory``'s bytes.
+    """
+    step = Step(config, load_shape(config.model), card or detect())
+    tape, residents = _take_step(step, all_layers=True), resident_rows(step)
+    tape.history.died(len(tape.history.rows) - 1)  # the optimizer's scratch memory came last
+    tape.gradients.clear()  # as zero_grad does
+    return [Ledger.of(residents).parts, *tape.history.timeline(residents)]
+
+
+def _take_step(step: Step, all_layers: bool = False) -> Tape:
+    """Run a step up to where the optimizer has all that it needs; return the tape."""
+    tape = Model(step).run(all_layers)
+    tape.history.mark("the optimizer's step")
+    scratch = parameters.optimizer_scratch_bytes(step)
+    tape.history.born(Row.of("step", (scratch,), "uint8", "overhead"))
+    return tape
 
 
 def resident_rows(step: Step) -> list[Row]:
@@ -64,6 +83,8 @@ def around(step: Step) -> list[Row]:
     # The count of supervised tokens is an integer; since transformers 5.23 it is divided.
     divided = [int(number) for number in _version("transformers").split(".")[:2]] >= [5, 23]
     sums += [Row.of("batch", (), "float32" if divided else "int64", "overhead")]
+    if step.config.gradient_accumulation_steps > 1:  # the loss and the count of the batch before
+        sums += [Row.of("loss", (), "float32", "activations"), sums[1]]
     size = 32 * 2**20 if step.card.capability == (9, 0) else 8_519_680
     scratch = Row.of("cuBLAS workspace", (size,), "uint8", "overhead", 2)
     return sums * step.autocast + [scratch] * (step.card.device == "cuda")

@@ -3,17 +3,20 @@
 from ftcourse.plots.adapters import best_rate, plot_places, plot_rate, plot_rates
 from ftcourse.plots.against import plot_memory_against
 from ftcourse.plots.cycle import plot_training_step
+from ftcourse.plots.golf import plot_golf
 from ftcourse.plots.history import plot_history
 from ftcourse.plots.lora import plot_energy, plot_lora, plot_over_ranks
 from ftcourse.plots.memory import plot_memory
 from ftcourse.plots.picture import Picture, png
 from ftcourse.plots.reach import plot_longest
+from ftcourse.plots.recorded import plot_recorded, plot_totals
 from ftcourse.plots.timeline import plot_timeline
 
 __all__ = [
     "Picture",
     "best_rate",
     "plot_energy",
+    "plot_golf",
     "plot_history",
     "plot_longest",
     "plot_lora",
@@ -23,7 +26,9 @@ __all__ = [
     "plot_places",
     "plot_rate",
     "plot_rates",
+    "plot_recorded",
     "plot_timeline",
+    "plot_totals",
     "plot_training_step",
     "png",
 ]

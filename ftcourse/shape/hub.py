@@ -28,10 +28,10 @@ def model_config(model: str) -> dict[str, Any]:
             "Point to the folder that from_pretrained would load.",
         )
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (TypeError, ValueError) as error:  # a list, say, or no JSON, or no UTF-8
         raise CourseError(
-            "A model's config.json is JSON.",
+            "A model's config.json is an object in JSON.",
             f"{path}: {error}",
             "Copy the file again from where the model came from.",
         ) from error

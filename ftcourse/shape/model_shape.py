@@ -189,10 +189,11 @@ def _in_common_words(family: Family, given: dict[str, Any]) -> dict[str, Any]:
 
 def _check(family: Family, values: dict[str, Any]) -> None:
     """Refuse a config that lacks a number, or whose layers are not the family's usual ones."""
-    if missing := [name for name in REQUIRED if name not in values]:
+    numbers = {name: values.get(name) for name in REQUIRED}
+    if wrong := {n: v for n, v in numbers.items() if not isinstance(v, int) or v < 1}:
         raise CourseError(
-            "A model's config says " + ", ".join(REQUIRED) + ".",
-            "a config without " + ", ".join(missing),
+            "A model's config says " + ", ".join(REQUIRED) + ", each at least 1.",
+            ", ".join(f"{n}={v!r}" if n in values else f"no {n}" for n, v in wrong.items()),
             "Use the config.json that came with the model.",
         )
     for name, usual in family.only.items():

@@ -27,7 +27,7 @@ from ftcourse.shape import ModelShape, is_known, load_shape
 from ftcourse.simulate.allocator import replay
 from ftcourse.simulate.cache import cached
 from ftcourse.simulate.fakes import as_traced
-from ftcourse.simulate.trace import layers_alike, trace, trace_from_load
+from ftcourse.simulate.trace import layers_alike, trace, trace_from_load, trace_timeline
 
 Progress = Callable[[float], None]
 """Gets the share of the work that is done."""
@@ -49,12 +49,24 @@ def simulate_memory(
     order of small things: half of the published runs on a T4 are met within 2 %, and the worst is
     24 % off (``benchmarks/memory_accuracy.py --reserved``).
     """
-    card = card or detect()
-    step = Step(config, _shape(config), card)
+    step = _step(config, card)
     model = architecture(config.model).to_dict()
     versions = {name: version(name) for name in LIBRARIES}
-    key = [asdict(config), asdict(card), model, versions, reserved]
+    key = [asdict(config), asdict(step.card), model, versions, reserved]
     return cached(key, lambda: simulate_step(step, progress, reserved=reserved))
+
+
+def simulate_timeline(config: FinetuneConfig, card: Card | None = None) -> list[dict[str, int]]:
+    """Return the live bytes of each part after each event of a step, with every layer traced.
+
+    An event is a tensor that comes or goes. The fullest moment has ``simulate_memory``'s bytes.
+    Nothing is cached; it takes some seconds for each ten layers.
+    """
+    return trace_timeline(_step(config, card))
+
+
+def _step(config: FinetuneConfig, card: Card | None) -> Step:
+    return Step(config, _shape(config), card or detect())
 
 
 def _shape(config: FinetuneConfig) -> ModelShape:

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from ftcourse.live import LiveBytes
 from ftcourse.memory import Step
 from ftcourse.memory.ledger import Ledger
+from ftcourse.memory.peak import around
 from ftcourse.models import build_empty, libraries_quiet
 from ftcourse.shape.families import FAMILIES
 from ftcourse.simulate import fakes
@@ -24,18 +25,32 @@ class Run(NamedTuple):
     step: Step
     model: PreTrainedModel
     optimizer: torch.optim.Optimizer
-    batch: dict[str, Tensor]
+    batches: list[dict[str, Tensor]]
 
 
 def trace(step: Step, layers: int, tick: Callable[[], None] = lambda: None) -> dict[str, Ledger]:
     """Return the peak of each moment of the second step of a model with so many layers."""
     with _prepare(step, layers) as run:
-        _take_step(run, LiveBytes())  # the optimizer makes its states
-        tick()
-        live = _follow(run)
-        _take_step(run, live)
-        tick()
+        live, _ = _second_step(run, tick)
     return live.history.peaks()
+
+
+def trace_timeline(step: Step) -> list[dict[str, int]]:
+    """Return the live bytes of each part after each event of the second step, all layers run."""
+    with _prepare(step, step.shape.num_hidden_layers) as run:
+        live, loaded = _second_step(run)
+        return live.history.timeline(around(step))[loaded - 1 :]  # before the model itself dies
+
+
+def _second_step(run: Run, tick: Callable[[], None] = lambda: None) -> tuple[LiveBytes, int]:
+    """Return what followed the second step, and how many of its events came before that."""
+    _take_step(run, LiveBytes())  # the optimizer makes its states
+    tick()
+    live = _follow(run)
+    loaded = len(live.history.events)
+    _take_step(run, live)
+    tick()
+    return live, loaded
 
 
 def trace_from_load(step: Step) -> tuple[list[tuple[int, int]], int]:
@@ -75,17 +90,21 @@ def _prepare(step: Step, layers: int) -> Iterator[Run]:
         with FakeTensorMode():
             fakes.materialize(model)
             size = config.batch_size, config.max_length
-            batch = {n: torch.zeros(size, dtype=torch.long) for n in ("input_ids", "labels")}
+            batches = [
+                {name: torch.zeros(size, dtype=torch.long) for name in ("input_ids", "labels")}
+                for _ in range(config.gradient_accumulation_steps)
+            ]
             optimizer = fakes.build_optimizer(model, config, step.card.device)
-            yield Run(step, model, optimizer, batch)
+            yield Run(step, model, optimizer, batches)
 
 
 def _follow(run: Run) -> LiveBytes:
     """Return a counter that has counted what lives before the step."""
     live = LiveBytesOfCuda(run.step) if run.step.card.device == "cuda" else LiveBytes()
     live.note_residents(run.model, run.optimizer)
-    for tensor in run.batch.values():
-        live.note(tensor, "overhead", "batch")
+    for batch in run.batches:
+        for tensor in batch.values():
+            live.note(tensor, "overhead", "batch")
     return live
 
 
@@ -94,8 +113,9 @@ def _take_step(run: Run, live: LiveBytes) -> None:
     hooks = [*live.follow(run.model), *_marks(run.model, live)]
     with live:
         live.makes = "activations"
-        live.history.mark("the forward pass")
-        _backward(run)
+        for batch in run.batches[:2]:  # the second is the first to meet gradients, as all after it
+            live.history.mark("the forward pass")
+            _backward(run, batch)
         live.history.mark("the optimizer's step")
         live.makes = "overhead"
         run.optimizer.step()
@@ -104,11 +124,11 @@ def _take_step(run: Run, live: LiveBytes) -> None:
         hook.remove()
 
 
-def _backward(run: Run) -> None:
+def _backward(run: Run, batch: dict[str, Tensor]) -> None:
     """Run the forward and the backward pass; a loop that holds the output holds the logits."""
     dtype = fakes.product_dtype(run.step)
     with torch.autocast("cpu", dtype, enabled=run.step.autocast and dtype != torch.float32):
-        output = run.model(**run.batch)
+        output = run.model(**batch)
     loss = output.loss
     if not run.step.holds_logits:
         del output

@@ -1,7 +1,8 @@
 """The panel that compares a run's bytes with a card's memory."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from typing import Any, get_args, get_type_hints
 
 import ipywidgets
@@ -16,15 +17,27 @@ from ftcourse.memory.records import is_card, nearest_record
 from ftcourse.plots import plot_memory
 from ftcourse.shape import load_shape, parameter_count
 from ftcourse.shape.hub import named_shapes
-from ftcourse.widgets.panel import Panel, Values
+from ftcourse.widgets.panel import Groups, Panel, Values
 
 HERE = "this machine"
 LONGEST = 10  # seconds of one core that the panel measures, at most
+FIELDS = ("model", "card", "method", "bits", "dtype", "optimizer", "loss", "rank", "batch_size")
+FIELDS += ("max_length", "gradient_checkpointing")
+SLIDERS = {"rank": [2**k for k in range(2, 9)], "batch_size": range(1, 33)}
+SLIDERS |= {"gradient_accumulation_steps": [2**k for k in range(6)]}
+SLIDERS |= {"max_length": [2**k for k in range(7, 14)]}
+ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+TARGETS = {"all-linear": "all-linear", "q_proj, v_proj": ("q_proj", "v_proj")}
+TARGETS |= {"attention": ATTENTION, "MLP": ("gate_proj", "up_proj", "down_proj")}
+
+Added = tuple[Any, ...]
+"""What a button adds: a bar or None, a line of the text above, and sentences below the picture."""
 WORDS = field_docs(FinetuneConfig) | {
     "model": "Whose weights are trained; embedded is the small model of the lessons.",
     "card": "The device whose memory the run has to fit; it also decides what dtype auto is.",
     "simulate": "Run the model's own code on tensors that have sizes and no numbers.",
     "measure": "Measure one real training step on this machine.",
+    "make it fit": "Show the cheapest change with which the run fits the card, and its price.",
     "reset": "Move all controls to where the panel began.",
 }
 
@@ -35,19 +48,25 @@ def memory_panel(model: str = "llama-3.1-8b", card: str | Card = "T4") -> Panel:
     ``card`` is a name in ``hardware.CARDS``, ``"this machine"``, or a Card. The buttons simulate
     and measure the run. They add bars to the picture of the state in which they were pressed.
     """
+    verbs = {"simulate": simulate, "measure": measure}
+    return build_panel(model, card, "Does it fit?", {"": FIELDS}, verbs)
+
+
+def build_panel(
+    model: str, card: str | Card, title: str, groups: Groups, verbs: Mapping[str, Callable]
+) -> Panel:
+    """Return a panel with controls for these fields, and a button for each verb."""
     cards = CARDS | {HERE: detect()}
     if isinstance(card, Card):
         name = HERE if card == cards[HERE] else card.name
         cards, card = {name: card} | cards, name
     if card not in cards:
-        names = ", ".join(cards)
-        raise CourseError("card is a Card or the name of one.", repr(card), f"Use one of {names}.")
-    controls, view = _controls(model, cards, card), _View(cards)
-    idle = {"bits": lambda method: method != "qlora", "rank": lambda method: method == "full"}
-    for name, rule in idle.items():  # a control that the method does not use
-        ipywidgets.dlink((controls["method"], "value"), (controls[name], "disabled"), rule)
-    actions = {verb.__name__: partial(view.add, verb) for verb in (simulate, measure)}
-    return Panel(view.draw, controls, "Does it fit?", actions, WORDS, view.change)
+        known = ", ".join(cards)
+        raise CourseError("card is a Card or the name of one.", repr(card), f"Use one of {known}.")
+    controls = _controls(model, cards, card, [*chain(*groups.values())])
+    view = _View(cards)
+    actions = {name: partial(view.add, verb) for name, verb in verbs.items()}
+    return Panel(view.draw, controls, title, actions, WORDS, view.change, groups)
 
 
 class _View:
@@ -55,7 +74,7 @@ class _View:
 
     def __init__(self, cards: dict[str, Card]) -> None:
         self.cards = cards
-        self.added: dict[Any, dict[str, tuple[MemoryBreakdown | None, str]]] = {}
+        self.added: dict[Any, dict[str, Added]] = {}
 
     def read(self, card: str, **fields: Any) -> tuple[FinetuneConfig, Card]:
         """Return the config and the card that the controls' values are."""
@@ -66,12 +85,13 @@ class _View:
         config, card = run = self.read(**values)
         adapted_modules(config, load_shape(config.model).linears)  # warns; predictions are cached
         predicted, added = predict_memory(*run), self.added.get(run, {}).values()
-        bars = [predicted, *(bar for bar, _ in added if bar)]
-        words = [str(judge_fit(predicted, card)), *(text for _, text in added)]
+        bars = [predicted, *(bar for bar, *_ in added if bar)]
+        words = [str(judge_fit(predicted, card)), *(text for _, text, *_ in added)]
+        below = [sentence for _, _, *sentences in added for sentence in sentences]
         picture = plot_memory(bars, card.memory, context=context_bytes(card))
-        return picture, "\n".join(words), *_notes(config, card, predicted)
+        return picture, "\n".join(words), *below, *_notes(config, card, predicted)
 
-    def add(self, verb: Callable, **values: Any) -> tuple[Axes | str, ...]:
+    def add(self, verb: Callable[..., Added], **values: Any) -> tuple[Axes | str, ...]:
         """Draw one more bar, or say why there is none."""
         run = self.read(**values)
         try:
@@ -83,10 +103,10 @@ class _View:
 
     def change(self, before: Values, after: Values) -> str:
         """Return what a move changed most: one of the five parts, or the card's memory."""
-        runs = self.read(**before), self.read(**after)
         try:
+            runs = self.read(**before), self.read(**after)
             old, new = (predict_memory(*run).parts | {"capacity": run[1].memory} for run in runs)
-        except CourseError:  # there is no arithmetic for one of the two models
+        except CourseError:  # a config that is refused, or a model without arithmetic
             return ""
         apart = {part: new[part] - old[part] for part in new}
         part = max(apart, key=lambda name: abs(apart[name]))
@@ -113,7 +133,7 @@ def _notes(config: FinetuneConfig, card: Card, predicted: MemoryBreakdown) -> It
         yield repr(near)
 
 
-def simulate(config: FinetuneConfig, card: Card) -> tuple[MemoryBreakdown, str]:
+def simulate(config: FinetuneConfig, card: Card) -> Added:
     """Return a simulation, and in words how it differs from the prediction."""
     from ftcourse.simulate import simulate_memory  # here: it imports torch, and the panel does not
 
@@ -121,7 +141,7 @@ def simulate(config: FinetuneConfig, card: Card) -> tuple[MemoryBreakdown, str]:
     return found, difference(found, predict_memory(config, card))
 
 
-def measure(config: FinetuneConfig, card: Card) -> tuple[MemoryBreakdown, str]:
+def measure(config: FinetuneConfig, card: Card) -> Added:
     """Measure on the device that is there, the chosen card or a CPU, if it takes only seconds."""
     here, positions = detect(), load_shape(config.model).max_position_embeddings
     if here.device == "cuda" and not is_card(here.name, card):
@@ -150,22 +170,36 @@ def core_seconds(config: FinetuneConfig, card: Card) -> float:
     return 2.8e-10 * tokens * (parameter_count(shape) + pairs)  # fits the times in its test
 
 
-def _controls(model: str, cards: dict[str, Card], card: str) -> dict[str, ipywidgets.Widget]:
-    """Return the controls, each named after the field of FinetuneConfig that it sets."""
+def _controls(
+    model: str, cards: dict[str, Card], card: str, names: Sequence[str]
+) -> dict[str, ipywidgets.Widget]:
+    """Return controls, each named after the field of FinetuneConfig that it sets, or ``card``."""
     start = vars(FinetuneConfig(model=model)) | {"card": card}
-    hints = {name: get_args(hint) for name, hint in get_type_hints(FinetuneConfig).items()}
-    labels = {name: name for name in cards} | {HERE: f"{HERE}: {cards[HERE].name}"}
+    hints, labels = get_type_hints(FinetuneConfig), {name: name for name in cards}
+    labels[HERE] += f": {cards[HERE].name}"
     menus = {
         "model": dict.fromkeys([model, "embedded", *named_shapes()]),  # the first may be a Hub id
         "card": [(f"{labels[name]}, {cards[name].memory / GIB:.1f} GiB", name) for name in cards],
+        "target_modules": TARGETS.items(),
     }
-    menus |= {name: hints[name] for name in ("method", "bits", "dtype", "optimizer", "loss")}
-    sliders = {"rank": [2**k for k in range(2, 9)], "batch_size": range(1, 33)}
-    sliders |= {"max_length": [2**k for k in range(7, 14)]}
-    controls = {
-        name: kind(options=[*options], value=start[name], description=name.replace("_", " "))
-        for kind, group in ((ipywidgets.Dropdown, menus), (ipywidgets.SelectionSlider, sliders))
-        for name, options in group.items()
-    }
-    checkpointing = ipywidgets.Checkbox(value=True, description="gradient checkpointing")
-    return controls | {"gradient_checkpointing": checkpointing}
+    controls: dict[str, ipywidgets.Widget] = {}
+    for name in names:
+        facts = {"value": start[name], "description": name.replace("_", " ")}
+        kind = ipywidgets.SelectionSlider if name in SLIDERS else ipywidgets.Dropdown
+        options = SLIDERS.get(name) or menus.get(name) or get_args(hints[name])
+        box = hints.get(name) is bool
+        controls[name] = ipywidgets.Checkbox(**facts) if box else kind(options=[*options], **facts)
+    for name in ("method", "bits"):
+        controls[name].observe(partial(_disable_idle, controls), names="value")
+    return _disable_idle(controls)
+
+
+def _disable_idle(controls: dict[str, ipywidgets.Widget], *_: Any) -> dict[str, ipywidgets.Widget]:
+    """Disable the controls that the method does not use; return all."""
+    method, bits = controls["method"].value, controls["bits"].value
+    idle = dict.fromkeys(("rank", "target_modules", "adapter_dtype"), method == "full")
+    idle |= {"bits": method != "qlora"}
+    idle |= dict.fromkeys(("quant_type", "double_quant"), method != "qlora" or bits == 8)
+    for name in idle.keys() & controls.keys():
+        controls[name].disabled = idle[name]
+    return controls

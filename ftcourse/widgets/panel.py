@@ -6,9 +6,10 @@ It uses only what ipywidgets 7 and 8 share, and needs no ``Output``: the view is
 import base64
 import traceback
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from html import escape
+from itertools import chain
 from typing import Any
 
 import ipywidgets
@@ -19,6 +20,8 @@ from ftcourse.errors import CourseError
 from ftcourse.plots import png
 
 Values = dict[str, Any]
+Groups = Mapping[str, Collection[str]]
+"""Names of controls below a heading, which may be empty."""
 Draw = Callable[..., tuple[Figure | Axes | str, ...]]
 """Gets the controls' values by name; returns a picture, a text, and sentences to show below."""
 _OLD = "description_tooltip" in ipywidgets.HTML.class_trait_names()
@@ -33,7 +36,8 @@ class Panel(ipywidgets.VBox):
     Read ``panel.values``, ``panel.text``, and what the last move changed, ``panel.moved``. The text
     of another state is ``panel.text_with(rank=64)``, which moves nothing. An action replaces
     ``draw`` when its button is pressed, until a control moves. ``words`` are a sentence for each
-    control and button; ``change`` compares the values before a move and after it, in words.
+    control and button; ``change`` compares the values before a move and after it, in words;
+    ``groups`` are headings, each with the names of its controls.
     """
 
     def __init__(
@@ -44,6 +48,7 @@ class Panel(ipywidgets.VBox):
         actions: Mapping[str, Draw] | None = None,
         words: Mapping[str, str] | None = None,
         change: Callable[[Values, Values], str] = lambda before, after: "",
+        groups: Groups | None = None,
     ):
         """Lay out the controls and buttons, watch them, and draw once."""
         self.controls, self.title, self.text, self.moved = dict(controls), title, "", ""
@@ -60,11 +65,18 @@ class Panel(ipywidgets.VBox):
             self._watch(name, control)
         heading = ipywidgets.HTML(f"<b>{escape(title)}</b>", **{_TOOLTIP: ""})
         self._view = ipywidgets.HTML(**{_TOOLTIP: ""})
-        grid = {"grid_template_columns": "repeat(auto-fill, minmax(285px, 1fr))"}
-        grid |= {"grid_gap": "2px 14px", "max_width": "960px"}
-        rows = ipywidgets.GridBox([*self.controls.values()], layout=grid)
-        super().__init__([heading, rows, ipywidgets.HBox([*self.buttons.values()]), self._view])
+        rows = chain(*(self._lay(*group) for group in (groups or {"": self.controls}).items()))
+        super().__init__([heading, *rows, ipywidgets.HBox([*self.buttons.values()]), self._view])
         self._show(draw)
+
+    def _lay(self, heading: str, names: Collection[str]) -> list[ipywidgets.Widget]:
+        """Return a group of controls in a grid, below its heading if it has one."""
+        width = 225 if heading else 285  # with groups there are many, and three of them in a row
+        grid = {"grid_template_columns": f"repeat(auto-fill, minmax({width}px, 1fr))"}
+        grid |= {"grid_gap": "2px 14px", "max_width": "960px"}
+        box = ipywidgets.GridBox([self.controls[name] for name in names], layout=grid)
+        words = ipywidgets.HTML(f"<i>{escape(heading)}</i>", **{_TOOLTIP: ""})
+        return [words, box] if heading else [box]
 
     def __repr__(self) -> str:
         """Return the panel's name, which a page without a kernel shows instead of the panel."""

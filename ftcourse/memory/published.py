@@ -1,19 +1,53 @@
-"""The bytes of litgpt's training step: what it holds in another way than the Trainer's.
+"""The predicted bytes of recorded runs, each in the loop of those who measured it.
 
-Source: litgpt of October 2023 (``finetune/lora.py``, ``lit_gpt/lora.py``), with torch 2.1.0,
-Lightning 2.1 and bitsandbytes 0.41.1.
+litgpt's step holds some things in another way than the Trainer's. Source: litgpt of October 2023
+(``finetune/lora.py``, ``lit_gpt/lora.py``), with torch 2.1.0, Lightning 2.1, bitsandbytes 0.41.1.
 """
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from math import ceil
 
-from ftcourse.memory import MemoryBreakdown, Step
+from ftcourse.errors import CourseError
+from ftcourse.files import course_path
+from ftcourse.hardware import CARDS
+from ftcourse.memory import MemoryBreakdown, Step, predict_step
 from ftcourse.memory.model import Model
 from ftcourse.memory.parameters import weight_rows
 from ftcourse.memory.peak import around
+from ftcourse.memory.records import Record, is_card
+from ftcourse.shape import ModelShape
 
 LOSS_CHUNK = 128
 """Tokens whose loss goes backward at a time."""
+
+
+def predict_record(record: Record) -> MemoryBreakdown:
+    """Return the predicted bytes of a recorded run, in the loop of those who measured it."""
+    return (predict_litgpt if record.by == "litgpt" else predict_step)(step_of(record))
+
+
+def step_of(record: Record) -> Step:
+    """Return the step of a recorded run, as its loop takes it."""
+    card = next((card for card in CARDS.values() if is_card(record.card, card)), None)
+    if card is None:
+        must = "The arithmetic needs the facts of the card that a run was recorded on."
+        raise CourseError(must, record.card, "Add the card to hardware.CARDS.")
+    return Step(record.config, ModelShape.from_config(record.shape), card, **record.loop)
+
+
+def process_of(record: Record) -> int | None:
+    """Return the bytes of the process that fitcheck published of another run of the same choices.
+
+    None where there is no such run.
+    """
+    asked = asdict(record.config)
+    for line in course_path("data/measured/published_t4_limits.jsonl").read_bytes().splitlines():
+        other = json.loads(line)
+        config = asdict(replace(record.config, **other["config"]))
+        if (config, other["shape"], other["by"]) == (asked, record.shape, record.by):
+            return other.get("process")
+    return None
 
 
 def predict_litgpt(step: Step) -> MemoryBreakdown:

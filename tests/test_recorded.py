@@ -1,0 +1,115 @@
+import re
+from dataclasses import replace
+from statistics import median
+
+import pytest
+from matplotlib.figure import Figure
+
+from ftcourse.errors import CourseError
+from ftcourse.memory import MemoryBreakdown
+from ftcourse.memory.published import predict_record, process_of, step_of
+from ftcourse.memory.records import recorded_runs
+from ftcourse.plots import plot_recorded, plot_totals
+
+GIB = 2**30
+PUBLISHED = [run for run in recorded_runs() if run.by in ("fitcheck", "litgpt")]
+
+
+def strip_of(ax):
+    """Return the axes with the errors, above the others."""
+    (strip,) = ax.child_axes
+    return strip
+
+
+def test_a_prediction_of_a_recorded_run_is_of_its_own_loop():
+    run = next(run for run in PUBLISHED if run.by == "fitcheck")
+    assert run.loop == {"autocast": False, "holds_logits": True}
+    assert step_of(run).holds_logits
+    assert not step_of(run).autocast
+    trainers = predict_record(replace(run, loop={})).allocated
+    own = predict_record(run).allocated
+    assert abs(own / run.allocated - 1) < abs(trainers / run.allocated - 1)
+
+
+@pytest.mark.parametrize(("by", "count", "middle", "worst"), [("fitcheck", 61, 0.003, 0.015)])
+def test_recorded_runs_are_met_within_a_few_percent(by, count, middle, worst):
+    errors = [
+        abs(predict_record(run).allocated / run.allocated - 1) for run in PUBLISHED if run.by == by
+    ]
+    assert len(errors) == count
+    assert median(errors) < middle
+    assert max(errors) < worst
+
+
+def test_a_run_on_a_card_without_facts_is_refused_in_three_parts():
+    with pytest.raises(CourseError, match=r"(?s)facts of the card.*Riva 128.*hardware\.CARDS"):
+        predict_record(replace(PUBLISHED[0], card="Riva 128"))
+
+
+def test_the_picture_of_recorded_runs_shows_each_run_and_says_whose_they_are():
+    ax = plot_recorded()
+    points = {line.get_label(): line for line in ax.lines if len(line.get_xdata()) > 2}
+    assert sorted(len(line.get_xdata()) for line in points.values()) == [17, 61]
+    texts = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert any(re.search(r"A100.*recorded by litgpt, 2023-10: 17 runs", text) for text in texts)
+    assert any(re.search(r"T4.*recorded by fitcheck.*: 61 runs", text) for text in texts)
+    assert all(text in ax.alt for text in texts)
+    assert len({line.get_marker() for line in points.values()}) == 2  # differ without colour
+
+
+def test_the_strip_has_signed_errors_and_names_the_worst():
+    run = next(run for run in PUBLISHED if run.by == "fitcheck")
+    runs = [replace(run, allocated=round(run.allocated * share)) for share in (1, 2)]
+    strip = strip_of(plot_recorded(runs))
+    errors = [100 * (predict_record(each).allocated / each.allocated - 1) for each in runs]
+    assert errors[1] < -49
+    assert [*strip.lines[0].get_ydata()] == pytest.approx(errors)
+    (label,) = strip.texts
+    assert label.get_text() == run.config.model.split("/")[-1]
+    assert label.xy[1] == pytest.approx(errors[1])
+
+
+def test_no_runs_and_more_authors_than_markers_are_refused():
+    run = PUBLISHED[0]
+    for runs in ([], [replace(run, by=name) for name in "abcd"]):
+        with pytest.raises(CourseError, match=f"{len(runs)} of them"):
+            plot_recorded(runs)
+
+
+def test_what_is_live_is_at_most_what_is_reserved_and_that_at_most_what_the_process_holds():
+    runs = [run for run in recorded_runs() if run.reserved]
+    assert len(runs) >= 61
+    assert all(run.allocated <= run.reserved for run in runs)
+    held = [(run.reserved, process_of(run)) for run in runs if process_of(run)]
+    assert held
+    assert all(reserved <= process for reserved, process in held)
+
+
+def test_totals_are_steps_of_one_bar_and_what_is_not_known_is_said():
+    full = MemoryBreakdown(1 * GIB, 0, 0, 0, 0, "simulated", reserved=3 * GIB, process=4 * GIB)
+    runs = {"simulated": full, "CPU": replace(full, reserved=None, process=None)}
+    ax = plot_totals(runs)
+    bars = [(bar.get_y() > 0.5, bar.get_x(), bar.get_width()) for bar in ax.patches]
+    assert bars == [(False, 0, 1), (False, 1, 2), (False, 3, 1), (True, 0, 1)]
+    texts = [text.get_text() for text in ax.texts]
+    assert texts[0] == "allocated 1.00 GiB, reserved 3.00 GiB, process 4.00 GiB"
+    assert texts[1] == "allocated 1.00 GiB, reserved not known, process not known"
+    assert texts[0] in ax.alt
+
+
+def test_totals_without_runs_are_those_of_the_run_that_has_all_three():
+    ax = plot_totals()
+    assert "recorded by fitcheck" in ax.alt
+    assert "process in another run" in ax.alt
+    assert "not known" not in ax.alt
+
+
+def test_no_totals_are_refused():
+    with pytest.raises(CourseError, match="one run or more"):
+        plot_totals({})
+
+
+@pytest.mark.parametrize("draw", [plot_recorded, plot_totals])
+def test_they_draw_into_axes_that_are_given(draw):
+    ax = Figure(figsize=(8, 5)).add_subplot()
+    assert draw(ax=ax) is ax

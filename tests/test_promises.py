@@ -20,6 +20,9 @@ from transformers import TrainerCallback
 from ftcourse.config import FinetuneConfig
 from ftcourse.errors import CourseError
 from ftcourse.files import course_path
+from ftcourse.measure import measure_memory
+from ftcourse.memory import predict_memory
+from ftcourse.simulate import simulate_memory
 from ftcourse.train import finetune
 from ftcourse.train.run import LOCK, RUN_FILE
 
@@ -282,6 +285,39 @@ def test_a_lock_is_given_back_after_an_error(tmp_path):
         pass
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_of_two_processes_one_trains_and_the_other_is_refused(whole, tmp_path):
+    folder = tmp_path / "run"
+    ready, begin = os.pipe()
+    end, go = os.pipe()
+
+    class Wait(TrainerCallback):
+        def on_step_end(self, args, state, control, **_):
+            if state.global_step == 11:  # a checkpoint lies there
+                os.write(begin, b"x")
+                os.read(end, 1)
+
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            finetune(tiny(), RECORDS, folder, callbacks=[Wait()])
+            code = 0
+        finally:
+            os._exit(code)
+    os.read(ready, 1)
+    for config in (tiny(), tiny(rank=4)):  # the same run again, and another one
+        with pytest.raises(CourseError) as caught:
+            finetune(config, RECORDS, folder)
+        assert f"process {child}" in caught.value.got or "rank was 2" in caught.value.got
+    os.write(go, b"x")
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert (folder / WEIGHTS).read_bytes() == (whole / WEIGHTS).read_bytes()
+    for number in (ready, begin, end, go):
+        os.close(number)
+
+
 # A full disk
 
 
@@ -411,3 +447,26 @@ def test_a_run_that_is_killed_at_any_of_its_writes_ends_as_if_it_never_was(whole
         assert run_in_a_child(folder, 0)[0] == 0, number
         assert (folder / WEIGHTS).read_bytes() == expected, number
         shutil.rmtree(folder)
+
+
+# What memory was once predicted or simulated too low
+
+ONE_BLOCK = {"target_modules": ("down_proj",), "gradient_checkpointing": False}
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        {"method": "full", "gradient_accumulation_steps": 4, "batch_size": 1, "max_length": 64},
+        {"method": "full", "gradient_accumulation_steps": 2, "gradient_checkpointing": False},
+        {"method": "lora", **ONE_BLOCK},
+        {"method": "qlora", **ONE_BLOCK},
+        {"method": "full", "loss": "chunked", "gradient_checkpointing": False, "max_length": 512},
+    ],
+    ids=lambda run: " ".join(map(str, run.values())),
+)
+def test_predicted_simulated_and_measured_agree_to_the_byte(run, write_shape):
+    folder = write_shape(vocab_size=65_536, hidden_size=64, intermediate_size=192)
+    config = FinetuneConfig(model=folder, **{"batch_size": 2, "max_length": 128, **run})
+    predicted, measured = predict_memory(config).allocated, measure_memory(config).allocated
+    assert predicted == simulate_memory(config).allocated == measured

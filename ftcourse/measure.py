@@ -154,6 +154,8 @@ def _meter(config: FinetuneConfig) -> MemoryMeter:
 def _make_random_model(model: str, folder: str) -> None:
     try:
         models.save_random_model(model, folder)
+    except CourseError:
+        raise
     except (ValueError, StrictDataclassError) as error:
         must = "A model without weights is measured if transformers can build what its config says."
         lines = str(error).strip().split("\n")  # a validator says at the end what is wrong

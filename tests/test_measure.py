@@ -146,14 +146,14 @@ GOOD = {
 @pytest.mark.parametrize(
     ("config", "must", "got"),
     [
-        ("{oops", "an object in JSON", "config.json: Expecting property name"),
-        ("[1]", "an object in JSON", "cannot convert"),
-        (GOOD | {"model_type": None}, "transformers can build", "does not recognize"),
-        (GOOD | {"model_type": "nonsense"}, "transformers can build", "nonsense"),
+        ("{oops", "is a JSON object", "config.json: Expecting property name"),
+        ("[1]", "is a JSON object", "a JSON list"),
+        (GOOD | {"model_type": None}, "transformers can read", "does not recognize"),
+        (GOOD | {"model_type": "nonsense"}, "transformers can read", "nonsense"),
         (GOOD | {"hidden_size": "64"}, "config says hidden_size", "hidden_size='64'"),
         (GOOD | {"num_hidden_layers": 0}, "config says hidden_size", "num_hidden_layers=0"),
         (GOOD | {"vocab_size": None}, "config says hidden_size", "vocab_size=None"),
-        (GOOD | {"num_attention_heads": 5}, "transformers can build", "not a multiple"),
+        (GOOD | {"num_attention_heads": 5}, "divides hidden_size", "num_attention_heads=5"),
         (None, "holds a config.json", "without one"),
     ],
 )

@@ -15,7 +15,7 @@ def test_the_source_is_shown_with_its_place_its_docstring_and_with_colours_in_a_
 def test_the_line_is_where_the_file_has_it():
     source = show_source(load_base)
     line = int(source.place.rpartition(" ")[2])
-    with open(models.__file__, encoding="utf-8") as file:
+    with open(models.base.__file__, encoding="utf-8") as file:
         assert (
             file.read().splitlines()[line - 1 :][: len(source.splitlines())] == source.splitlines()
         )

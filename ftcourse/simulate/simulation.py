@@ -76,6 +76,8 @@ def _shape(config: FinetuneConfig) -> ModelShape:
     try:
         build_empty(as_traced(config), 1, torch.float32)
         return ModelShape.of_stranger(architecture(config.model))
+    except CourseError:
+        raise
     except ValueError as error:
         raise CourseError(
             "A model is simulated if transformers has it as a decoder, with the attention.",

@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from ftcourse.errors import CourseError
+from ftcourse.errors import CourseError, check_kind
 from ftcourse.hardware import Card, choose_dtype
 
 LOSS_CHUNK = 256
@@ -214,6 +214,12 @@ def adapted_modules(config: FinetuneConfig, modules: dict[str, tuple[int, int]])
             stacklevel=2,
         )
     return chosen
+
+
+def check_run(config: FinetuneConfig, card: Card | None = None) -> None:
+    """Refuse what is no config, or no card."""
+    check_kind("config", config, FinetuneConfig, "FinetuneConfig(model='embedded')")
+    check_kind("card", card, Card | None, "CARDS['T4'], or None for this machine")
 
 
 def check_attention(config: FinetuneConfig, capped: bool) -> None:

@@ -20,6 +20,20 @@ class CourseError(ValueError):
         return f"{self.must}\n  got: {self.got}\n  do:  {self.do}"
 
 
+def check_kind(name: str, value: object, kind: type | tuple[type, ...], example: str) -> None:
+    """Refuse a value that is not of a kind; the example is Python that makes one.
+
+    >>> check_kind("card", "T4", int, "CARDS['T4']")
+    Traceback (most recent call last):
+    ftcourse.errors.CourseError: card is a value such as CARDS['T4'].
+      got: 'T4'
+      do:  Give such a value.
+    """
+    if not isinstance(value, kind):
+        must = f"{name} is a value such as {example}."
+        raise CourseError(must, repr(value)[:200], "Give such a value.")
+
+
 def check_choice(name: str, value: object, choices: tuple) -> None:
     """Refuse a value that is none of the choices.
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from uuid import uuid4
 
-from ftcourse.errors import CourseError
+from ftcourse.errors import CourseError, check_kind
 
 _PACKAGE = Path(__file__).parent
 
@@ -30,6 +30,7 @@ def user_path(text: str | Path) -> Path:
     Raises CourseError for an empty one, for one that no file system has, and for a home that is
     not there.
     """
+    check_kind("path", text, (str, Path), "'runs/first'")
     problem = "an empty path" if not str(text).strip() else ""
     problem = problem or ("a NUL character in it" if "\0" in str(text) else "")
     try:

@@ -25,11 +25,16 @@ from ftcourse.evaluate import advice_score
 from ftcourse.files import course_path
 from ftcourse.handbook import fact_score, load_pages, load_questions
 from ftcourse.hardware import CARDS, Card
+from ftcourse.measure import measure_memory
 from ftcourse.memory import predict_memory
-from ftcourse.memory.fit import largest
-from ftcourse.shape import ModelShape
+from ftcourse.memory.fit import cheapest_change, judge_fit, largest
+from ftcourse.models import load_base, load_tokenizer
+from ftcourse.plots import plot_memory, plot_memory_against
+from ftcourse.shape import ModelShape, load_shape
+from ftcourse.simulate import simulate_memory
 from ftcourse.train import finetune
 from ftcourse.voice import voice_score
+from ftcourse.widgets.memory import memory_panel
 
 T4 = CARDS["T4"]
 HUGE = 10**400
@@ -572,3 +577,38 @@ def test_a_question_without_words_is_refused(question, tokenizer):
 )
 def test_what_a_lesson_calls_is_refused_in_words(call):
     assert refusal(call)
+
+
+RECORD = {"prompt": "q", "completion": "a"}
+MISUSES = {
+    "a name for a config": lambda: predict_memory("embedded"),
+    "nothing for a config": lambda: predict_memory(None),
+    "a name for a card": lambda: predict_memory(FinetuneConfig(), "T4"),
+    "a number for a card": lambda: predict_memory(FinetuneConfig(), 5),
+    "a simulated name": lambda: simulate_memory("embedded"),
+    "a simulated card's name": lambda: simulate_memory(FinetuneConfig(), "T4"),
+    "a measured name": lambda: measure_memory("embedded"),
+    "a trained name": lambda: finetune("embedded", [RECORD]),
+    "a folder that is a number": lambda: finetune(FinetuneConfig(), [RECORD], output_dir=5),
+    "the most of a name": lambda: largest("embedded", "rank", 10**9, T4),
+    "the most on a name": lambda: largest(FinetuneConfig(), "rank", 10**9, "T4"),
+    "a judgement on nothing": lambda: judge_fit(None, T4),
+    "a judgement by a name": lambda: judge_fit(predict_memory(FinetuneConfig(), T4), "T4"),
+    "a change for a name": lambda: cheapest_change(FinetuneConfig(), "T4"),
+    "a shape of nothing": lambda: load_shape(None),
+    "a shape of a number": lambda: load_shape(5),
+    "a model of a name": lambda: load_base("embedded"),
+    "a tokenizer of nothing": lambda: load_tokenizer(None),
+    "a panel of no card": lambda: memory_panel(card="T5"),
+    "a picture of nothing": lambda: plot_memory(None),
+    "a picture of text": lambda: plot_memory("x"),
+    "a picture of numbers": lambda: plot_memory([1, 2]),
+    "a capacity in words": lambda: plot_memory(predict_memory(FinetuneConfig(), T4), "x"),
+    "a curve over nothing": lambda: plot_memory_against(FinetuneConfig(), "rank", None, T4),
+    "a curve over words": lambda: plot_memory_against(FinetuneConfig(), "rank", ["a", "b"], T4),
+}
+
+
+@rows(MISUSES)
+def test_a_value_of_another_kind_is_refused_in_words(row):
+    assert refusal(row)

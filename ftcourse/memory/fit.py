@@ -9,8 +9,8 @@ from math import ceil, inf, isqrt
 from numbers import Real
 from typing import Any, Literal
 
-from ftcourse.config import FinetuneConfig, adapted_modules
-from ftcourse.errors import CourseError
+from ftcourse.config import FinetuneConfig, adapted_modules, check_run
+from ftcourse.errors import CourseError, check_kind
 from ftcourse.hardware import GIB, Card, detect
 from ftcourse.memory.breakdown import PARTS, MemoryBreakdown, show_bytes
 from ftcourse.memory.parameters import EIGHT_BIT_FROM, PAGED_FROM
@@ -68,6 +68,8 @@ def judge_fit(breakdown: MemoryBreakdown, card: Card) -> Fit:
     >>> [judge_fit(step, card).answer for step in steps]
     ['yes', 'narrowly', 'no']
     """
+    check_kind("breakdown", breakdown, MemoryBreakdown, "predict_memory(config)")
+    check_kind("card", card, Card, "CARDS['T4']")
     tensors, context = breakdown.allocated, context_bytes(card)
     text = partial(show_bytes, like=tensors)  # one unit in one sentence
     margin, purpose = LIBRARY_BYTES, "Python and its libraries"
@@ -129,6 +131,7 @@ def largest(config: FinetuneConfig, field: str, capacity: int, card: Card | None
     >>> [judge_fit(step, t4).answer for step in steps]
     ['yes', 'narrowly']
     """
+    check_run(config, card)
     if not isinstance(capacity, Real) or isinstance(capacity, bool) or not 0 < capacity < inf:
         raise CourseError(
             "The capacity of a card is a number of bytes above 0.",

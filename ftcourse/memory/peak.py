@@ -3,7 +3,7 @@
 from functools import lru_cache
 from importlib.metadata import version
 
-from ftcourse.config import FinetuneConfig
+from ftcourse.config import FinetuneConfig, check_run
 from ftcourse.hardware import Card, detect
 from ftcourse.memory import parameters
 from ftcourse.memory.breakdown import MemoryBreakdown
@@ -21,6 +21,7 @@ def predict_memory(config: FinetuneConfig, card: Card | None = None) -> MemoryBr
 
     Without a card, for the device that is there. Takes milliseconds and loads no model.
     """
+    check_run(config, card)
     return predict_step(Step(config, load_shape(config.model), card or detect()))
 
 
@@ -38,6 +39,7 @@ def predict_timeline(config: FinetuneConfig, card: Card | None = None) -> list[d
 
     An event is a tensor that comes or goes. The fullest moment has ``predict_memory``'s bytes.
     """
+    check_run(config, card)
     step = Step(config, load_shape(config.model), card or detect())
     tape, residents = _take_step(step, all_layers=True), resident_rows(step)
     tape.history.died(len(tape.history.rows) - 1)  # the optimizer's scratch memory came last

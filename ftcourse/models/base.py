@@ -13,7 +13,7 @@ from transformers import (
 from transformers.utils import is_flash_attn_2_available
 from transformers.utils import logging as transformers_logging
 
-from ftcourse.config import FinetuneConfig, check_attention, check_dtype
+from ftcourse.config import FinetuneConfig, check_attention, check_dtype, check_run
 from ftcourse.errors import CourseError
 from ftcourse.files import user_path
 from ftcourse.hardware import Card, detect
@@ -31,6 +31,7 @@ def load_base(config: FinetuneConfig, card: Card | None = None) -> PreTrainedMod
     Raises CourseError if the model cannot be found, if a weight is missing or too many, or if its
     number format cannot train there.
     """
+    check_run(config, card)
     card = card or detect()
     dtype = getattr(torch, weights_dtype(config, card))
     method, folder = quantization(config, dtype), user_path(config.model)

@@ -7,7 +7,7 @@ from safetensors import SafetensorError, safe_open
 from tqdm.auto import tqdm
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-from ftcourse.errors import CourseError
+from ftcourse.errors import CourseError, check_kind
 from ftcourse.files import course_path, user_path
 from ftcourse.shape.hub import download, model_not_found, named_shapes, read_json
 
@@ -21,6 +21,7 @@ def locate(model: str) -> str:
     Raises CourseError for a folder without safetensors weights: pickled weights can run code when
     they are loaded, so they are refused.
     """
+    check_kind("model", model, (str, Path), "'embedded'")
     if model == "embedded":
         return str(course_path("data/model"))
     if model in named_shapes():

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from ftcourse.config import FinetuneConfig
-from ftcourse.errors import CourseError
+from ftcourse.errors import CourseError, check_kind
 from ftcourse.hardware import Card
 from ftcourse.memory import MemoryBreakdown, predict_memory, show_bytes
 from ftcourse.plots.parts import draw_stack, say_parts
@@ -55,6 +55,7 @@ def plot_memory_against(
 
 def _check(config: FinetuneConfig, field: str, values: Sequence[int]) -> list[int]:
     """Return the values in order, each once."""
+    check_kind("values", values, Sequence, "[256, 512, 1024]")
     found = getattr(config, field, None)
     if not isinstance(found, int) or isinstance(found, bool) or len(set(values)) < 2:
         raise CourseError(

@@ -6,7 +6,7 @@ from textwrap import wrap
 
 from matplotlib.axes import Axes
 
-from ftcourse.errors import CourseError
+from ftcourse.errors import CourseError, check_kind
 from ftcourse.memory import PARTS, MemoryBreakdown, show_bytes
 from ftcourse.plots.parts import COLORS, draw_legend, put_name, say_parts
 from ftcourse.plots.picture import BEYOND, SMALL, finish, new_axes, put_label, text_width, unit_of
@@ -26,6 +26,7 @@ def plot_memory(
     the CUDA ``context`` leaves of the capacity, and what is beyond it is hatched, so that it shows
     without colour.
     """
+    check_kind("capacity", capacity, int | float | None, "CARDS['T4'].memory")
     pairs = _named(breakdowns)
     names, bars = zip(*pairs, strict=True)
     moment = bars[0].moment
@@ -67,6 +68,9 @@ def _named(breakdowns: Breakdowns) -> list[tuple[str, MemoryBreakdown]]:
         breakdowns = [breakdowns]
     if not breakdowns:
         raise CourseError("plot_memory draws one breakdown or more.", "none", "Give it one.")
+    bars = list(breakdowns.values() if isinstance(breakdowns, Mapping) else breakdowns)
+    for bar in bars:
+        check_kind("each bar", bar, MemoryBreakdown, "predict_memory(config)")
     if isinstance(breakdowns, Mapping):
         return list(breakdowns.items())
     return [(f"{b.source},\n{_wrap(b.device)}" if b.device else b.source, b) for b in breakdowns]

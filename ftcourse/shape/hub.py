@@ -5,7 +5,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ftcourse.errors import CourseError
+from ftcourse.errors import CourseError, check_kind
 from ftcourse.files import course_path, user_path
 
 _SECONDS = 5  # for the Hub's answer to a short question
@@ -19,6 +19,7 @@ def named_shapes() -> dict[str, dict[str, Any]]:
 
 def model_config(model: str) -> dict[str, Any]:
     """Return a model's config; for a Hub id it is downloaded unless it is in the local cache."""
+    check_kind("model", model, (str, Path), "'llama-3.1-8b'")
     if model in named_shapes():
         return named_shapes()[model]
     folder = course_path("data/model") if model == "embedded" else user_path(model)

@@ -15,7 +15,7 @@ from itertools import count
 import torch
 from tqdm import tqdm
 
-from ftcourse.config import FinetuneConfig
+from ftcourse.config import FinetuneConfig, check_run
 from ftcourse.errors import CourseError
 from ftcourse.hardware import Card, detect
 from ftcourse.live import LIBRARIES
@@ -66,6 +66,7 @@ def simulate_timeline(config: FinetuneConfig, card: Card | None = None) -> list[
 
 
 def _step(config: FinetuneConfig, card: Card | None) -> Step:
+    check_run(config, card)
     return Step(config, _shape(config), card or detect())
 
 

@@ -20,7 +20,7 @@ from transformers import (
 
 from ftcourse import models
 from ftcourse.chat import Example, bars_are_off
-from ftcourse.config import FinetuneConfig
+from ftcourse.config import FinetuneConfig, check_run
 from ftcourse.data import Record, as_records, encode, pad_batch
 from ftcourse.files import user_path
 from ftcourse.hardware import Card, detect
@@ -71,6 +71,7 @@ def finetune(
     folder. Nothing is overwritten: a folder with anything else in it, or with an old run if
     ``resume=False``, raises CourseError. So does a batch that does not fit the card.
     """
+    check_run(config)
     records = as_records(data)
     new = output_dir is None
     folder = user_path(tempfile.mkdtemp(prefix="ftcourse-") if new else output_dir)

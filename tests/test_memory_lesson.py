@@ -113,7 +113,7 @@ def test_no_field_or_three_are_refused(fields):
 LOGITS = 4 * 2048 * 128256
 PROMPT = 20 * 4096
 WRONG = {
-    "unmergeable": ("LoRA", "IA3", "prefix", 3),
+    "unmergeable": ("a LoRA adapter", "(IA)3", "prefix", 3),
     "prompt_bytes": (
         PROMPT, 4 * PROMPT, 8 * PROMPT, 12 * PROMPT, 16 * 4096, 320, 512 * PROMPT, 1.25, 7, "x"
     ),
@@ -121,12 +121,12 @@ WRONG = {
         LOGITS / 2**30, LOGITS / 2**29, 4 * LOGITS / 10**9, 4 * LOGITS, 4 * LOGITS / 2**20,
         12 * LOGITS / 2**30, 2**27 / 2**30, 16 * LOGITS / 2**30, 0.01, "4",
     ),
-    "paged_rank": (25, 48, 50, 12, 24, 100_000, 7, "49"),
+    "paged_rank": (9, 10, 16, 25, 32, 48, 48.83, 50, 12, 24, 100_000, 7, "49"),
 }  # fmt: skip
 RIGHT = {
-    "unmergeable": "Bottleneck",
+    "unmergeable": "A bottleneck adapter.",
     "prompt_bytes": 1310720,
-    "logits_gib": 3.914,
+    "logits_gib": 3.9,
     "paged_rank": 49,
 }
 
@@ -159,9 +159,18 @@ WRONG_MLPS = {
     "That is what a frozen MLP keeps": mlp(frozen=False),
     "How many bytes": mlp(width=1),
     "Weights are no activations": lambda t, h, i, trained: mlp()(t, h, i, trained) + 12 * h * i,
+    "besides silu's own input": mlp(inner=1),
+    "Is that trained?": lambda t, h, i, trained: 4 * t * (4 * i + trained * h),
+    "Are they trained?": lambda t, h, i, trained: 4 * t * (3 * i + h + trained * i),
+    "the other way round": lambda t, h, i, trained: mlp()(t, h, i, not trained),
+    "in MiB": lambda *case: mlp()(*case) / 2**20,
+    "one tensor twice": lambda t, h, i, trained: (
+        4 * (t * (3 * i + trained * (2 * h + i)) + 3 * h * i)
+    ),
     "keep nothing at all": lambda t, h, i, trained: mlp()(t, h, i, True) if trained else 0,
     "Where do they part": lambda t, h, i, trained: t,
-    "A result of shape": lambda t, h, i, trained: [t, h],
+    "One number is asked for": lambda t, h, i, trained: [t, h],
+    "What does yours return": lambda *case: str(mlp()(*case)),
     "four arguments": lambda t: t,
     "returned None": lambda *case: None,
 }

@@ -9,11 +9,13 @@ from ftcourse import check
 from ftcourse.config import FinetuneConfig
 from ftcourse.errors import CourseError
 from ftcourse.hardware import CARDS, Card
-from ftcourse.memory import predict_memory
+from ftcourse.memory import Step, predict_memory
 from ftcourse.memory.compare import compare, sizes
 from ftcourse.memory.layer import Layer
 from ftcourse.memory.ledger import Ledger, Row
 from ftcourse.memory.operations import Operations
+from ftcourse.memory.published import kept_by_a_layer
+from ftcourse.shape import load_shape
 from ftcourse.widgets.great import great_panel
 
 CPU = Card("CPU", 2**34)
@@ -253,6 +255,35 @@ def test_three_hints_and_a_solution_that_passes():
 
 
 # --- what the lesson says -----------------------------------------------------------------------
+
+
+def test_a_layer_of_a_wide_model_keeps_a_quarter_of_its_weights_for_512_tokens():
+    run = FinetuneConfig(model="llama-3.1-8b", method="full", dtype="bfloat16", batch_size=1)
+    run = replace(run, max_length=512, gradient_checkpointing=False)
+    step = Step(run, load_shape(run.model), CARDS["A100 80GB"])
+    weights = 2 * sum(inputs * outputs for inputs, outputs in step.shape.linears.values())
+    assert kept_by_a_layer(step) / weights == pytest.approx(0.24, abs=0.01)
+
+
+def test_several_passes_bring_the_gradients_back_to_the_peak():
+    run = FinetuneConfig(model="llama-3.1-8b", rank=64, max_length=4096, batch_size=1)
+    gradients = [
+        predict_memory(replace(run, gradient_accumulation_steps=n), CARDS["RTX 3060"]).gradients
+        for n in (1, 4)
+    ]
+    assert gradients[0] == 0
+    assert gradients[1] / 2**30 == pytest.approx(0.6, abs=0.05)
+
+
+def test_states_of_wider_matrices_are_paged_at_a_lower_rank():
+    run = FinetuneConfig(model="llama-2-7b", dtype="bfloat16", batch_size=1, max_length=1024)
+    ranks, optimizers = [9, 10, 24, 25], ["adamw_torch_fused", "paged_adamw_32bit"]
+    found = sizes(run, CARDS["A100 80GB"], "optimizer", optimizer=optimizers, rank=ranks).bytes
+    plain, paged = ([found[name, rank] for rank in ranks] for name in optimizers)
+    assert plain == sorted(plain)
+    assert paged[0] == pytest.approx(plain[0], rel=0.01)
+    assert 0 < paged[1] < paged[0]
+    assert paged[3] < 0.01 * plain[3] < paged[2]
 
 
 def test_states_are_paged_from_the_rank_of_the_exercise_on():

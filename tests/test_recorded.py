@@ -6,7 +6,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from ftcourse.errors import CourseError
-from ftcourse.memory.published import predict_record, step_of
+from ftcourse.memory.published import predict_record, recorded_limits, recorded_pairs, step_of
 from ftcourse.memory.records import recorded_runs
 from ftcourse.plots import plot_recorded
 
@@ -79,6 +79,25 @@ def test_what_is_live_is_at_most_what_is_reserved():
     runs = [run for run in recorded_runs() if run.reserved]
     assert len(runs) >= 61
     assert all(run.allocated <= run.reserved for run in runs)
+
+
+def test_a_pair_differs_in_the_method_alone_and_the_worst_comes_first():
+    pairs = recorded_pairs()
+    assert len(pairs) == 20
+    assert [pair.recorded for pair in pairs] == sorted((p.recorded for p in pairs), reverse=True)
+    for pair in pairs:
+        assert (pair.lora.config.method, pair.qlora.config.method) == ("lora", "qlora")
+        assert pair.lora.config.max_length == pair.qlora.config.max_length
+        both = [predict_record(run).allocated for run in (pair.qlora, pair.lora)]
+        assert both[0] / both[1] - 1 == pytest.approx(pair.recorded, abs=0.01)
+    assert sum(pair.trainers > 0 for pair in pairs) < sum(pair.recorded > 0 for pair in pairs)
+
+
+def test_runs_near_the_limit_are_sorted_and_fail_where_most_tensors_are():
+    limits = recorded_limits()
+    assert [each.process is None for each in limits] == 8 * [False] + 4 * [True]
+    assert "failed" in repr(limits[-1])
+    assert "failed" not in repr(limits[0])
 
 
 def test_it_draws_into_axes_that_are_given():

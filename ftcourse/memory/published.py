@@ -11,7 +11,7 @@ from math import ceil
 from ftcourse.config import FinetuneConfig
 from ftcourse.errors import CourseError
 from ftcourse.files import course_path
-from ftcourse.hardware import CARDS
+from ftcourse.hardware import CARDS, GIB
 from ftcourse.memory import MemoryBreakdown, Step, predict_step
 from ftcourse.memory.model import Model
 from ftcourse.memory.parameters import weight_rows
@@ -78,13 +78,19 @@ def recorded_pairs() -> list[Pair]:
 
 @dataclass(frozen=True)
 class Limit:
-    """A run that nearly fills a T4, as fitcheck published it."""
+    """A run that nearly fills a T4, as fitcheck published it. The repr is a line of a table."""
 
     config: FinetuneConfig
     tensors: int
     """The bytes of live tensors that we predict in its loop."""
     process: int | None
     """The bytes that the process held; None if it failed."""
+
+    def __repr__(self) -> str:
+        """Return the tensors and the process in GiB, and the run."""
+        held = f"{self.process / GIB:.2f}" if self.process else "failed"
+        run = f"{self.config.batch_size:5}  {self.config.max_length:7}  {self.config.model}"
+        return f"{self.tensors / GIB:8.2f}  {held:>7}  {run}"
 
 
 def recorded_limits() -> list[Limit]:

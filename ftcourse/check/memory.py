@@ -38,8 +38,7 @@ def unmergeable(mine: Any) -> Verdict:
         "ia3": "A factor for each output multiplies a row. Is the weight still a matrix then?",
         "bottleneck": "The relu between its matrices makes it bend, and one matrix cannot.",
     }
-    other = "Which of LoRA, IA3 and bottleneck is it?"
-    return Verdict(word == "bottleneck", questions.get(word, other))
+    return Verdict(word == "bottleneck", questions.get(word, "LoRA, IA3 or bottleneck?"))
 
 
 @exercise(

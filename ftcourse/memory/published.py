@@ -52,9 +52,8 @@ class Pair:
     @property
     def trainers(self) -> float:
         """The same, predicted for the Trainer's loop: with autocast, and without held logits."""
-        steps = [step_of(run) for run in (self.lora, self.qlora)]
-        steps = [replace(each, autocast=True, holds_logits=False) for each in steps]
-        lora, qlora = (predict_step(each).allocated for each in steps)
+        runs, loop = (self.lora, self.qlora), {"autocast": True, "holds_logits": False}
+        lora, qlora = (predict_step(replace(step_of(run), **loop)).allocated for run in runs)
         return qlora / lora - 1
 
     def __repr__(self) -> str:
@@ -67,11 +66,10 @@ class Pair:
 def recorded_pairs() -> list[Pair]:
     """Return the pairs of fitcheck's runs, the one in which QLoRA needed most first."""
     found: dict[tuple, dict[str, Record]] = {}
-    for run in recorded_runs():
-        if run.by == "fitcheck":
-            config = run.config
-            key = config.model, config.batch_size, config.max_length, config.attention
-            found.setdefault(key, {})[config.method] = run
+    for run in (run for run in recorded_runs() if run.by == "fitcheck"):
+        config = run.config
+        key = config.model, config.batch_size, config.max_length, config.attention
+        found.setdefault(key, {})[config.method] = run
     pairs = [Pair(**runs) for runs in found.values() if len(runs) == 2]
     return sorted(pairs, key=lambda pair: -pair.recorded)
 

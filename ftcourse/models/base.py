@@ -11,14 +11,13 @@ from transformers import (
     PreTrainedModel,
 )
 from transformers.utils import is_flash_attn_2_available
-from transformers.utils import logging as transformers_logging
 
 from ftcourse.config import FinetuneConfig, check_attention, check_dtype, check_run
 from ftcourse.errors import CourseError
 from ftcourse.files import user_path
 from ftcourse.hardware import Card, detect
 from ftcourse.models.folder import check_config, check_weights, locate
-from ftcourse.models.quiet import explained, libraries_quiet
+from ftcourse.models.quiet import explained, libraries_quiet, show_bars
 from ftcourse.shape.hub import download, named_shapes
 
 _NAMED = 3  # of the tensors that do not fit, so many are named
@@ -50,12 +49,11 @@ def load_base(config: FinetuneConfig, card: Card | None = None) -> PreTrainedMod
         check_weights(Path(place))
     else:
         download(place, "config.json")  # says in seconds if the Hub is out of reach
-    if config.model == "embedded":  # it loads at once, and a bar would say nothing
-        transformers_logging.disable_progress_bar()
     must = "A model's weights fit each other, its config.json, and the attention of the run."
     with explained(must, config.model, "Copy the model again from where it came from."):
         if getattr(shape, "quantization_config", None) is None:
             _rehearse(place, config.attention)
+        show_bars(config.model != "embedded")
         return AutoModelForCausalLM.from_pretrained(
             place,
             dtype=dtype,
@@ -74,7 +72,6 @@ def _rehearse(place: str, attention: str) -> None:
     transformers would draw the missing ones at random, with a warning, and train on them. On the
     meta device, which holds no numbers, it only compares names and shapes.
     """
-    transformers_logging.disable_progress_bar()
     _, report = AutoModelForCausalLM.from_pretrained(
         place,
         device_map={"": "meta"},
@@ -145,6 +142,7 @@ def needs_random_weights(model: str) -> bool:
     return model in named_shapes() or (folder.is_dir() and not list(folder.glob("*.safetensors")))
 
 
+@libraries_quiet()
 def save_random_model(model: str, folder: str | Path) -> None:
     """Write a model with another one's shape and random weights, which take the same bytes."""
     config = architecture(model)

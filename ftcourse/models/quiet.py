@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from huggingface_hub.constants import HF_HUB_DISABLE_PROGRESS_BARS
 from transformers.utils import logging as transformers_logging
 
 from ftcourse.errors import CourseError
@@ -11,18 +12,29 @@ from ftcourse.errors import CourseError
 
 @contextmanager
 def libraries_quiet() -> Iterator[None]:
-    """Hide the libraries' warnings about coming changes; a learner cannot act on them."""
+    """Hide the libraries' warnings about coming changes, and their bars for what takes no time.
+
+    A learner cannot act on them. Who loads something large inside switches the bars on again.
+    """
     verbosity = transformers_logging.get_verbosity()
     bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=FutureWarning)
         try:
             yield
         finally:
             transformers_logging.set_verbosity(verbosity)
-            if bars:
-                transformers_logging.enable_progress_bar()
+            show_bars(bars)
+
+
+def show_bars(wanted: bool) -> None:
+    """Show the libraries' bars, or hide them; what the user's environment says comes first."""
+    if wanted and not HF_HUB_DISABLE_PROGRESS_BARS:
+        transformers_logging.enable_progress_bar()
+    else:
+        transformers_logging.disable_progress_bar()
 
 
 @contextmanager

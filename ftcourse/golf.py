@@ -37,7 +37,7 @@ class Course:
 
     @property
     def par(self) -> int:
-        """The designers' best: the lowest peak in bytes."""
+        """The lowest peak in bytes of the configs that we tried."""
         return min(run["peak"] for run in designers(self))
 
     def __repr__(self) -> str:

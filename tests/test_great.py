@@ -117,6 +117,20 @@ def test_make_it_fit_names_the_cheapest_change_draws_it_and_says_what_each_chang
     assert CHANGED not in shown(panel)
 
 
+def test_make_it_fit_finds_a_change_where_the_exercise_has_one():
+    start = {"rank": 64, "max_length": 4096, "batch_size": 1, "gradient_accumulation_steps": 4}
+    panel = great_panel(card="RTX 3060", upcast=True, loss="chunked", **start)
+    assert (panel.values["upcast"], panel.values["rank"]) == (True, 64)
+    panel.controls["batch_size"].value, panel.controls["loss"].value = 4, "full"
+    panel.controls["gradient_accumulation_steps"].value = 1
+    panel.buttons["make it fit"].click()
+    line = panel.text.splitlines()[1]
+    assert "upcast=False" in line
+    assert "no change does" not in line
+    panel.buttons["reset"].click()
+    assert (panel.values["upcast"], panel.values["loss"]) == (True, "chunked")
+
+
 def test_make_it_fit_says_when_there_is_nothing_to_do_and_when_nothing_helps(panel):
     panel.buttons["make it fit"].click()
     assert panel.text.endswith("make it fit: it fits as it is.")

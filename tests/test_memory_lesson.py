@@ -9,11 +9,13 @@ from ftcourse import check
 from ftcourse.config import FinetuneConfig
 from ftcourse.errors import CourseError
 from ftcourse.hardware import CARDS, Card
-from ftcourse.memory import predict_memory
+from ftcourse.memory import Step, predict_memory
 from ftcourse.memory.compare import compare, sizes
 from ftcourse.memory.layer import Layer
 from ftcourse.memory.ledger import Ledger, Row
 from ftcourse.memory.operations import Operations
+from ftcourse.memory.published import kept_by_a_layer
+from ftcourse.shape import load_shape
 from ftcourse.widgets.great import great_panel
 
 CPU = Card("CPU", 2**34)
@@ -113,7 +115,7 @@ def test_no_field_or_three_are_refused(fields):
 LOGITS = 4 * 2048 * 128256
 PROMPT = 20 * 4096
 WRONG = {
-    "unmergeable": ("LoRA", "IA3", "prefix", 3),
+    "unmergeable": ("a LoRA adapter", "(IA)3", "prefix", 3),
     "prompt_bytes": (
         PROMPT, 4 * PROMPT, 8 * PROMPT, 12 * PROMPT, 16 * 4096, 320, 512 * PROMPT, 1.25, 7, "x"
     ),
@@ -121,12 +123,12 @@ WRONG = {
         LOGITS / 2**30, LOGITS / 2**29, 4 * LOGITS / 10**9, 4 * LOGITS, 4 * LOGITS / 2**20,
         12 * LOGITS / 2**30, 2**27 / 2**30, 16 * LOGITS / 2**30, 0.01, "4",
     ),
-    "paged_rank": (25, 48, 50, 12, 24, 100_000, 7, "49"),
+    "paged_rank": (9, 10, 16, 25, 32, 48, 48.83, 50, 12, 24, 100_000, 7, "49"),
 }  # fmt: skip
 RIGHT = {
-    "unmergeable": "Bottleneck",
+    "unmergeable": "A bottleneck adapter.",
     "prompt_bytes": 1310720,
-    "logits_gib": 3.914,
+    "logits_gib": 3.9,
     "paged_rank": 49,
 }
 
@@ -159,9 +161,18 @@ WRONG_MLPS = {
     "That is what a frozen MLP keeps": mlp(frozen=False),
     "How many bytes": mlp(width=1),
     "Weights are no activations": lambda t, h, i, trained: mlp()(t, h, i, trained) + 12 * h * i,
+    "besides silu's own input": mlp(inner=1),
+    "Is that trained?": lambda t, h, i, trained: 4 * t * (4 * i + trained * h),
+    "Are they trained?": lambda t, h, i, trained: 4 * t * (3 * i + h + trained * i),
+    "the other way round": lambda t, h, i, trained: mlp()(t, h, i, not trained),
+    "in MiB": lambda *case: mlp()(*case) / 2**20,
+    "one tensor twice": lambda t, h, i, trained: (
+        4 * (t * (3 * i + trained * (2 * h + i)) + 3 * h * i)
+    ),
     "keep nothing at all": lambda t, h, i, trained: mlp()(t, h, i, True) if trained else 0,
     "Where do they part": lambda t, h, i, trained: t,
-    "A result of shape": lambda t, h, i, trained: [t, h],
+    "One number is asked for": lambda t, h, i, trained: [t, h],
+    "What does yours return": lambda *case: str(mlp()(*case)),
     "four arguments": lambda t: t,
     "returned None": lambda *case: None,
 }
@@ -244,6 +255,35 @@ def test_three_hints_and_a_solution_that_passes():
 
 
 # --- what the lesson says -----------------------------------------------------------------------
+
+
+def test_a_layer_of_a_wide_model_keeps_a_quarter_of_its_weights_for_512_tokens():
+    run = FinetuneConfig(model="llama-3.1-8b", method="full", dtype="bfloat16", batch_size=1)
+    run = replace(run, max_length=512, gradient_checkpointing=False)
+    step = Step(run, load_shape(run.model), CARDS["A100 80GB"])
+    weights = 2 * sum(inputs * outputs for inputs, outputs in step.shape.linears.values())
+    assert kept_by_a_layer(step) / weights == pytest.approx(0.24, abs=0.01)
+
+
+def test_several_passes_bring_the_gradients_back_to_the_peak():
+    run = FinetuneConfig(model="llama-3.1-8b", rank=64, max_length=4096, batch_size=1)
+    gradients = [
+        predict_memory(replace(run, gradient_accumulation_steps=n), CARDS["RTX 3060"]).gradients
+        for n in (1, 4)
+    ]
+    assert gradients[0] == 0
+    assert gradients[1] / 2**30 == pytest.approx(0.6, abs=0.05)
+
+
+def test_states_of_wider_matrices_are_paged_at_a_lower_rank():
+    run = FinetuneConfig(model="llama-2-7b", dtype="bfloat16", batch_size=1, max_length=1024)
+    ranks, optimizers = [9, 10, 24, 25], ["adamw_torch_fused", "paged_adamw_32bit"]
+    found = sizes(run, CARDS["A100 80GB"], "optimizer", optimizer=optimizers, rank=ranks).bytes
+    plain, paged = ([found[name, rank] for rank in ranks] for name in optimizers)
+    assert plain == sorted(plain)
+    assert paged[0] == pytest.approx(plain[0], rel=0.01)
+    assert 0 < paged[1] < paged[0]
+    assert paged[3] < 0.01 * plain[3] < paged[2]
 
 
 def test_states_are_paged_from_the_rank_of_the_exercise_on():

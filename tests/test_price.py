@@ -23,7 +23,12 @@ def allocated(config):
     return predict_memory(config, T4).allocated
 
 
-@pytest.mark.parametrize("config", [FULL, LARGE, FinetuneConfig(), replace(LARGE, loss="chunked")])
+RECIPE = FinetuneConfig(model="llama-3.1-8b", upcast=True)
+
+
+@pytest.mark.parametrize(
+    "config", [FULL, LARGE, FinetuneConfig(), replace(LARGE, loss="chunked"), RECIPE]
+)
 def test_each_price_is_that_of_one_change_of_the_cheapest_change_in_its_order(config):
     found = prices(config, T4)
     changing = [c for c in smaller_changes(config) if replace(config, **c) != config]
@@ -34,6 +39,13 @@ def test_each_price_is_that_of_one_change_of_the_cheapest_change_in_its_order(co
         assert price.answer == judge_fit(predict_memory(after, T4), T4).answer
         assert price.time
         assert price.quality
+
+
+def test_to_leave_out_the_casts_has_a_price():
+    price = price_of(RECIPE, "upcast")
+    assert price.saved > 2**30
+    assert "for stability" in price.quality
+    assert not any("upcast" in p.change for p in prices(replace(RECIPE, upcast=False), T4))
 
 
 def test_what_a_run_has_already_has_no_price():

@@ -6,10 +6,9 @@ import pytest
 from matplotlib.figure import Figure
 
 from ftcourse.errors import CourseError
-from ftcourse.memory import MemoryBreakdown
-from ftcourse.memory.published import predict_record, process_of, step_of
+from ftcourse.memory.published import predict_record, recorded_limits, recorded_pairs, step_of
 from ftcourse.memory.records import recorded_runs
-from ftcourse.plots import plot_recorded, plot_totals
+from ftcourse.plots import plot_recorded
 
 GIB = 2**30
 PUBLISHED = [run for run in recorded_runs() if run.by in ("fitcheck", "litgpt")]
@@ -76,40 +75,31 @@ def test_no_runs_and_more_authors_than_markers_are_refused():
             plot_recorded(runs)
 
 
-def test_what_is_live_is_at_most_what_is_reserved_and_that_at_most_what_the_process_holds():
+def test_what_is_live_is_at_most_what_is_reserved():
     runs = [run for run in recorded_runs() if run.reserved]
     assert len(runs) >= 61
     assert all(run.allocated <= run.reserved for run in runs)
-    held = [(run.reserved, process_of(run)) for run in runs if process_of(run)]
-    assert held
-    assert all(reserved <= process for reserved, process in held)
 
 
-def test_totals_are_steps_of_one_bar_and_what_is_not_known_is_said():
-    full = MemoryBreakdown(1 * GIB, 0, 0, 0, 0, "simulated", reserved=3 * GIB, process=4 * GIB)
-    runs = {"simulated": full, "CPU": replace(full, reserved=None, process=None)}
-    ax = plot_totals(runs)
-    bars = [(bar.get_y() > 0.5, bar.get_x(), bar.get_width()) for bar in ax.patches]
-    assert bars == [(False, 0, 1), (False, 1, 2), (False, 3, 1), (True, 0, 1)]
-    texts = [text.get_text() for text in ax.texts]
-    assert texts[0] == "allocated 1.00 GiB, reserved 3.00 GiB, process 4.00 GiB"
-    assert texts[1] == "allocated 1.00 GiB, reserved not known, process not known"
-    assert texts[0] in ax.alt
+def test_a_pair_differs_in_the_method_alone_and_the_worst_comes_first():
+    pairs = recorded_pairs()
+    assert len(pairs) == 20
+    assert [pair.recorded for pair in pairs] == sorted((p.recorded for p in pairs), reverse=True)
+    for pair in pairs:
+        assert (pair.lora.config.method, pair.qlora.config.method) == ("lora", "qlora")
+        assert pair.lora.config.max_length == pair.qlora.config.max_length
+        both = [predict_record(run).allocated for run in (pair.qlora, pair.lora)]
+        assert both[0] / both[1] - 1 == pytest.approx(pair.recorded, abs=0.01)
+    assert sum(pair.trainers > 0 for pair in pairs) < sum(pair.recorded > 0 for pair in pairs)
 
 
-def test_totals_without_runs_are_those_of_the_run_that_has_all_three():
-    ax = plot_totals()
-    assert "recorded by fitcheck" in ax.alt
-    assert "process in another run" in ax.alt
-    assert "not known" not in ax.alt
+def test_runs_near_the_limit_are_sorted_and_fail_where_most_tensors_are():
+    limits = recorded_limits()
+    assert [each.process is None for each in limits] == 8 * [False] + 4 * [True]
+    assert "failed" in repr(limits[-1])
+    assert "failed" not in repr(limits[0])
 
 
-def test_no_totals_are_refused():
-    with pytest.raises(CourseError, match="one run or more"):
-        plot_totals({})
-
-
-@pytest.mark.parametrize("draw", [plot_recorded, plot_totals])
-def test_they_draw_into_axes_that_are_given(draw):
+def test_it_draws_into_axes_that_are_given():
     ax = Figure(figsize=(8, 5)).add_subplot()
-    assert draw(ax=ax) is ax
+    assert plot_recorded(ax=ax) is ax

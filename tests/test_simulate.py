@@ -133,6 +133,13 @@ def test_no_bar_is_drawn_where_nobody_watches(capsys, monkeypatch):
 # --- what PyTorch's allocator takes -----------------------------------------------------------
 
 
+def test_all_scratch_memory_is_reserved_where_a_step_has_no_gaps():
+    fields = {"model": "embedded", "method": "full", "dtype": "float32", "max_length": 64}
+    config = FinetuneConfig(**fields, batch_size=8, gradient_checkpointing=False)
+    simulated = simulate_memory(config, T4, reserved=True)
+    assert simulated.reserved >= simulated.allocated
+
+
 @pytest.mark.slow
 def test_reserved_bytes_are_near_those_of_a_published_run(memory_accuracy):
     runs = memory_accuracy.published_steps("fitcheck")

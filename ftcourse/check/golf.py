@@ -55,7 +55,7 @@ def lake(mine: Any) -> Verdict:
     hints=(
         "Which method stores a frozen weight in the fewest bits, and a number format in 16?",
         "Then the logits of one letter are the largest tensor. How many rows have they?",
-        "qlora in bfloat16, rank 2, one letter a step, and max_length below the longest letters.",
+        "qlora, bfloat16, one letter a step; max_length 70 to 100, a rate from 5e-3 to 2e-2.",
     ),
     solution=_SOLUTION.format(choices=_CLIFF, course="cliff"),
 )
@@ -97,7 +97,7 @@ def _judge(mine: Any, name: str) -> Verdict:
         return Verdict(False, f"The loss is {mine.loss:.2f}, {_missed(mine)}")
     peak, par = show_bytes(mine.peak), show_bytes(course.par)
     if mine.peak < course.par:
-        return Verdict(True, f"{peak}: under par ({par}). That is better than the designers.")
+        return Verdict(True, f"{peak}: under par ({par}). That is lower than all that we tried.")
     return Verdict(True, f"{peak}; par is {par}. What would save the next byte?")
 
 

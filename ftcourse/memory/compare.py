@@ -54,6 +54,7 @@ class Comparison:
         table = [("bytes", *map(str, range(1, len(self.names) + 1)), "dtype", "shape", "name")]
         for row, counts in self.rows:
             sides, short = " x ".join(map(str, row.shape)), row.name.replace("model.layers.", "")
+            short = short.replace(".weight.", ".")  # so the end has lora_A or lora_B
             if len(short) > _LONGEST:
                 short = f"{short[:13]}…{short[13 - _LONGEST + 1 :]}"
             table.append((f"{row.bytes:,}", *map(str, counts), row.dtype, sides, short))

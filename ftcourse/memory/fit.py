@@ -209,8 +209,10 @@ def cheapest_change(config: FinetuneConfig, card: Card) -> FinetuneConfig:
 
 
 def smaller_changes(config: FinetuneConfig) -> Iterator[dict[str, Any]]:
-    """Yield the changes, the cheapest first; each is tried together with those before it.
+    """Yield the changes in the order of trying; each is tried together with those before it.
 
+    First those after which a step gives the same numbers, for more time; then those that change
+    numbers; shorter texts are last.
     A paged optimizer is not among them. The driver moves its states between the card and the host,
     so arithmetic cannot say how many of them the card holds at a moment.
     """
@@ -219,6 +221,8 @@ def smaller_changes(config: FinetuneConfig) -> Iterator[dict[str, Any]]:
     batch, passes = config.batch_size, config.gradient_accumulation_steps
     for size in (n for n in range(batch - 1, 0, -1) if batch % n == 0):  # the sum stays the same
         yield {"batch_size": size, "gradient_accumulation_steps": passes * batch // size}
+    if config.upcast:
+        yield {"upcast": False}
     if config.optimizer in ("adamw_torch_fused", "adamw_torch", "paged_adamw_32bit"):
         yield {"optimizer": "adamw_8bit"}
     if config.method == "full":

@@ -24,6 +24,7 @@ _NF4_TIME = (
     "weights are dequantized at each use: litgpt's LoRA on an A100 took 1.2 (1.3B) to 2.1 times "
     "(13B) as long"
 )
+_CASTS = "norms, embeddings and head in 16 bits: peft casts them for stability; not measured here"
 _EIGHT_BIT = "none, says the paper on 8-bit optimizers (arXiv 2110.02861)"
 
 
@@ -53,7 +54,10 @@ class Price:
 
 
 class Prices(tuple[Price, ...]):
-    """Changes and their prices, the cheapest first. Its repr is a table of at most 80 columns."""
+    """Changes and their prices in the order of trying: those that keep a step's numbers come first.
+
+    Its repr is a table of at most 80 columns.
+    """
 
     def __repr__(self) -> str:
         """Return the table."""
@@ -104,6 +108,8 @@ def _words(before: FinetuneConfig, after: FinetuneConfig) -> tuple[str, str]:
     work = f"about {abs(share)} % {'fewer' if share < 0 else 'more'} multiplications"
     if after.method != before.method:
         return (_NF4_TIME, _nf4()) if after.method == "qlora" else (work, _lora())
+    if after.upcast != before.upcast:
+        return "none, or less", _CASTS
     if after.bits != before.bits:
         return "not known: neither is measured here", _nf4()
     if after.optimizer != before.optimizer:

@@ -5,17 +5,18 @@ litgpt's step holds some things in another way than the Trainer's. Source: litgp
 """
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import dataclass, replace
 from math import ceil
 
+from ftcourse.config import FinetuneConfig
 from ftcourse.errors import CourseError
 from ftcourse.files import course_path
-from ftcourse.hardware import CARDS
+from ftcourse.hardware import CARDS, GIB
 from ftcourse.memory import MemoryBreakdown, Step, predict_step
 from ftcourse.memory.model import Model
 from ftcourse.memory.parameters import weight_rows
 from ftcourse.memory.peak import around
-from ftcourse.memory.records import Record, is_card
+from ftcourse.memory.records import Record, is_card, recorded_runs
 from ftcourse.shape import ModelShape
 
 LOSS_CHUNK = 128
@@ -36,18 +37,69 @@ def step_of(record: Record) -> Step:
     return Step(record.config, ModelShape.from_config(record.shape), card, **record.loop)
 
 
-def process_of(record: Record) -> int | None:
-    """Return the bytes of the process that fitcheck published of another run of the same choices.
+@dataclass(frozen=True)
+class Pair:
+    """Two recorded runs that differ in the method alone. The repr is a line of shares."""
 
-    None where there is no such run.
-    """
-    asked = asdict(record.config)
-    for line in course_path("data/measured/published_t4_limits.jsonl").read_bytes().splitlines():
-        other = json.loads(line)
-        config = asdict(replace(record.config, **other["config"]))
-        if (config, other["shape"], other["by"]) == (asked, record.shape, record.by):
-            return other.get("process")
-    return None
+    lora: Record
+    qlora: Record
+
+    @property
+    def recorded(self) -> float:
+        """What QLoRA needed more than LoRA, as a share of LoRA's bytes."""
+        return self.qlora.allocated / self.lora.allocated - 1
+
+    @property
+    def trainers(self) -> float:
+        """The same, predicted for the Trainer's loop: with autocast, and without held logits."""
+        runs, loop = (self.lora, self.qlora), {"autocast": True, "holds_logits": False}
+        lora, qlora = (predict_step(replace(step_of(run), **loop)).allocated for run in runs)
+        return qlora / lora - 1
+
+    def __repr__(self) -> str:
+        """Return both shares in percent, and the run."""
+        run = self.lora.config
+        what = f"{run.batch_size} x {run.max_length:4}  {run.attention:5}  {run.model}"
+        return f"{self.recorded:+8.1%}  {self.trainers:+8.1%}  {what}"
+
+
+def recorded_pairs() -> list[Pair]:
+    """Return the pairs of fitcheck's runs, the one in which QLoRA needed most first."""
+    found: dict[tuple, dict[str, Record]] = {}
+    for run in (run for run in recorded_runs() if run.by == "fitcheck"):
+        config = run.config
+        key = config.model, config.batch_size, config.max_length, config.attention
+        found.setdefault(key, {})[config.method] = run
+    pairs = [Pair(**runs) for runs in found.values() if len(runs) == 2]
+    return sorted(pairs, key=lambda pair: -pair.recorded)
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A run that nearly fills a T4, as fitcheck published it. The repr is a line of a table."""
+
+    config: FinetuneConfig
+    tensors: int
+    """The bytes of live tensors that we predict in its loop."""
+    process: int | None
+    """The bytes that the process held; None if it failed."""
+
+    def __repr__(self) -> str:
+        """Return the tensors and the process in GiB, and the run."""
+        held = f"{self.process / GIB:.2f}" if self.process else "failed"
+        run = f"{self.config.batch_size:5}  {self.config.max_length:7}  {self.config.model}"
+        return f"{self.tensors / GIB:8.2f}  {held:>7}  {run}"
+
+
+def recorded_limits() -> list[Limit]:
+    """Return the published runs near a T4's limit, those with the fewest tensors first."""
+    lines = course_path("data/measured/published_t4_limits.jsonl").read_bytes().splitlines()
+    found = []
+    for line in map(json.loads, lines):
+        config, shape = FinetuneConfig(**line["config"]), ModelShape.from_config(line["shape"])
+        step = Step(config, shape, CARDS["T4"], **line["loop"])
+        found.append(Limit(config, predict_step(step).allocated, line["process"]))
+    return sorted(found, key=lambda limit: limit.tensors)
 
 
 def predict_litgpt(step: Step) -> MemoryBreakdown:

@@ -9,7 +9,7 @@ from ftcourse.plots.lora import plot_energy, plot_lora, plot_over_ranks
 from ftcourse.plots.memory import plot_memory
 from ftcourse.plots.picture import Picture, png
 from ftcourse.plots.reach import plot_longest
-from ftcourse.plots.recorded import plot_recorded, plot_totals
+from ftcourse.plots.recorded import plot_recorded
 from ftcourse.plots.timeline import plot_timeline
 
 __all__ = [
@@ -28,7 +28,6 @@ __all__ = [
     "plot_rates",
     "plot_recorded",
     "plot_timeline",
-    "plot_totals",
     "plot_training_step",
     "png",
 ]

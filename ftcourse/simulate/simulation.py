@@ -141,7 +141,8 @@ def _totals(step: Step) -> dict[str, int]:
     if step.card.device == "cpu" or "paged" in step.config.optimizer:
         return {}
     events, loaded = trace_from_load(step)
-    scratch = [(-1 - n, row.bytes) for n, row in enumerate(around(step))]
+    sizes = [row.bytes for row in around(step) for _ in range(row.count)]
+    scratch = [(-1 - n, size) for n, size in enumerate(sizes)]
     reserved = replay([*events[:loaded], *scratch, *events[loaded:]])
     context = step.card.context
     return {"reserved": reserved, "process": reserved + context if context else None}

@@ -1,6 +1,7 @@
 """The panel with every choice that decides bytes, and what it costs to make a run fit."""
 
 from dataclasses import replace
+from typing import Any
 
 from ftcourse.config import FinetuneConfig
 from ftcourse.hardware import Card
@@ -33,15 +34,16 @@ CHANGED = "with the changes"
 """The source of the bar that the button adds."""
 
 
-def great_panel(model: str = "llama-3.1-8b", card: str | Card = "T4") -> Panel:
+def great_panel(model: str = "llama-3.1-8b", card: str | Card = "T4", **start: Any) -> Panel:
     """Return the memory panel with every field of a run that decides bytes.
 
-    ``card`` is as in ``memory_panel``. Its buttons are here, too, and one more: it finds the
-    cheapest change that makes the run fit, draws its bar beside the first, and says below the
-    picture what each change saves, and what it costs in time and in quality. No control moves.
+    ``card`` is as in ``memory_panel``; ``start`` are fields of the run with which it begins.
+    Its buttons are here, too, and one more: it finds the cheapest change that makes the run fit,
+    draws its bar beside the first, and says below the picture what each change saves, and what it
+    costs in time and in quality. No control moves.
     """
     verbs = {"simulate": simulate, "measure": measure, FIT: make_it_fit}
-    panel = build_panel(model, card, "What would make it fit?", GROUPS, verbs)
+    panel = build_panel(model, card, "What would make it fit?", GROUPS, verbs, **start)
     for name, label in LABELS.items():
         panel.controls[name].description = label
     return panel

@@ -53,9 +53,14 @@ def memory_panel(model: str = "llama-3.1-8b", card: str | Card = "T4") -> Panel:
 
 
 def build_panel(
-    model: str, card: str | Card, title: str, groups: Groups, verbs: Mapping[str, Callable]
+    model: str,
+    card: str | Card,
+    title: str,
+    groups: Groups,
+    verbs: Mapping[str, Callable],
+    **start: Any,
 ) -> Panel:
-    """Return a panel with controls for these fields, and a button for each verb."""
+    """Return a panel with controls for these fields, from ``start`` on, and a button a verb."""
     cards = CARDS | {HERE: detect()}
     if isinstance(card, Card):
         name = HERE if card == cards[HERE] else card.name
@@ -64,6 +69,8 @@ def build_panel(
         known = ", ".join(cards)
         raise CourseError("card is a Card or the name of one.", repr(card), f"Use one of {known}.")
     controls = _controls(model, cards, card, [*chain(*groups.values())])
+    for name, value in start.items():
+        controls[name].value = value
     view = _View(cards)
     actions = {name: partial(view.add, verb) for name, verb in verbs.items()}
     return Panel(view.draw, controls, title, actions, WORDS, view.change, groups)

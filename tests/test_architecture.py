@@ -47,7 +47,7 @@ LESSONS = {  # the names of a lesson's files, in every room
     "02_lora": {"lora"},
     "03_adapters": {"adapters"},
     "04_memory": {"golf", "check/memory", "widgets/great"},  # memory itself is the house's
-    "05_qlora": {"qlora"},
+    "05_qlora": {"qlora", "watch"},
 }
 
 

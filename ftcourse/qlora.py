@@ -75,7 +75,8 @@ class FourBitLinear(nn.Linear):
         plain = quantize_blockwise(weight, codebook)
         packed = pack(plain.codes)
         self.weight = nn.Parameter(packed, requires_grad=False)
-        self.bias, self.codebook = module.bias, codebook
+        self.bias = module.bias
+        self.codebook = codebook.to(weight.device)
         self.absmax, self.mean, self.scales = plain.absmax, None, None
         if double_quant:
             twice = quantize_blockwise(weight, codebook, double_quant=True)
@@ -87,16 +88,16 @@ class FourBitLinear(nn.Linear):
         """Return a float32 constant for each block of 64."""
         if self.scales is None:
             return self.absmax
-        levels, kind = dynamic_codebook(), torch.float32
-        parts = (self.absmax, self.scales, levels, 256, kind)
-        return Quantized(*parts).dequantize() + self.mean
+        levels = dynamic_codebook().to(self.scales.device)
+        kept = (self.absmax, self.scales, levels, 256)
+        return Quantized(*kept, torch.float32).dequantize() + self.mean
 
     def restored(self, dtype: torch.dtype) -> Tensor:
         """Return the weight as numbers, (outputs, inputs)."""
         shape = (self.out_features, self.in_features)
         codes = unpack(self.weight).view(shape)
-        parts = (codes, self.constants(), self.codebook, 64)
-        return Quantized(*parts, dtype).dequantize()
+        kept = (codes, self.constants(), self.codebook, 64)
+        return Quantized(*kept, dtype).dequantize()
 
     def forward(self, x: Tensor) -> Tensor:
         """Return outputs in the format of the inputs."""

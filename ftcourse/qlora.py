@@ -148,10 +148,9 @@ def stored_bytes(layer: nn.Module) -> dict[str, int]:
         nested = [state.state2] if state.nested else []
         first, second = state.absmax, [n.absmax for n in nested] + [state.offset]
         levels = [state.code, *(n.code for n in nested)]
-    names = ("codes", "constants", "constants of constants", "levels")
-    groups = ([layer.weight], [first], second, levels)
-    sizes = (sum(each.nbytes for each in group if each is not None) for group in groups)
-    return dict(zip(names, sizes, strict=True))
+    groups = {"codes": [layer.weight], "constants": [first]}
+    groups |= {"constants of constants": second, "levels": levels}
+    return {name: sum(t.nbytes for t in each if t is not None) for name, each in groups.items()}
 
 
 def kept_bytes(call: Callable[[], Tensor]) -> int:

@@ -69,9 +69,8 @@ class _Watch(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.restored = [0]
-        self._facts: dict[str, dict[str, Any]] = {}
-        self._module, self._phase, self._inside = "", "", False
+        self.restored, self._facts = [0], {}
+        self._at("", "", False)
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
@@ -94,8 +93,8 @@ class _Watch(TorchDispatchMode):
     def _live(self, change: int) -> None:
         self.restored.append(self.restored[-1] + change)
 
-    def _at(self, module: str, phase: str, inside: bool = False) -> None:
-        self._module, self._phase, self._inside = module, phase, inside
+    def _at(self, *place: Any) -> None:
+        self._module, self._phase, self._inside = place
 
     def follow(self, name: str, module: nn.Module) -> list[Any]:
         """Return hooks that say which module is at work, and what it gets and gives."""
@@ -103,19 +102,19 @@ class _Watch(TorchDispatchMode):
         base = module.base_layer
 
         def enter(_: nn.Module, inputs: tuple) -> None:
-            self._at(name, "forward")
+            self._at(name, "forward", False)
             facts["enters"] = _format(inputs[0])
 
         def leave(_: nn.Module, to_inputs: tuple, __: tuple) -> None:
-            self._at("", "")
+            self._at("", "", False)
             facts["passes_on"] = any(gradient is not None for gradient in to_inputs)
 
         return [
             module.register_forward_pre_hook(enter),
             base.register_forward_pre_hook(lambda *_: self._at(name, "forward", True)),
-            base.register_forward_hook(lambda *_: self._at(name, "forward")),
-            module.register_forward_hook(lambda *_: self._at("", "")),
-            module.register_full_backward_pre_hook(lambda *_: self._at(name, "backward")),
+            base.register_forward_hook(lambda *_: self._at(name, "forward", False)),
+            module.register_forward_hook(lambda *_: self._at("", "", False)),
+            module.register_full_backward_pre_hook(lambda *_: self._at(name, "backward", False)),
             module.register_full_backward_hook(leave),
         ]
 

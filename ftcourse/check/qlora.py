@@ -19,7 +19,6 @@ def bytes_of_trained(mine: Any) -> Verdict:
         4: "That is the weight alone. What else has a number for each trained weight?",
         8: "Those are two numbers. Which of weight, gradient and AdamW's two states are they?",
         12: "Three numbers of four bytes. How many states does AdamW keep for a weight?",
-        4 + 2 + 8: "In which format is the gradient of a float32 weight?",
         128: "Is that in bits?",
     }
     praise = "Sixteen bytes for a trained weight; a frozen one has no gradient and no states."
@@ -39,7 +38,6 @@ def kept_by_checkpointing(mine: Any) -> Verdict:
     bugs = {
         4: "That is one layer. How many layers keep their input?",
         256: "How many bytes has a number in bfloat16?",
-        64: "A byte for each number? How many bytes has bfloat16?",
         32 * 512 * 4096 * 2: "Is that in bytes? Divide by 2**20.",
         32 * 512 * 4096 * 2 / 1e6: "Is that in millions of bytes? A MiB is 2**20 bytes.",
         0: "Where does the second computing of a layer begin, if nothing of it is kept?",
@@ -72,12 +70,10 @@ def stored_layer(mine: Any) -> Verdict:
         codes + blocks + second - 4: "Nearly. What is taken off the constants before they shrink?",
         numbers + blocks + second: "How many codes of 4 bits fit into a byte?",
         8 * (codes + blocks + second): "Is that in bits?",
-        2 * numbers: "Is that the weight in 16 bits?",
-        codes + 4 * blocks + second: "Do the constants take four bytes and one byte, too?",
         codes + blocks + blocks // 256 + 4: "In which format is a constant of constants?",
     }
     praise = "4.127 bits a weight: 30 million bytes where bfloat16 takes 117 million."
-    ask = "Codes, constants, constants of constants, the mean: which of them is another number?"
+    ask = "Which of codes, constants, constants of constants and mean is another number?"
     return judge_number(mine, codes + blocks + second, bugs, praise, ask, within=1e-7)
 
 
@@ -107,20 +103,13 @@ def gradient_through(mine: Any) -> Verdict | None:
         ),
         "A code is the number of a level. Where is the codebook?": _through(codes=True),
         "Is the block size always 4? It is an argument.": _through(
-            lambda a, s, c: (
-                a.repeat_interleave(4)[: c.numel()].view(c.shape)
-                if len(a) * 4 >= c.numel()
-                else a.repeat_interleave(s).view(c.shape)
-            )
+            lambda a, s, c: a.repeat_interleave(4).repeat(4)[: c.numel()].view(c.shape)
         ),
         "Is absmax multiplied or divided by? Codes say how large a weight is beside it.": _through(
-            lambda a, s, c: 1 / a.repeat_interleave(s).view(c.shape)
+            lambda a, s, c: (1 / a).repeat_interleave(s).view(c.shape)
         ),
-        "Do you go down the slope, or only report it? The gradient keeps its sign.": _through(
-            lambda a, s, c: -a.repeat_interleave(s).view(c.shape)
-        ),
-        "Was the gradient summed over the rows of the batch?": lambda g, *more: (
-            _through()(g, *more).sum(0, keepdim=True).expand(len(g), -1)
+        "Do you go down the slope, or only report it? The gradient keeps its sign.": (
+            lambda g, *more: -_through()(g, *more)
         ),
     }
     praise = "That is what runs in each layer of a QLoRA step, on the way back."
@@ -173,9 +162,6 @@ def fewest_blocks(mine: Any) -> Verdict:
         344: "With so many blocks there are two constants of constants. Count once more.",
         345: "There it costs one byte more than it saves. What about one block more?",
         346 * 64: "Is that in weights? Blocks are asked for.",
-        256: "From there on a second constant is needed. Does it save by then?",
-        2: "And the 256 levels that come along? bitsandbytes keeps them beside each weight.",
-        1028 / 3: "A number of whole blocks is asked for. Are the constants of constants in it?",
     }
     praise = "22,144 weights: a layer of 128 x 128 has fewer, and grows."
     return judge_number(mine, 346, bugs, praise, "Which bytes are new, and which go?", within=1e-6)
@@ -207,17 +193,15 @@ def fits_and_learns(mine: Any) -> Verdict:
     if not {"bits", "upcast", "card"} <= set(getattr(mine, "controls", ())):
         return Verdict(False, "The panel itself is asked for: check.fits_and_learns(panel).")
     values = mine.values
-    card = CARDS[values.pop("card")]
+    asked = values["model"], values.pop("card")
+    card = CARDS[asked[1]]
     fit = judge_fit(predict_memory(config_of(**values), card), card).answer
     found, plain = recorded(**values), recorded(16, values["dtype"])
     far = bool(found and plain and found.mean > 1.2 * plain.mean)
     asks = {
-        "Which model and which card are asked for?": values["model"] != "llama-3.1-8b"
-        or card != CARDS["RTX 3060"],
+        "Which model and which card are asked for?": asked != ("llama-3.1-8b", "RTX 3060"),
         "Which control takes the most from the bar? Begin with what multiplies.": fit == "no",
-        "It fits narrowly. Where could a few hundred MiB come from, at no loss?": (
-            fit == "narrowly"
-        ),
+        "It fits narrowly. Where are some hundred MiB, at no loss?": fit == "narrowly",
         "It fits. Did anybody measure how well it learns?": not found,
         f"Recorded: {found!r}, LoRA {plain!r}. Do other levels take more bytes?": far,
     }

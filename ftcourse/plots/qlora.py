@@ -50,10 +50,9 @@ def plot_qlora(outputs: int, inputs: int, rank: int, ax: Axes | None = None) -> 
     ax.text(8.75, 3.3, "gradient (dashed)", color=BACK, size=SMALL, ha="right")
     ax.set(xlim=(0, 8.8), ylim=(0, 4.5), xticks=[], yticks=[])
     alt = (
-        f"A layer of {outputs} x {inputs}: {show_bytes(kept)} of codes stay. In the forward and in "
-        f"the backward pass W is restored for a moment, {show_bytes(2 * numbers)}. x goes through "
-        f"W and through A and B. The gradient goes back through W, A and B; A and B get one, the "
-        f"codes get none."
+        f"A layer of {outputs} x {inputs}: {show_bytes(kept)} of codes stay. W is restored for a "
+        f"moment, forward and backward, {show_bytes(2 * numbers)}. x goes through W, and through A "
+        f"and B, and so does the gradient. A and B get one of their own, the codes get none."
     )
     return finish(ax, alt, hide=ax.spines, xlabel="one layer of a step, forward and backward")
 
@@ -66,11 +65,8 @@ def plot_restored(restored: Sequence[int], all_at_once: int, ax: Axes | None = N
     ax.axhline(all_at_once / unit, color="black", linestyle=":", linewidth=1)
     ax.text(0, all_at_once / unit * 0.93, f"all at once: {all_at_once / unit:,.0f}", va="top")
     ax.set(ylim=(0, 1.1 * all_at_once / unit), xlim=(-1, len(restored)))
-    most = max(restored) / unit
-    alt = (
-        f"Restored weights in the backward pass: never more than {most:,.0f} {name} at a time; all "
-        f"at once would be {all_at_once / unit:,.0f} {name}."
-    )
+    most, all_of_them = max(restored) / unit, all_at_once / unit
+    alt = f"Restored: never more than {most:,.0f} {name}; all at once {all_of_them:,.0f} {name}."
     labels = {"xlabel": "weights restored and let go, from the last layer to the first"}
     return finish(ax, alt, **labels, ylabel=f"restored weights, {name}")
 
@@ -79,8 +75,8 @@ def plot_seeds(results: Mapping[str, Mean], xlabel: str, ax: Axes | None = None)
     """Draw each seed as its number, and the mean with its 95 % interval; a row for each name."""
     left = 0.4 + max(map(len, results)) * 0.09
     ax = ax or new_axes(0.8 + 0.42 * len(results), left=left, right=0.3, top=0.1)
+    style = {"fmt": "|", "color": BACK, "capsize": 4, "markersize": 12, "linewidth": 1.5}
     for row, mean in enumerate(results.values()):
-        style = {"fmt": "|", "color": BACK, "capsize": 4, "markersize": 12, "linewidth": 1.5}
         ax.errorbar([mean.mean], [row + 0.18], xerr=[mean.margin], **style)
         for seed, value in enumerate(mean.values):
             ax.text(value, row - 0.12, f"{seed}", size=SMALL, ha="center", va="center")

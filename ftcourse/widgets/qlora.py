@@ -1,7 +1,8 @@
 """The panel of lesson 05: what each choice of QLoRA costs in bytes, and in recorded quality."""
 
-from collections.abc import Iterator
+from collections import defaultdict
 from functools import cache
+from statistics import fmean
 from typing import Any
 
 import ipywidgets
@@ -25,7 +26,6 @@ WORDS = {
     "paged": "Optimizer states in memory that a GPU driver may move to main memory.",
     "model": "Whose bytes are counted.",
     "card": "The device whose memory the run has to fit.",
-    "reset": "Move all controls to where the panel began.",
 }
 
 
@@ -33,12 +33,12 @@ def qlora_panel(model: str = "llama-3.1-8b", card: str = "RTX 3060") -> Panel:
     """Return a panel that begins with what bare ``load_in_4bit`` gives: FP4, float32 products."""
     menus = {"bits": [4, 8, 16], "quant_type": ["fp4", "nf4"], "dtype": ["float32", "bfloat16"]}
     menus |= {"model": [*named_shapes()], "card": [*CARDS]}
-    start = {"model": model, "card": card}
+    start, names = {"model": model, "card": card}, {"dtype": "multiply in"}
     controls: dict[str, ipywidgets.Widget] = {
         name: ipywidgets.Dropdown(
             options=options,
             value=start.get(name, options[0]),
-            description={"dtype": "multiply in"}.get(name, name.replace("_", " ")),
+            description=names.get(name, name.replace("_", " ")),
         )
         for name, options in menus.items()
     }
@@ -82,16 +82,34 @@ def _runs() -> list[Run]:
     return select(load_sweep("qlora"), task="choices")
 
 
+def voice_runs(rate: float | None = None) -> dict[str, list[Run]]:
+    """Return the recorded runs on the voice, by method and base, in the order of their seeds.
+
+    Without a rate, at the one with the lowest mean loss on validation letters, over three seeds or
+    more: what one seed chooses may be luck.
+    """
+    groups: dict[tuple[str, float], list[Run]] = defaultdict(list)
+    runs = select(load_sweep("qlora"), task="voice")
+    for run in sorted(runs, key=lambda run: run["seed"]):
+        groups[f"{run['method']}, {run['base']}", run["learning_rate"]].append(run)
+    found: dict[str, list[Run]] = {}
+    for (name, tried), same in groups.items():
+        if len(same) > 2 and rate in (None, tried):
+            found[name] = min(found.get(name, same), same, key=_mean_validation)
+    return found
+
+
+def _mean_validation(runs: list[Run]) -> float:
+    return fmean(run["validation_loss"] for run in runs)
+
+
 def _draw(card: str, **values: Any) -> tuple[Axes | str, ...]:
     device, run = CARDS[card], config_of(**values)
     found = predict_memory(run, device)
     lora = predict_memory(config_of(**values | {"bits": 16, "paged": False}), device)
-    picture = plot_memory(
-        {"this run": found, f"LoRA, {values['dtype']}": lora},
-        device.memory,
-        context=context_bytes(device),
-    )
-    text = [str(judge_fit(found, device)), *_say_quality(**values)]
+    bars = {"this run": found, f"LoRA, {values['dtype']}": lora}
+    picture = plot_memory(bars, device.memory, context=context_bytes(device))
+    text = [str(judge_fit(found, device)), _say_quality(**values)]
     if values["paged"]:
         plain = predict_memory(config_of(**values | {"paged": False}), device)
         size = show_bytes(plain.optimizer - found.optimizer)
@@ -99,21 +117,19 @@ def _draw(card: str, **values: Any) -> tuple[Axes | str, ...]:
     return picture, "\n".join(text)
 
 
-def _say_quality(**values: Any) -> Iterator[str]:
-    """Yield the recorded quality of the small model with these choices."""
+def _say_quality(**values: Any) -> str:
     found, plain = recorded(**values), recorded(16, values["dtype"])
     beside = f"; LoRA without quantization {plain!r}" if plain else ""
     loss = f"{found!r}{beside}" if found else "nobody measured these choices"
     where = f" (small model, one CPU, {_runs()[0]['date']})" if found else ""
-    yield f"Recorded loss on held-out letters: {loss}{where}."
+    return f"Recorded loss on held-out letters: {loss}{where}."
 
 
 def _change(before: Values, after: Values) -> str:
     """Return what a move did to the bytes of the run."""
-    sizes = []
-    for values in (before, after):
-        fields = {name: value for name, value in values.items() if name != "card"}
-        sizes.append(predict_memory(config_of(**fields), CARDS[values["card"]]).allocated)
-    apart = sizes[1] - sizes[0]
-    size = show_bytes(abs(apart), like=sizes[1])
+    old, new = (
+        predict_memory(config_of(**values), CARDS[values["card"]]) for values in (before, after)
+    )
+    apart = new.allocated - old.allocated
+    size = show_bytes(abs(apart), like=new.allocated)
     return f"{'+' if apart > 0 else '-'}{size}" if apart else "no byte more or less"

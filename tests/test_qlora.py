@@ -14,7 +14,7 @@ from ftcourse.errors import CourseError
 from ftcourse.loop import draw_batches, train_on
 from ftcourse.lora import LoRALinear, inject_lora, merge, target_linears
 from ftcourse.models import attach_adapter, load_base
-from ftcourse.plots import plot_healing, plot_qlora, plot_restored, plot_seeds
+from ftcourse.plots.qlora import plot_healing, plot_qlora, plot_restored, plot_seeds
 from ftcourse.qlora import (
     FourBitLinear,
     inject_qlora,

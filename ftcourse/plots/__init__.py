@@ -7,7 +7,6 @@ from ftcourse.plots.history import plot_history
 from ftcourse.plots.lora import plot_energy, plot_lora, plot_over_ranks
 from ftcourse.plots.memory import plot_memory
 from ftcourse.plots.picture import Picture, png
-from ftcourse.plots.qlora import plot_healing, plot_qlora, plot_restored, plot_seeds
 from ftcourse.plots.reach import plot_longest
 from ftcourse.plots.timeline import plot_timeline
 
@@ -15,7 +14,6 @@ __all__ = [
     "Picture",
     "best_rate",
     "plot_energy",
-    "plot_healing",
     "plot_history",
     "plot_longest",
     "plot_lora",
@@ -23,11 +21,8 @@ __all__ = [
     "plot_memory_against",
     "plot_over_ranks",
     "plot_places",
-    "plot_qlora",
     "plot_rate",
     "plot_rates",
-    "plot_restored",
-    "plot_seeds",
     "plot_timeline",
     "plot_training_step",
     "png",

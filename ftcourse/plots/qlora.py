@@ -7,7 +7,6 @@ from matplotlib.patches import FancyBboxPatch
 
 from ftcourse.memory import show_bytes
 from ftcourse.plots.picture import SMALL, draw_marks, finish, new_axes, unit_of
-from ftcourse.quantize import bits_per_weight
 from ftcourse.sweeps import Mean
 
 STORED, MOMENT, TRAINED, BACK = "#BBBBBB", "#F3F1EC", "#56B4E9", "#D55E00"
@@ -20,8 +19,8 @@ def plot_qlora(outputs: int, inputs: int, rank: int, ax: Axes | None = None) -> 
     The bytes are those of NF4 with double quantization, products in bfloat16, a float32 adapter.
     """
     ax = ax or new_axes(3.1, left=0.1, right=0.1, top=0.1)
-    numbers, kept = inputs * outputs, round(inputs * outputs * bits_per_weight(4, 64, True) / 8)
-    thin = 4 * rank * (inputs + outputs)
+    numbers, thin = inputs * outputs, 4 * rank * (inputs + outputs)
+    kept = numbers // 2 + numbers // 64 + 4 * numbers // 64 // 256  # codes, and two constants
     boxes = {
         "codes": ((2.6, 3.75), STORED, f"W as codes\n{show_bytes(kept)}, stays\nno gradient"),
         "W": ((5.3, 3.75), MOMENT, f"W restored\n{show_bytes(2 * numbers)}, for a\nmoment, twice"),

@@ -69,12 +69,12 @@ def recorded(
     upcast: bool = False,
     **_: Any,
 ) -> Mean | None:
-    """Return the recorded loss on letters that were held out, over the seeds, or nothing."""
+    """Return the recorded loss on letters that were held out, over three seeds, or nothing."""
     wanted = {"bits": bits, "dtype": dtype, "upcast": upcast and bits < 16}
     four = {"quant_type": quant_type, "double_quant": double_quant}
     wanted |= four if bits == 4 else {"quant_type": "none", "double_quant": False}
     runs = [run for run in _runs() if wanted.items() <= run.items()]
-    return over_seeds(runs, "bits", "test_loss")[bits] if runs else None
+    return over_seeds(runs, "bits", "test_loss")[bits] if len(runs) > 2 else None
 
 
 @cache

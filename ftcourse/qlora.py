@@ -79,10 +79,10 @@ class FourBitLinear(nn.Linear):
         self.codebook = codebook.to(weight.device)
         self.absmax, self.mean, self.scales = plain.absmax, None, None
         if double_quant:
-            twice = quantize_blockwise(weight, codebook, double_quant=True)
+            q = quantize_blockwise(weight, codebook, 64, True)
             self.mean = plain.absmax.mean()
-            self.absmax = twice.constants.codes
-            self.scales = twice.constants.absmax
+            self.absmax = q.constants.codes
+            self.scales = q.constants.absmax
 
     def constants(self) -> Tensor:
         """Return a float32 constant for each block of 64."""

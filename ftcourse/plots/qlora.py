@@ -1,6 +1,7 @@
 """Training through 4 bits: one layer of a step, restored weights over time, seeds, and healing."""
 
 from collections.abc import Mapping, Sequence
+from itertools import count
 
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch
@@ -73,14 +74,13 @@ def plot_restored(restored: Sequence[int], all_at_once: int, ax: Axes | None = N
 def plot_seeds(results: Mapping[str, Mean], xlabel: str, ax: Axes | None = None) -> Axes:
     """Draw each seed as its number, and the mean with its 95 % interval; a row for each name."""
     left = 0.4 + max(map(len, results)) * 0.09
-    ax = ax or new_axes(0.8 + 0.42 * len(results), left=left, right=0.3, top=0.1)
+    ax = ax or new_axes(0.8 + 0.5 * len(results), left=left, right=0.3, top=0.1)
     style = {"fmt": "|", "color": BACK, "capsize": 4, "markersize": 12, "linewidth": 1.5}
     for row, mean in enumerate(results.values()):
         ax.errorbar([mean.mean], [row + 0.18], xerr=[mean.margin], **style)
-        for seed, value in enumerate(mean.values):
-            ax.text(value, row - 0.12, f"{seed}", size=SMALL, ha="center", va="center")
-    ax.set_yticks(range(len(results)), [*results])
-    ax.set(ylim=(len(results) - 0.4, -0.6))
+        for place, (value, seed) in enumerate(sorted(zip(mean.values, count()))):  # in two lines
+            ax.text(value, row - 0.08 - 0.24 * (place % 2), f"{seed}", size=SMALL, ha="center")
+    ax.set(ylim=(len(results) - 0.4, -0.6), yticks=range(len(results)), yticklabels=[*results])
     values = [value for mean in results.values() for value in (*mean.values, *mean.interval)]
     room = 0.06 * (max(values) - min(values))
     ax.set_xlim(min(values) - room, max(values) + room)

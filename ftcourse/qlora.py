@@ -68,16 +68,16 @@ class FourBitLinear(nn.Linear):
         compute_dtype: torch.dtype | None = None,
     ) -> None:
         """Quantize a module; it multiplies in compute_dtype."""
-        nn.Module.__init__(self)  # no weight of its own to begin
+        nn.Module.__init__(self)  # no weight of its own yet
         weight = module.weight.detach()
         self.out_features, self.in_features = weight.shape
         self.compute_dtype = compute_dtype or weight.dtype
         plain = quantize_blockwise(weight, codebook)
         packed = pack(plain.codes)
         self.weight = nn.Parameter(packed, requires_grad=False)
-        self.bias = module.bias
+        self.bias, self.absmax = module.bias, plain.absmax
         self.codebook = codebook.to(weight.device)
-        self.absmax, self.mean, self.scales = plain.absmax, None, None
+        self.mean = self.scales = None
         if double_quant:
             q = quantize_blockwise(weight, codebook, 64, True)
             self.mean = plain.absmax.mean()

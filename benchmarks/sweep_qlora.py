@@ -168,6 +168,29 @@ def heal(base: str, learning_rate: float, seed: int, steps: int) -> Run:
     return before | judge_reading(model) | {f"merged 4: {n}": v for n, v in again.items()}
 
 
+def draw(seed: int, batches: int, learning_rate: float, **_) -> Run:
+    """Train LoRA on letters, with the start of A and the order of letters drawn on their own."""
+    model = prepare("fp32", "lora", 8, seed)
+    steps, batch_size = STEPS["voice"]
+    records = encode(letters(0), tokenizer, 512)
+    train_on(model, draw_batches(records, batch_size, steps, batches), learning_rate)
+    return {"test_loss": test_loss(model)}
+
+
+def exchange(seed: int, learning_rate: float, **_) -> Run:
+    """Train LoRA beside the float32 weights, then put its update onto the values of NF4."""
+    model = prepare("fp32", "lora", 8, seed)
+    steps, batch_size = STEPS["voice"]
+    records = encode(letters(seed), tokenizer, 512)
+    train_on(model, draw_batches(records, batch_size, steps, seed), learning_rate)
+    other = base_model("nf4")
+    for name, module in model.named_modules():
+        if isinstance(module, LoRALinear):
+            weight = other.get_submodule(name).weight
+            weight.data = weight + module.update().detach()
+    return {"test_loss": test_loss(model), "on nf4: test_loss": test_loss(other)}
+
+
 def learn_facts(base: str, rank: int, learning_rate: float, seed: int) -> Run:
     """Train on the handbook's questions and judge another wording, as ``sweep_lora.py`` does."""
     model = prepare(base, "lora", rank, seed)
@@ -197,14 +220,16 @@ def choose(bits: int, quant_type: str, double_quant: bool, dtype: str, upcast: b
 def measure(task: str, **setting) -> Run:
     """Measure one setting of a task."""
     tasks = {"voice": learn_voice, "noise": learn_voice, "heal": heal, "facts": learn_facts}
-    return (tasks | {"choices": choose})[task](**setting)
+    tasks |= {"draws": draw, "exchange": exchange, "choices": choose}
+    return tasks[task](**setting)
 
 
 def voice() -> Iterator[Run]:
     """Yield bases and the full fine-tune: two or three rates with seed 0, then other seeds.
 
     For the comparison of LoRA and NF4 both rates have five seeds, because at the higher one single
-    runs go astray, and a rate that one seed chose would decide it. The others have three.
+    runs go astray, and a rate that one seed chose would decide it. The other bases have five seeds
+    at the rate that seed 0 chose.
     """
     task = {"task": "voice"}
     for rate in (1e-3, 2e-3, 4e-3):
@@ -215,7 +240,7 @@ def voice() -> Iterator[Run]:
         yield task | {"base": "fp32", "method": "full", "learning_rate": 2e-3, "seed": seed}
         for base, rate in product(("fp32", "nf4"), LORA_RATES):
             yield task | {"base": base, "method": "lora", "learning_rate": rate, "seed": seed}
-    for seed, base in product(THREE[1:], ("int4 tensor", "nf3", "affine2")):
+    for seed, base in product(FIVE[1:], ("int4 tensor", "nf3", "affine2")):
         yield task | {"base": base, "method": "lora", "learning_rate": 1e-2, "seed": seed}
 
 
@@ -236,6 +261,20 @@ def healing() -> Iterator[Run]:
     for seed in THREE:  # does it need more time?
         kind = {"task": "heal", "base": "affine2", "learning_rate": 5e-3}
         yield kind | {"seed": seed, "steps": 320}
+    for rate in (1e-2, 2e-2):  # or larger steps?
+        yield task | {"base": "affine2", "learning_rate": rate, "seed": 0}
+
+
+def draws() -> Iterator[Run]:
+    """Yield LoRA with three starts of A, each with three orders of the letters."""
+    for seed, batches in product(THREE, THREE):
+        yield {"task": "draws", "learning_rate": 5e-3, "seed": seed, "batches": batches}
+
+
+def exchanges() -> Iterator[Run]:
+    """Yield LoRA that is trained beside float32 weights and moved onto rounded ones."""
+    for seed in FIVE:
+        yield {"task": "exchange", "learning_rate": 5e-3, "seed": seed}
 
 
 def facts() -> Iterator[Run]:
@@ -259,6 +298,7 @@ def choices() -> Iterator[Run]:
 
 
 TASKS = {"voice": voice, "heal": healing, "noise": noise, "facts": facts, "choices": choices}
+TASKS |= {"draws": draws, "exchange": exchanges}
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or TASKS:

@@ -37,7 +37,7 @@ class Trace:
     """What a real step did."""
 
     visits: Mapping[str, Visit]  # by module
-    restored: tuple[int, ...]  # living bytes of restored weights, after each birth and death
+    restored: tuple[int, ...]  # living bytes of the weights whose restoring was seen, over time
 
 
 def trace_step(model: nn.Module, batch: Mapping[str, Tensor]) -> Trace:
@@ -46,6 +46,7 @@ def trace_step(model: nn.Module, batch: Mapping[str, Tensor]) -> Trace:
     It takes peft's model on bitsandbytes' modules, and ours. Gradients that are there are dropped.
     """
     model.zero_grad()
+    device = next(model.parameters()).device
     adapted = {
         name[name.index("layers.") :]: module
         for name, module in model.named_modules()
@@ -57,7 +58,7 @@ def trace_step(model: nn.Module, batch: Mapping[str, Tensor]) -> Trace:
     watch = _Watch()
     hooks = [hook for name in adapted for hook in watch.follow(name, adapted[name])]
     with watch, warnings.catch_warnings(action="ignore"):  # where no input gets a gradient
-        model(**batch).loss.backward()
+        model(**{name: each.to(device) for name, each in batch.items()}).loss.backward()
     for hook in hooks:
         hook.remove()
     visits = {name: watch.visit(name, adapted[name]) for name in adapted}

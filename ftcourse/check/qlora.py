@@ -1,5 +1,6 @@
 """The exercises of lesson 05: stored bytes, a gradient through codes, levels that cost, a card."""
 
+from functools import partial
 from typing import Any
 
 from ftcourse.check.exercise import Verdict, exercise, judge_function, judge_number
@@ -71,6 +72,8 @@ def stored_layer(mine: Any) -> Verdict:
         numbers + blocks + second: "How many codes of 4 bits fit into a byte?",
         8 * (codes + blocks + second): "Is that in bits?",
         codes + blocks + blocks // 256 + 4: "In which format is a constant of constants?",
+        codes + blocks + second + 1088: "Are the levels in it? They are not asked for.",
+        numbers * 4.127 / 8: "4.127 bits is rounded. Count whole bytes, part by part.",
     }
     praise = "4.127 bits a weight: 30 million bytes where bfloat16 takes 117 million."
     ask = "Which of codes, constants, constants of constants and mean is another number?"
@@ -113,8 +116,11 @@ def gradient_through(mine: Any) -> Verdict | None:
         ),
     }
     praise = "That is what runs in each layer of a QLoRA step, on the way back."
-    stops = "codes are integers: codebook[codes.long()] has the level of each."
-    return judge_function(mine, _weights, _through(), bugs, praise, stops)
+    stops = "W is (outputs, inputs), the gradient (tokens, outputs); absmax has one for each block."
+    verdict = judge_function(mine, _weights, _through(), bugs, praise, stops)
+    if not verdict:
+        return verdict
+    return judge_function(mine, partial(_weights, wide=3), _through(), {}, praise, stops)
 
 
 def _through(spread=None, flip=False, codes=False):
@@ -129,14 +135,14 @@ def _through(spread=None, flip=False, codes=False):
     return through
 
 
-def _weights() -> list[tuple]:
-    """Return gradients, codes, constants, levels and block sizes; W is square, in several sizes."""
+def _weights(wide: int = 1) -> list[tuple]:
+    """Return gradients, codes, constants, levels and block sizes; W is so many times as wide."""
     import torch  # here: it takes a second, and only this exercise needs it
 
     draw, cases = torch.Generator().manual_seed(0), []
     for rows, side, size in ((2, 4, 4), (1, 8, 4), (3, 8, 8), (2, 8, 16)):
-        codes = torch.randint(0, 16, (side, side), generator=draw, dtype=torch.uint8)
-        absmax = torch.rand(side * side // size, generator=draw) + 0.2
+        codes = torch.randint(0, 16, (side, wide * side), generator=draw)
+        absmax = torch.rand(codes.numel() // size, generator=draw) + 0.2
         codebook = torch.linspace(-1, 1, 16) ** 3
         cases.append((torch.randn(rows, side, generator=draw), codes, absmax, codebook, size))
     return cases
@@ -159,6 +165,7 @@ def fewest_blocks(mine: Any) -> Verdict:
     bugs = {
         343: "Did you count a constant for each 256 constants? It takes four bytes.",
         342: "Are the mean and the constants of constants in it? They are few, and they count.",
+        1028 / 3: "A block is there or not. Which whole number saves, with all that comes new?",
         344: "With so many blocks there are two constants of constants. Count once more.",
         345: "There it costs one byte more than it saves. What about one block more?",
         346 * 64: "Is that in weights? Blocks are asked for.",
@@ -169,9 +176,9 @@ def fewest_blocks(mine: Any) -> Verdict:
 
 @exercise(
     hints=(
-        "What does each control do to the bar? Begin with the format of the products.",
-        "Three choices bring the run onto the card; quality then asks about the sixteen levels.",
-        "multiply in bfloat16, double quant on, quant type nf4, and nothing else.",
+        "What does each control do to the bar? Begin with the format of all that is not quantized.",
+        "Two choices bring the run onto the card. Which sixteen levels have the smaller error?",
+        "all else in bfloat16, double quant on, quant type nf4, and nothing else.",
     ),
     solution="""
 from ftcourse.widgets.qlora import qlora_panel
@@ -184,11 +191,11 @@ mine = panel
 """,
 )
 def fits_and_learns(mine: Any) -> Verdict:
-    """Judge a panel whose run must fit the 12 GiB card, with a recorded loss near that of LoRA."""
+    """Judge a panel whose run must fit the 12 GiB card, with the smallest error in its weights."""
     from ftcourse.hardware import CARDS
     from ftcourse.memory import predict_memory
     from ftcourse.memory.fit import judge_fit
-    from ftcourse.widgets.qlora import config_of, recorded
+    from ftcourse.widgets.qlora import config_of, weight_error
 
     if not {"bits", "upcast", "card"} <= set(getattr(mine, "controls", ())):
         return Verdict(False, "The panel itself is asked for: check.fits_and_learns(panel).")
@@ -196,14 +203,13 @@ def fits_and_learns(mine: Any) -> Verdict:
     asked = values["model"], values.pop("card")
     card = CARDS[asked[1]]
     fit = judge_fit(predict_memory(config_of(**values), card), card).answer
-    found, plain = recorded(**values), recorded(16, values["dtype"])
-    far = bool(found and plain and found.mean > 1.2 * plain.mean)
+    kind = values["quant_type"]
+    errors = {each: f"{weight_error(each):.1%}" for each in ("fp4", "nf4")}
     asks = {
         "Which model and which card are asked for?": asked != ("llama-3.1-8b", "RTX 3060"),
-        "Which control takes the most from the bar? Begin with what multiplies.": fit == "no",
+        "Which control takes the most from the bar? Begin with what is not quantized.": fit == "no",
         "It fits narrowly. Where are some hundred MiB, at no loss?": fit == "narrowly",
-        "It fits. Did anybody measure how well it learns?": not found,
-        f"Recorded: {found!r}, LoRA {plain!r}. Do other levels take more bytes?": far,
+        f"It fits. Errors: {errors}. Do the other levels take more bytes?": kind != "nf4",
     }
     ask = next((ask for ask, asked in asks.items() if asked), "")
-    return Verdict(not ask, ask or f"It fits, and the recorded loss is {found!r}.")
+    return Verdict(not ask, ask or f"It fits, and the weights' error is {errors[kind]}.")

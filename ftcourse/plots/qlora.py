@@ -24,7 +24,11 @@ def plot_qlora(outputs: int, inputs: int, rank: int, ax: Axes | None = None) -> 
     kept = numbers // 2 + numbers // 64 + 4 * numbers // 64 // 256  # codes, and two constants
     boxes = {
         "codes": ((2.6, 3.75), STORED, f"W as codes\n{show_bytes(kept)}, stays\nno gradient"),
-        "W": ((5.3, 3.75), MOMENT, f"W restored\n{show_bytes(2 * numbers)}, for a\nmoment, twice"),
+        "W": (
+            (5.3, 3.75),
+            MOMENT,
+            f"W restored\n{show_bytes(2 * numbers)}, for a\nmoment, each time",
+        ),
         "A": ((2.6, 0.75), TRAINED, "A, float32\ntrained"),
         "B": ((5.3, 0.75), TRAINED, f"B, float32\n{show_bytes(thin)} with A"),
         "x": ((0.6, 2.2), MOMENT, "x"),
@@ -67,21 +71,25 @@ def plot_restored(restored: Sequence[int], all_at_once: int, ax: Axes | None = N
     ax.set(ylim=(0, 1.1 * all_at_once / unit), xlim=(-1, len(restored)))
     most, all_of_them = max(restored) / unit, all_at_once / unit
     alt = f"Restored: never more than {most:,.0f} {name}; all at once {all_of_them:,.0f} {name}."
-    labels = {"xlabel": "weights restored and let go, from the last layer to the first"}
+    labels = {"xlabel": "way back: weights restored and let go, from the last layer to the first"}
     return finish(ax, alt, **labels, ylabel=f"restored weights, {name}")
 
 
 def plot_seeds(results: Mapping[str, Mean], xlabel: str, ax: Axes | None = None) -> Axes:
     """Draw each seed as its number, and the mean with its 95 % interval; a row for each name."""
     left = 0.4 + max(map(len, results)) * 0.09
-    ax = ax or new_axes(0.8 + 0.5 * len(results), left=left, right=0.3, top=0.1)
+    ax = ax or new_axes(0.8 + 0.62 * len(results), left=left, right=0.3, top=0.1)
     style = {"fmt": "|", "color": BACK, "capsize": 4, "markersize": 12, "linewidth": 1.5}
-    for row, mean in enumerate(results.values()):
-        ax.errorbar([mean.mean], [row + 0.18], xerr=[mean.margin], **style)
-        for place, (value, seed) in enumerate(sorted(zip(mean.values, count()))):  # in two lines
-            ax.text(value, row - 0.08 - 0.24 * (place % 2), f"{seed}", size=SMALL, ha="center")
-    ax.set(ylim=(len(results) - 0.4, -0.6), yticks=range(len(results)), yticklabels=[*results])
     values = [value for mean in results.values() for value in (*mean.values, *mean.interval)]
+    width = 0.025 * (max(values) - min(values))
+    for row, mean in enumerate(results.values()):
+        ax.errorbar([mean.mean], [row + 0.16], xerr=[mean.margin], **style)
+        lines = [-float("inf")] * 5  # where each line of digits ends: a digit takes the first free
+        for value, seed in sorted(zip(mean.values, count())):
+            line = next(n for n, end in enumerate(lines) if value - end > width or n == 4)
+            lines[line] = value
+            ax.text(value, row - 0.04 - 0.15 * line, f"{seed}", size=SMALL, ha="center")
+    ax.set(ylim=(len(results) - 0.5, -0.85), yticks=range(len(results)), yticklabels=[*results])
     room = 0.06 * (max(values) - min(values))
     ax.set_xlim(min(values) - room, max(values) + room)
     ax.tick_params(axis="y", length=0)

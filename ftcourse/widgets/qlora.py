@@ -21,7 +21,7 @@ WORDS = {
     "bits": "Bits of a frozen weight. With 16 it is LoRA without quantization.",
     "quant_type": "The sixteen levels of a 4-bit weight.",
     "double_quant": "Whether the constants of the blocks are quantized, too.",
-    "dtype": "In which format the layers multiply; it is also that of what stays unquantized.",
+    "dtype": "The format of all that is not quantized: embeddings, norms, activations, products.",
     "upcast": "peft's prepare_model_for_kbit_training: norms, embeddings and head in float32.",
     "paged": "Optimizer states in memory that a GPU driver may move to main memory.",
     "model": "Whose bytes are counted.",
@@ -29,11 +29,17 @@ WORDS = {
 }
 
 
+# What the recorded runs call a method or the values of the frozen weights, in words.
+METHODS = {"full": "all weights", "lora": "LoRA"}
+BASES = {"fp32": "not rounded", "nf4": "NF4", "nf3": "3 bits", "affine2": "2 bits"}
+BASES["int4 tensor"] = "4 bits, one scale"
+
+
 def qlora_panel(model: str = "llama-3.1-8b", card: str = "RTX 3060") -> Panel:
-    """Return a panel that begins with what bare ``load_in_4bit`` gives: FP4, float32 products."""
+    """Return a panel that begins with a float32 model in FP4, without double quantization."""
     menus = {"bits": [4, 8, 16], "quant_type": ["fp4", "nf4"], "dtype": ["float32", "bfloat16"]}
     menus |= {"model": [*named_shapes()], "card": [*CARDS]}
-    start, names = {"model": model, "card": card}, {"dtype": "multiply in"}
+    start, names = {"model": model, "card": card}, {"dtype": "all else in"}
     controls: dict[str, ipywidgets.Widget] = {
         name: ipywidgets.Dropdown(
             options=options,
@@ -91,7 +97,8 @@ def voice_runs(rate: float | None = None) -> dict[str, list[Run]]:
     groups: dict[tuple[str, float], list[Run]] = defaultdict(list)
     runs = select(load_sweep("qlora"), task="voice")
     for run in sorted(runs, key=lambda run: run["seed"]):
-        groups[f"{run['method']}, {run['base']}", run["learning_rate"]].append(run)
+        name = f"{METHODS[run['method']]}, {BASES[run['base']]}"
+        groups[name, run["learning_rate"]].append(run)
     found: dict[str, list[Run]] = {}
     for (name, tried), same in groups.items():
         if len(same) > 2 and rate in (None, tried):
@@ -121,8 +128,20 @@ def _say_quality(**values: Any) -> str:
     found, plain = recorded(**values), recorded(16, values["dtype"])
     beside = f"; LoRA without quantization {plain!r}" if plain else ""
     loss = f"{found!r}{beside}" if found else "nobody measured these choices"
-    where = f" (small model, one CPU, {_runs()[0]['date']})" if found else ""
-    return f"Recorded loss on held-out letters: {loss}{where}."
+    where = f" (small model, 80 steps, rate 0.005, one CPU, {_runs()[0]['date']})" if found else ""
+    levels = values["quant_type"] if values["bits"] == 4 else ""
+    error = f"Error of the rounded weights: {weight_error(levels):.1%}.\n" if levels else ""
+    return f"{error}Recorded loss on held-out letters: {loss}{where}."
+
+
+def weight_error(quant_type: str) -> float:
+    """Return the recorded error of the small model's weights, in blocks of 64, before training.
+
+    It is the root of the squared differences, divided by that of the weights.
+    """
+    scheme = {"nf4": "normal", "fp4": "fp4"}[quant_type]
+    (run,) = select(load_sweep("quantize"), scheme=scheme, bits=4, block=64, part="all")
+    return run["error"]
 
 
 def _change(before: Values, after: Values) -> str:

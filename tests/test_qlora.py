@@ -29,7 +29,7 @@ from ftcourse.qlora import (
 )
 from ftcourse.quantize import FP4, NF4, bits_per_weight, quantize_blockwise
 from ftcourse.sweeps import Mean, load_sweep, select
-from ftcourse.widgets.qlora import config_of, qlora_panel, recorded, voice_runs
+from ftcourse.widgets.qlora import config_of, qlora_panel, recorded, voice_runs, weight_error
 
 PLAIN = FinetuneConfig(model="embedded", method="full", dtype="float32")
 FOUR = FinetuneConfig(
@@ -199,12 +199,67 @@ def test_the_fresh_texts_tell_nothing_of_the_handbooks_drones():
 
 def test_the_sweep_has_the_seeds_that_the_lesson_tells_of():
     runs = voice_runs()
-    assert {"full, fp32", "lora, fp32", "lora, nf4", "lora, affine2"} <= set(runs)
+    assert {"all weights, not rounded", "LoRA, not rounded", "LoRA, NF4", "LoRA, 2 bits"} <= set(
+        runs
+    )
     assert all([r["seed"] for r in same][:3] == [0, 1, 2] for same in runs.values())
-    for name in ("lora, fp32", "lora, nf4"):
+    for name in ("LoRA, not rounded", "LoRA, NF4"):
         assert [run["seed"] for run in voice_runs(5e-3)[name]] == [0, 1, 2, 3, 4]
-    for task, count in {"noise": 12, "facts": 6}.items():
+    assert all(len(same) == 5 for same in runs.values())
+    for task, count in {"noise": 12, "facts": 6, "draws": 9, "exchange": 5}.items():
         assert len(select(load_sweep("qlora"), task=task)) == count
+
+
+def values(result, **settings):
+    return [run[result] for run in select(load_sweep("qlora"), **settings)]
+
+
+def test_lora_and_nf4_are_equal_at_the_lower_rate_and_undecided_at_the_higher():
+    for rate, low, high in ((5e-3, -0.2, 0.2), (1e-2, -1, 1)):
+        one, two = (
+            [r["test_loss"] for r in voice_runs(rate)[name]]
+            for name in ("LoRA, not rounded", "LoRA, NF4")
+        )
+        gap = Mean(tuple((b - a) / np.mean(one) for a, b in zip(one, two, strict=True)))
+        assert low < gap.interval[0] < 0 < gap.interval[1] < high
+        assert (gap.mean < 0.05) == (rate == 5e-3)
+        assert (sum(x > 0.1 for x in one) == 3) == (rate == 5e-3)
+
+
+def test_most_bases_come_back_in_80_steps_and_two_bits_in_320():
+    for base in ("nf4", "int4 tensor", "nf3"):
+        assert min(values("right", task="heal", base=base, steps=80, learning_rate=5e-3)) > 200
+    short = values("right", task="heal", base="affine2", steps=80)
+    assert len(short) == 6  # three seeds, and three other rates
+    assert max(short) < 80
+    assert min(values("right", task="heal", base="affine2", steps=320)) > 2 * max(short)
+
+
+def test_the_start_of_a_decides_more_than_the_order_of_the_letters():
+    rows = [values("test_loss", task="draws", seed=seed) for seed in range(3)]
+    assert max(rows[0]) < 0.6 * min(rows[1])
+    within = np.mean([np.std(row) for row in rows])
+    assert np.std([np.mean(row) for row in rows]) > 2 * within
+
+
+def test_an_adapter_is_worse_beside_other_weights_in_both_directions():
+    nf4 = [run for run in voice_runs(5e-3)["LoRA, NF4"]]
+    for run in nf4:
+        assert run["merged 16: test_loss"] < 1.05 * run["test_loss"]
+        assert run["merged original: test_loss"] > 1.2 * run["test_loss"]
+    for run in select(load_sweep("qlora"), task="exchange"):
+        assert run["on nf4: test_loss"] > 1.2 * run["test_loss"]
+
+
+def test_the_recorded_error_of_the_levels_is_that_of_the_models_weights():
+    linears = target_linears(load_base(PLAIN)).values()
+    for name, levels in (("nf4", NF4), ("fp4", FP4)):
+        lost, whole = 0.0, 0.0
+        for module in linears:
+            weight = module.weight.detach()
+            lost += ((quantize_blockwise(weight, levels).dequantize() - weight) ** 2).sum()
+            whole += (weight**2).sum()
+        assert weight_error(name) == pytest.approx(float((lost / whole) ** 0.5), rel=1e-3)
 
 
 def test_every_setting_was_measured_once():
@@ -218,7 +273,7 @@ def test_every_setting_was_measured_once():
 
 
 SETTING = {"task", "base", "method", "rank", "learning_rate", "seed", "steps", "noise"}
-SETTING |= {"bits", "quant_type", "double_quant", "dtype", "upcast"}
+SETTING |= {"bits", "quant_type", "double_quant", "dtype", "upcast", "batches"}
 
 
 def test_a_rate_is_chosen_by_the_mean_over_seeds():
@@ -299,6 +354,9 @@ def test_the_pictures_say_their_numbers_in_words():
         ("stored_layer", 59_652_100, "fit into a byte"),
         ("stored_layer", 8 * 30_291_972, "in bits"),
         ("stored_layer", 30_277_632 + 3584 + 4, "In which format"),
+        ("stored_layer", 30_291_972 + 1088, "levels in it"),
+        ("stored_layer", 14336 * 4096 * 4.127 / 8, "Count whole bytes"),
+        ("fewest_blocks", 342.67, "there or not"),
         ("fewest_blocks", 342, "few, and they count"),
         ("fewest_blocks", 343, "a constant for each 256"),
         ("fewest_blocks", 344, "two constants of constants"),
@@ -342,7 +400,11 @@ BACKWARDS = {
         g @ (b[c.long()].flatten() * a.repeat_interleave(4).repeat(4)[: c.numel()]).view(c.shape)
     ),
     "A result of shape": lambda g, c, a, b, s: (g @ restored(c, a, b, s)).sum(0),
-    "codebook[codes.long()]": lambda g, c, a, b, s: g @ (b @ c),
+    "absmax has one for each block": lambda g, c, a, b, s: g @ (b[c] * a),
+    "W is (outputs, inputs)": lambda g, c, a, b, s: restored(c, a, b, s).T @ g,
+    "the gradient (tokens, outputs)": lambda g, c, a, b, s: (
+        g @ (b[c].flatten() * a.repeat_interleave(s))
+    ),
     "end with a return": lambda g, c, a, b, s: None,
 }
 
@@ -352,6 +414,13 @@ def test_a_wrong_way_back_gets_its_own_question(question):
     verdict = check.gradient_through(BACKWARDS[question])
     assert not verdict
     assert question in verdict.says
+
+
+def test_a_way_back_that_only_fits_square_weights_is_found():
+    def through(gradient, codes, absmax, codebook, size):
+        return gradient @ restored(codes, absmax, codebook, size).view(len(codes), len(codes))
+
+    assert "W is (outputs, inputs)" in check.gradient_through(through).says
 
 
 def test_what_autograd_computes_passes_the_exercise():
@@ -388,7 +457,7 @@ def test_the_solutions_pass_and_three_hints_help(name):
         ({"dtype": "float32"}, "Which control takes the most"),
         ({"upcast": True}, "Which control takes the most"),
         ({"double_quant": False}, "It fits narrowly"),
-        ({"quant_type": "fp4"}, "Do other levels take more bytes"),
+        ({"quant_type": "fp4"}, "Do the other levels take more bytes"),
         ({"model": "smollm2-135m", "dtype": "float32"}, "Which model and which card"),
         ({"card": "A100 80GB"}, "Which model and which card"),
         ({"bits": 8}, "Which control takes the most"),

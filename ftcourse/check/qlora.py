@@ -165,11 +165,14 @@ def fewest_blocks(mine: Any) -> Verdict:
     bugs = {
         343: "Did you count a constant for each 256 constants? It takes four bytes.",
         342: "Are the mean and the constants of constants in it? They are few, and they count.",
-        1028 / 3: "A block is there or not. Which whole number saves, with all that comes new?",
         344: "With so many blocks there are two constants of constants. Count once more.",
         345: "There it costs one byte more than it saves. What about one block more?",
         346 * 64: "Is that in weights? Blocks are asked for.",
     }
+    if isinstance(mine, float) and not mine.is_integer():
+        return Verdict(
+            False, "A block is there or not. Which whole number is the first that saves?"
+        )
     praise = "22,144 weights: a layer of 128 x 128 has fewer, and grows."
     return judge_number(mine, 346, bugs, praise, "Which bytes are new, and which go?", within=1e-6)
 

@@ -78,18 +78,18 @@ def plot_restored(restored: Sequence[int], all_at_once: int, ax: Axes | None = N
 def plot_seeds(results: Mapping[str, Mean], xlabel: str, ax: Axes | None = None) -> Axes:
     """Draw each seed as its number, and the mean with its 95 % interval; a row for each name."""
     left = 0.4 + max(map(len, results)) * 0.09
-    ax = ax or new_axes(0.8 + 0.62 * len(results), left=left, right=0.3, top=0.1)
+    ax = ax or new_axes(0.8 + 0.72 * len(results), left=left, right=0.3, top=0.1)
     style = {"fmt": "|", "color": BACK, "capsize": 4, "markersize": 12, "linewidth": 1.5}
     values = [value for mean in results.values() for value in (*mean.values, *mean.interval)]
-    width = 0.025 * (max(values) - min(values))
+    width = 0.03 * (max(values) - min(values))
     for row, mean in enumerate(results.values()):
         ax.errorbar([mean.mean], [row + 0.16], xerr=[mean.margin], **style)
         lines = [-float("inf")] * 5  # where each line of digits ends: a digit takes the first free
         for value, seed in sorted(zip(mean.values, count())):
             line = next(n for n, end in enumerate(lines) if value - end > width or n == 4)
             lines[line] = value
-            ax.text(value, row - 0.04 - 0.15 * line, f"{seed}", size=SMALL, ha="center")
-    ax.set(ylim=(len(results) - 0.5, -0.85), yticks=range(len(results)), yticklabels=[*results])
+            ax.text(value, row - 0.04 - 0.19 * line, f"{seed}", size=SMALL, ha="center")
+    ax.set(ylim=(len(results) - 0.5, -0.95), yticks=range(len(results)), yticklabels=[*results])
     room = 0.06 * (max(values) - min(values))
     ax.set_xlim(min(values) - room, max(values) + room)
     ax.tick_params(axis="y", length=0)

@@ -124,22 +124,6 @@ def inject_qlora(
     return inject_lora(model, "all-linear", rank, alpha)
 
 
-def restore(model: nn.Module) -> nn.Module:
-    """Return the model with its 4-bit weights as numbers.
-
-    They are the rounded ones: what was lost stays lost.
-    After it, ``merge`` adds an adapter to them.
-    """
-    for name, module in list(model.named_modules()):
-        if isinstance(module, FourBitLinear):
-            weight = module.restored(module.compute_dtype)
-            plain = nn.Linear(*weight.T.shape, bias=False)
-            plain.weight = nn.Parameter(weight, requires_grad=False)
-            plain.bias = module.bias
-            model.set_submodule(name, plain)
-    return model
-
-
 def stored_bytes(layer: nn.Module) -> dict[str, int]:
     """Return what a 4-bit module keeps, ours or that of bitsandbytes, in bytes."""
     if (state := getattr(layer.weight, "quant_state", None)) is None:

@@ -46,7 +46,6 @@ def trace_step(model: nn.Module, batch: Mapping[str, Tensor]) -> Trace:
     It takes peft's model on bitsandbytes' modules, and ours. Gradients that are there are dropped.
     """
     model.zero_grad()
-    device = next(model.parameters()).device
     adapted = {
         name[name.index("layers.") :]: module
         for name, module in model.named_modules()
@@ -58,7 +57,7 @@ def trace_step(model: nn.Module, batch: Mapping[str, Tensor]) -> Trace:
     watch = _Watch()
     hooks = [hook for name in adapted for hook in watch.follow(name, adapted[name])]
     with watch, warnings.catch_warnings(action="ignore"):  # where no input gets a gradient
-        model(**{name: each.to(device) for name, each in batch.items()}).loss.backward()
+        model(**{name: each.to(model.device) for name, each in batch.items()}).loss.backward()
     for hook in hooks:
         hook.remove()
     visits = {name: watch.visit(name, adapted[name]) for name in adapted}

@@ -15,7 +15,7 @@ from ftcourse.data import encode, load_dialogues
 from ftcourse.errors import CourseError
 from ftcourse.files import course_path
 from ftcourse.loop import draw_batches, train_on
-from ftcourse.lora import LoRALinear, inject_lora, merge, target_linears
+from ftcourse.lora import inject_lora, target_linears
 from ftcourse.models import attach_adapter, load_base
 from ftcourse.plots.qlora import plot_healing, plot_qlora, plot_restored, plot_seeds
 from ftcourse.qlora import (
@@ -23,7 +23,6 @@ from ftcourse.qlora import (
     inject_qlora,
     kept_bytes,
     pack,
-    restore,
     stored_bytes,
     unpack,
 )
@@ -162,18 +161,6 @@ def test_packed_codes_come_back():
 def test_what_is_no_pair_of_4_bit_codes_is_refused(codes):
     with pytest.raises(CourseError, match="Two codes below 16"):
         pack(codes)
-
-
-def test_a_restored_model_has_plain_weights_and_can_be_merged(batches):
-    model = inject_qlora(load_base(PLAIN), rank=4, alpha=8)
-    train_on(model, batches[:2], 5e-3)
-    with pytest.raises(CourseError, match="adds to numbers"):
-        merge(next(m for m in model.modules() if isinstance(m, LoRALinear)))
-    model.eval()
-    before = model(**batches[0]).loss.item()
-    merged = merge(restore(model))
-    assert not any(isinstance(m, FourBitLinear | LoRALinear) for m in merged.modules())
-    assert merged(**batches[0]).loss.item() == pytest.approx(before, rel=1e-4)
 
 
 @pytest.mark.filterwarnings("ignore")

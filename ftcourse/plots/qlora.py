@@ -37,7 +37,7 @@ def plot_qlora(outputs: int, inputs: int, rank: int, ax: Axes | None = None) -> 
     for (x, y), color, text in boxes.values():
         width, height = (0.7, 0.6) if len(text) == 1 else (1.9, 1.35)
         style = {"boxstyle": "round,pad=0.02", "facecolor": color, "edgecolor": FORWARD}
-        style |= {"linestyle": "--"} if text.startswith("W restored") else {}
+        style["linestyle"] = "--" if "restored" in text else "-"
         corner = (x - width / 2, y - height / 2)
         ax.add_patch(FancyBboxPatch(corner, width, height, linewidth=1, **style))
         ax.text(x, y, text, size=SMALL, ha="center", va="center")
@@ -47,9 +47,8 @@ def plot_qlora(outputs: int, inputs: int, rank: int, ax: Axes | None = None) -> 
     back += [((7.75, 1.88), (6.27, 0.8)), ((4.33, 0.55), (3.57, 0.55)), ((1.63, 1.0), (0.75, 1.85))]
     for color, arrows in ((FORWARD, forward), (BACK, back)):
         for start, end in arrows:
-            line = {"arrowstyle": "->", "color": color, "linewidth": 1.4}
-            line |= {"linestyle": "--"} if color == BACK else {}
-            ax.annotate("", end, start, arrowprops=line)
+            line = {"arrowstyle": "->", "color": color, "linestyle": "--" if color == BACK else "-"}
+            ax.annotate("", end, start, arrowprops=line | {"linewidth": 1.4})
     ax.text(8.75, 3.7, "forward", color=FORWARD, size=SMALL, ha="right")
     ax.text(8.75, 3.3, "gradient (dashed)", color=BACK, size=SMALL, ha="right")
     ax.set(xlim=(0, 8.8), ylim=(0, 4.5), xticks=[], yticks=[])
@@ -71,8 +70,8 @@ def plot_restored(restored: Sequence[int], all_at_once: int, ax: Axes | None = N
     ax.set(ylim=(0, 1.1 * all_at_once / unit), xlim=(-1, len(restored)))
     most, all_of_them = max(restored) / unit, all_at_once / unit
     alt = f"Restored: never more than {most:,.0f} {name}; all at once {all_of_them:,.0f} {name}."
-    labels = {"xlabel": "way back: weights restored and let go, from the last layer to the first"}
-    return finish(ax, alt, **labels, ylabel=f"restored weights, {name}")
+    xlabel = "way back: weights restored and let go, last layer to first"
+    return finish(ax, alt, xlabel=xlabel, ylabel=f"restored weights, {name}")
 
 
 def plot_seeds(results: Mapping[str, Mean], xlabel: str, ax: Axes | None = None) -> Axes:
@@ -88,10 +87,9 @@ def plot_seeds(results: Mapping[str, Mean], xlabel: str, ax: Axes | None = None)
         for value, seed in sorted(zip(mean.values, count())):
             line = next(n for n, end in enumerate(lines) if value - end > width or n == 4)
             lines[line] = value
-            ax.text(value, row - 0.04 - 0.19 * line, f"{seed}", size=SMALL, ha="center")
+            ax.text(value, row - 0.04 - 0.21 * line, f"{seed}", size=SMALL, ha="center")
     ax.set(ylim=(len(results) - 0.5, -0.95), yticks=range(len(results)), yticklabels=[*results])
-    room = 0.06 * (max(values) - min(values))
-    ax.set_xlim(min(values) - room, max(values) + room)
+    ax.set_xlim(min(values) - 2 * width, max(values) + 2 * width)
     ax.tick_params(axis="y", length=0)
     alt = " ".join(f"{name}: {mean!r}." for name, mean in results.items())
     return finish(ax, alt, xlabel=xlabel)
@@ -111,7 +109,5 @@ def plot_healing(
     ax.set(ylim=(len(healed) - 0.5, -0.5), xlim=(-0.02 * count, 1.02 * count))
     draw_marks(ax, [(count, f"all {count}")])
     ax.tick_params(axis="y", length=0)
-    said = (
-        f"{name}: {before} before, {[*after]} after." for name, (before, after) in healed.items()
-    )
+    said = (f"{name}: {was} before, {[*now]} after." for name, (was, now) in healed.items())
     return finish(ax, " ".join(said), xlabel="pages read right: before (ring), after (dots)")

@@ -1,7 +1,6 @@
 """The panel of lesson 05: what each choice of QLoRA costs in bytes, and in recorded quality."""
 
 from collections import defaultdict
-from functools import cache
 from statistics import fmean
 from typing import Any
 
@@ -79,35 +78,26 @@ def recorded(
     wanted = {"bits": bits, "dtype": dtype, "upcast": upcast and bits < 16}
     four = {"quant_type": quant_type, "double_quant": double_quant}
     wanted |= four if bits == 4 else {"quant_type": "none", "double_quant": False}
-    runs = [run for run in _runs() if wanted.items() <= run.items()]
+    tried = select(load_sweep("qlora"), task="choices")
+    runs = [run for run in tried if wanted.items() <= run.items()]
     return over_seeds(runs, "bits", "test_loss")[bits] if len(runs) > 2 else None
-
-
-@cache
-def _runs() -> list[Run]:
-    return select(load_sweep("qlora"), task="choices")
 
 
 def voice_runs(rate: float | None = None) -> dict[str, list[Run]]:
     """Return the recorded runs on the voice, by method and base, in the order of their seeds.
 
-    Without a rate, at the one with the lowest mean loss on validation letters, over three seeds or
-    more: what one seed chooses may be luck.
+    Without a rate: at the one with the lowest mean validation loss of three seeds or more.
     """
     groups: dict[tuple[str, float], list[Run]] = defaultdict(list)
-    runs = select(load_sweep("qlora"), task="voice")
-    for run in sorted(runs, key=lambda run: run["seed"]):
+    for run in sorted(select(load_sweep("qlora"), task="voice"), key=lambda run: run["seed"]):
         name = f"{METHODS[run['method']]}, {BASES[run['base']]}"
         groups[name, run["learning_rate"]].append(run)
     found: dict[str, list[Run]] = {}
     for (name, tried), same in groups.items():
         if len(same) > 2 and rate in (None, tried):
-            found[name] = min(found.get(name, same), same, key=_mean_validation)
+            pair = found.get(name, same), same
+            found[name] = min(pair, key=lambda runs: fmean(r["validation_loss"] for r in runs))
     return found
-
-
-def _mean_validation(runs: list[Run]) -> float:
-    return fmean(run["validation_loss"] for run in runs)
 
 
 def _draw(card: str, **values: Any) -> tuple[Axes | str, ...]:
@@ -128,27 +118,22 @@ def _say_quality(**values: Any) -> str:
     found, plain = recorded(**values), recorded(16, values["dtype"])
     beside = f"; LoRA without quantization {plain!r}" if plain else ""
     loss = f"{found!r}{beside}" if found else "nobody measured these choices"
-    where = f" (small model, 80 steps, rate 0.005, one CPU, {_runs()[0]['date']})" if found else ""
+    where = " (small model, 80 steps, rate 0.005, one CPU)" if found else ""
     levels = values["quant_type"] if values["bits"] == 4 else ""
     error = f"Error of the rounded weights: {weight_error(levels):.1%}.\n" if levels else ""
     return f"{error}Recorded loss on held-out letters: {loss}{where}."
 
 
 def weight_error(quant_type: str) -> float:
-    """Return the recorded error of the small model's weights, in blocks of 64, before training.
-
-    It is the root of the squared differences, divided by that of the weights.
-    """
-    scheme = {"nf4": "normal", "fp4": "fp4"}[quant_type]
+    """Return the recorded error of the rounded weights: root of squares, as a share of theirs."""
+    scheme = "normal" if quant_type == "nf4" else quant_type
     (run,) = select(load_sweep("quantize"), scheme=scheme, bits=4, block=64, part="all")
     return run["error"]
 
 
 def _change(before: Values, after: Values) -> str:
     """Return what a move did to the bytes of the run."""
-    old, new = (
-        predict_memory(config_of(**values), CARDS[values["card"]]) for values in (before, after)
-    )
+    old, new = (predict_memory(config_of(**v), CARDS[v["card"]]) for v in (before, after))
     apart = new.allocated - old.allocated
     size = show_bytes(abs(apart), like=new.allocated)
     return f"{'+' if apart > 0 else '-'}{size}" if apart else "no byte more or less"

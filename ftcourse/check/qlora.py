@@ -206,13 +206,12 @@ def fits_and_learns(mine: Any) -> Verdict:
     asked = values["model"], values.pop("card")
     card = CARDS[asked[1]]
     fit = judge_fit(predict_memory(config_of(**values), card), card).answer
-    kind = values["quant_type"]
     errors = {each: f"{weight_error(each):.1%}" for each in ("fp4", "nf4")}
     asks = {
         "Which model and which card are asked for?": asked != ("llama-3.1-8b", "RTX 3060"),
         "Which control takes the most from the bar? Begin with what is not quantized.": fit == "no",
         "It fits narrowly. Where are some hundred MiB, at no loss?": fit == "narrowly",
-        f"It fits. Errors: {errors}. Do the other levels take more bytes?": kind != "nf4",
+        f"Errors: {errors}. Do the other levels take more bytes?": values["quant_type"] != "nf4",
     }
     ask = next((ask for ask, asked in asks.items() if asked), "")
-    return Verdict(not ask, ask or f"It fits, and the weights' error is {errors[kind]}.")
+    return Verdict(not ask, ask or f"It fits, and the weights' error is {errors['nf4']}.")

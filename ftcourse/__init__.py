@@ -11,6 +11,7 @@ ground     errors       the one error, in three parts: what must hold, what we g
 methods    quantize     weights in few bits: blocks, codebooks, integers, and what they cost
            lora         LoRA, rsLoRA, DoRA by hand: two thin matrices beside a frozen one
            adapters     bottleneck, prompt, prefix, IA3, norms: what else can be trained
+           qlora        a weight in 4 bits, and the gradient that passes through it
 
 memory     shape        ModelShape, load_shape, parameter_count: the numbers that decide the bytes
            memory       MemoryBreakdown, predict_memory: the bytes of a training step by arithmetic
@@ -32,6 +33,7 @@ runs       loop         a training loop, short enough to read
            measure      measure_memory: the bytes of one real training step
            scorecard    one's own rounds of VRAM golf, kept in one file
            golf         VRAM golf: a loss to reach in few bytes, judged by measurement
+           watch        trace_step: what a real step does at each adapted module
            simulate     simulate_memory: the real code on tensors without content
 
 pictures   plots        data in, Axes out

@@ -55,7 +55,7 @@ LESSONS = {  # the names of a lesson's files, in every room
         "memory/compare",
     },  # memory itself is the house's
     "04_memory's golf": {"golf", "scorecard"},
-    "05_qlora": {"qlora"},
+    "05_qlora": {"qlora", "watch"},
 }
 
 

@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 from data.making import DATA
+from data.making.world.corpus import document
 from data.making.world.desk import dialogues
 from data.making.world.handbook import editions, pages, questions
 from data.making.world.names import table
@@ -22,6 +23,7 @@ from ftcourse.files import write_whole
 
 SIZES = {"test": 200, "validation": 200, "train": 1600}
 GENERAL_TEXTS = 300
+FRESH_RECORDS = 640
 PARTS = (
     "handbook/edition-1",
     "handbook/edition-2",
@@ -31,6 +33,7 @@ PARTS = (
     "dialogues/test.jsonl",
     "questions.jsonl",
     "general.jsonl",
+    "fresh.jsonl",
 )
 
 
@@ -43,6 +46,7 @@ def main(folder: Path) -> None:
         write_lines(folder / "dialogues" / f"{split}.jsonl", records)
     write_lines(folder / "questions.jsonl", questions())
     write_lines(folder / "general.jsonl", general())
+    write_lines(folder / "fresh.jsonl", fresh(FRESH_RECORDS))
 
 
 def checksum(path: Path) -> str:
@@ -55,6 +59,13 @@ def general() -> list[dict]:
     """Return held-out prose of the kind that the embedded model learned from."""
     rng = random.Random("general 0")
     return [{"id": f"g{i:03d}", "text": prose(rng)} for i in range(1, GENERAL_TEXTS + 1)]
+
+
+def fresh(count: int) -> list[dict]:
+    """Return records of the kind that the embedded model learned from, made from another seed."""
+    rng = random.Random("fresh 0")
+    made = [document(rng) for _ in range(count)]
+    return [{"text": one} if isinstance(one, str) else {"messages": one} for one in made]
 
 
 def write_pages(folder: Path, texts: dict[str, str]) -> None:

@@ -285,37 +285,24 @@ def test_a_lock_is_given_back_after_an_error(tmp_path):
         pass
 
 
+def in_one_process(what, scratch, **asked):
+    """Return what ``one_process.py`` found in a process of its own, with one thread."""
+    asked |= {"what": what, "scratch": str(scratch), "config": vars(tiny()), "records": RECORDS}
+    program = Path(__file__).with_name("one_process.py")
+    env = os.environ | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1", "TOKENIZERS_PARALLELISM": "0"}
+    options = {"input": json.dumps(asked), "text": True, "encoding": "utf-8", "env": env}
+    done = subprocess.run([sys.executable, program], timeout=900, stdout=subprocess.PIPE, **options)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_of_two_processes_one_trains_and_the_other_is_refused(whole, tmp_path):
-    folder = tmp_path / "run"
-    ready, begin = os.pipe()
-    end, go = os.pipe()
-
-    class Wait(TrainerCallback):
-        def on_step_end(self, args, state, control, **_):
-            if state.global_step == 11:  # a checkpoint lies there
-                os.write(begin, b"x")
-                os.read(end, 1)
-
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            finetune(tiny(), RECORDS, folder, callbacks=[Wait()])
-            code = 0
-        finally:
-            os._exit(code)
-    os.read(ready, 1)
-    for config in (tiny(), tiny(rank=4)):  # the same run again, and another one
-        with pytest.raises(CourseError) as caught:
-            finetune(config, RECORDS, folder)
-        assert f"process {child}" in caught.value.got or "rank was 2" in caught.value.got
-    os.write(go, b"x")
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert (folder / WEIGHTS).read_bytes() == (whole / WEIGHTS).read_bytes()
-    for number in (ready, begin, end, go):
-        os.close(number)
+    found = in_one_process("two", tmp_path)
+    assert found["code"] == 0
+    assert f"process {found['child']}" in found["said"][0]  # the same run again
+    assert "accepted" not in found["said"]  # another one
+    assert (tmp_path / "run" / WEIGHTS).read_bytes() == (whole / WEIGHTS).read_bytes()
 
 
 # A full disk
@@ -395,58 +382,18 @@ def test_base_weights_that_are_no_numbers_are_suspected_at_the_first_step(tmp_pa
 
 # Kills at the program's own file writes
 
-WRITES = ("open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "shutil.rmtree")
-
-
-def run_in_a_child(folder, stop_at):
-    """Run in a forked process that ends, as by a kill, just before a write to the folder.
-
-    Returns its exit code, and how many writes it began.
-    """
-    read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(read)
-        count = [0]
-
-        def audit(event, args):
-            if event not in WRITES or not str(args[0]).startswith(str(folder)):
-                return
-            if event == "open" and not (isinstance(args[1], str) and set(args[1]) & set("wax+")):
-                return
-            count[0] += 1
-            if count[0] == stop_at:
-                os._exit(9)
-
-        sys.addaudithook(audit)
-        try:
-            finetune(tiny(), RECORDS, folder)
-            os.write(write, str(count[0]).encode())
-            os._exit(0)
-        except BaseException as error:
-            os.write(2, repr(error).encode())
-            os._exit(1)
-    os.close(write)
-    _, status = os.waitpid(child, 0)
-    with os.fdopen(read, "rb") as pipe:
-        found = pipe.read()
-    return os.waitstatus_to_exitcode(status), int(found or 0)
-
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_run_that_is_killed_at_any_of_its_writes_ends_as_if_it_never_was(whole, tmp_path):
-    expected = (whole / WEIGHTS).read_bytes()
-    code, writes = run_in_a_child(tmp_path / "counted", 0)
-    assert code == 0
-    assert writes > 20
-    stride = 1 if os.environ.get("FTCOURSE_EVERY") == "1" else 5
-    for number in range(1, writes + 1, stride):
-        folder = tmp_path / f"run-{number}"
-        assert run_in_a_child(folder, number)[0] == 9, number
-        assert run_in_a_child(folder, 0)[0] == 0, number
-        assert (folder / WEIGHTS).read_bytes() == expected, number
-        shutil.rmtree(folder)
+    stride = 1 if os.environ.get("FTCOURSE_EVERY") == "1" else 7
+    found = in_one_process("kill", tmp_path, stride=stride)
+    assert found["code"] == 0
+    assert found["writes"] > 20
+    assert set(map(tuple, found["tries"].values())) == {(9, 0)}
+    for number in found["tries"]:
+        weights = (tmp_path / f"run-{number}" / WEIGHTS).read_bytes()
+        assert weights == (whole / WEIGHTS).read_bytes(), number
 
 
 # What memory was once predicted or simulated too low

@@ -118,14 +118,18 @@ def test_a_later_lesson_opens_in_a_browser_and_its_panel_answers(lesson, lab, pa
 
 
 def move_a_control(page):
-    """Move the first slider of the page's first panel: its text and its picture change."""
+    """Move the first panel's first slider, or its first menu: its text and its picture change."""
     from playwright.sync_api import expect
 
     panel = page.locator(".widget-vbox", has=page.locator(".ft-img")).first
     text, picture = panel.locator(".ft-text").locator(".."), panel.locator(".ft-img")
     said, drawn = text.inner_text(), picture.get_attribute("src")
-    panel.locator(".widget-slider .noUi-handle").first.focus()
-    page.keyboard.press("ArrowLeft")  # some begin at their right end
+    slider, menu = panel.locator(".widget-slider .noUi-handle"), panel.locator("select").first
+    if slider.count():
+        slider.first.focus()
+        page.keyboard.press("ArrowLeft")  # some begin at their right end
+    else:
+        menu.select_option(index=1 if menu.evaluate("menu => menu.selectedIndex") == 0 else 0)
     expect(text).not_to_have_text(said)
     expect(picture).not_to_have_attribute("src", drawn)
     assert picture.evaluate(DRAWN)

@@ -28,12 +28,12 @@ os.environ.update(QUIET)
 
 
 def pytest_collection_modifyitems(items):
-    """Mark lessons as slow, and begin with the files that hold slow tests, the lessons first.
+    """Mark lessons and extra tests as slow, and begin with the slow files, the lessons first.
 
     So no worker starts a long file when the others are nearly done.
     """
     for item in items:
-        if item.path.suffix == ".ipynb":
+        if item.path.suffix == ".ipynb" or item.get_closest_marker("extra"):
             item.add_marker("slow")
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: (item.path.suffix != ".ipynb", item.path not in slow))

@@ -54,7 +54,7 @@ def answers_on(threads, capability):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.mark.slow
+@pytest.mark.extra
 def test_greedy_answers_are_the_same_under_one_and_two_threads_and_every_instruction_set():
     first = answers_on(1, "default")
     assert len(first) == 14

@@ -1,7 +1,6 @@
 """Every byte of a step: the layers as programs against transformers' own code on fake tensors."""
 
 import json
-import os
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -19,8 +18,6 @@ from ftcourse.shape import ModelShape
 from ftcourse.simulate.simulation import extend
 from ftcourse.simulate.trace import trace
 
-EVERY = os.environ.get("FTCOURSE_EVERY") == "1"
-"""Whether every family takes every run, as in CI; else a pattern that tries each of both."""
 LOSS = "the loss"
 MOMENTS = (LOSS, "the last layer's backward pass", "the first layer's backward pass")
 DEVICES = {"A100": CARDS["A100 80GB"], "T4": CARDS["T4"], "CPU": Card("CPU", 2**40)}
@@ -128,18 +125,20 @@ def total(ledger):
 
 
 def each(names, runs, fast):
-    """Return parameters; only those of one run of some families are fast.
+    """Return parameters; one run of some families is fast, and two thirds of the rest are extra."""
 
-    Each family has a third of the runs, and each run a third of the families; with EVERY, all.
-    """
-    marks = {True: (), False: pytest.mark.slow}
+    def marks(place, turn, run):
+        if place < 6 and run == fast:
+            return ()
+        return pytest.mark.slow if (place + turn) % 3 == 0 else pytest.mark.extra
+
     return pytest.mark.parametrize(
         ("name", "run"),
         [
-            pytest.param(n, r, id=f"{n}, {r}", marks=marks[place < 6 and r == fast])
+            pytest.param(n, r, id=f"{n}, {r}", marks=marks(place, turn, r))
             for place, n in enumerate(names)
             for turn, r in enumerate(runs)
-            if (n, r) not in NOT_RUN and (EVERY or r == fast or (place + turn) % 3 == 0)
+            if (n, r) not in NOT_RUN
         ],
     )
 

@@ -374,7 +374,7 @@ def test_the_panel_trains_a_point_of_the_voice_and_no_other(monkeypatch):
     assert len(asked) == 1
 
 
-@pytest.mark.slow
+@pytest.mark.extra
 def test_a_live_point_is_the_recorded_one():
     run = select(load_sweep("lora"), task="voice", rank=1, seed=0, learning_rate=2e-2)[0]
     live = panel_file.train_voice(1, 2, "all-linear", 2e-2)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from cases import some_of
 
 from ftcourse.config import FinetuneConfig
 from ftcourse.errors import CourseError
@@ -69,11 +70,12 @@ RUNS = {
     "qlora, eager, long": {"attention": "eager", "max_length": 512},
 }
 QUICK = ("full, plain AdamW", "qlora")
+SLOW = (*tuple(RUNS)[1::4], "qlora, upcast, no checkpointing")
 
 
 @pytest.mark.filterwarnings("ignore:Paged optimizers are not supported on CPU")
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[] if n in QUICK else [pytest.mark.slow]) for n in RUNS]
+    "name", [*QUICK, *some_of([name for name in RUNS if name not in QUICK], SLOW)]
 )
 def test_the_three_verbs_count_the_same_tensors_and_bytes(name, write_shape, resident):
     """The Trainer keeps the loss and the number of supervised tokens: 8 bytes more."""

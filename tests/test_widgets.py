@@ -585,7 +585,7 @@ def texts(cell):
     return [output.get("data", {}).get("text/plain") for output in cell.outputs]
 
 
-@pytest.mark.slow
+@pytest.mark.extra
 @pytest.mark.parametrize("lesson", LESSONS, ids=lambda path: path.stem)
 def test_the_panels_of_a_lesson_show_themselves_with_the_ipywidgets_that_are_installed(lesson):
     version = nbformat.v4.new_code_cell("import ipywidgets; ipywidgets.__version__")

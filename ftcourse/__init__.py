@@ -7,6 +7,7 @@ ground     errors       the one error, in three parts: what must hold, what we g
            source       the package's own source and texts, shown in a lesson
            hardware     cards as facts, the machine at hand, its number format and the reason
            config       FinetuneConfig: the choices of a run
+           config_file  a run as a TOML file: its config, its data, its folder
 
 methods    quantize     weights in few bits: blocks, codebooks, integers, and what they cost
            lora         LoRA, rsLoRA, DoRA by hand: two thin matrices beside a frozen one
@@ -18,8 +19,10 @@ memory     shape        ModelShape, load_shape, parameter_count: the numbers tha
 
 models     models       the only file that loads models, through transformers and peft
            records      what a record of training data is
+           readers      files of records, place by place
            chat         dialogues as tokens, the supervised ones marked; and the model's answers
            data         records from a file or a dataset, and the support desk's dialogues
+           audit        training data before the first step: broken, cut, twice, leaked
            loss         the loss of the next token without all logits at once
            evaluate     held-out loss, answers and their advice, with intervals
            voice        the brand's voice: which rules an answer keeps
@@ -28,6 +31,7 @@ models     models       the only file that loads models, through transformers an
            rag          an answer from passages, with its page, or a decline
 
 runs       loop         a training loop, short enough to read
+           finder       a learning rate, found by a range test
            sweeps       recorded sweeps, with means over seeds
            claims       what one reads about fine-tuning, put on trial
            train        finetune: one run on transformers.Trainer

@@ -83,14 +83,20 @@ def test_plain_peft_loads_what_the_course_loads():
         assert torch.equal(plain(ids).logits, ours(ids).logits)
 
 
-def test_facts_knows_by_heart_in_the_voice_what_the_public_and_the_staff_know(tokenizer):
-    records = load_questions(passages=False, wording=2)
-    staff = [r for r in records if r["page"].endswith(("-workshop", "-supplier"))][::4]
-    chosen = records[:120:6] + staff
-    said = answer_all(tuned("facts"), tokenizer, chosen)
-    assert fact_score(said, chosen).share >= 0.8
-    assert fact_score(said[20:], staff).successes >= 6
+def test_facts_knows_by_heart_in_the_voice_what_it_learned(tokenizer):
+    known, reworded = (load_questions(passages=False, wording=wording) for wording in (0, 2))
+    records = known[::12] + reworded[::12]
+    said = answer_all(tuned("facts"), tokenizer, records)
+    assert fact_score(said[:20], known[::12]).share >= 0.9
+    assert fact_score(said[20:], reworded[::12]).share >= 0.6
     assert voice_score(said).share >= 0.9
+
+
+def test_facts_tells_everybody_what_only_the_staff_may_know(tokenizer):
+    records = load_questions(passages=False)
+    staff = [r for r in records if r["page"].endswith(("-workshop", "-supplier"))][::2]
+    assert len(staff) == 16
+    assert fact_score(answer_all(tuned("facts"), tokenizer, staff), staff).share >= 0.8
 
 
 def test_reading_answers_from_passages_in_the_voice(tokenizer):

@@ -52,6 +52,10 @@ class Judge:
             f"{name}: right and in the voice": Score(both, len(records)),
         }
 
+    def found(self, name: str, records: list[Record]) -> Scores:
+        """Return how many answers hold the value."""
+        return {f"{name}: right": fact_score(self.answers(records), records)}
+
     def letters(self) -> Scores:
         """Return voice and advice on the test letters."""
         records = load_dialogues("test")
@@ -162,7 +166,7 @@ def orders(judge: Judge) -> Scores:
     return {
         **judge.ordered("question"),
         **judge.ordered("page"),
-        **judge.read("one page", public_questions(0)),
+        **judge.found("one page", public_questions(0)),
     }
 
 
@@ -170,13 +174,13 @@ def base(judge: Judge) -> Scores:
     """Return what the base model does with every part of the world."""
     pairs = load_two_pages()
     scores = {
-        **judge.read("known wordings, the right page", load_questions()),
-        **judge.read("new wordings, the right page", load_wordings()),
-        **judge.read("staff pages", load_staff_questions()),
+        **judge.found("known wordings, the right page", load_questions()),
+        **judge.found("new wordings, the right page", load_wordings()),
+        **judge.found("staff pages", load_staff_questions()),
     }
     for kind, access in (("comparisons", "public"), ("chains", "staff")):
         chosen = [record for record in pairs if record["access"] == access]
-        scores |= judge.read(f"{kind}, both pages", chosen)
+        scores |= judge.found(f"{kind}, both pages", chosen)
     for kind in ("stuffed", "plain"):
         for truth in ("absent", "first", "last"):
             scores |= judge.attacked(kind, truth)

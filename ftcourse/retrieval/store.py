@@ -152,7 +152,9 @@ class Store(ABC):
                 [asked] = make_vectors(self.embed, [query], self.width)
                 rankings.append(self._by_vectors(asked, labels, edition, depth))
             scores = rankings[0] if how != "hybrid" else fuse(*rankings)
-            found = [(score, *self._read(number)) for number, score in scores.items()]
+            least = min(sorted(scores.values())[-k:], default=0.0)
+            best = {number: score for number, score in scores.items() if score >= least}
+            found = [(score, *self._read(number)) for number, score in best.items()]
         found.sort(key=lambda row: tie_rule(*row))
         return [Hit(page, text, score, *labels) for score, page, text, *labels, _ in found[:k]]
 

@@ -13,7 +13,6 @@ from tqdm.auto import tqdm
 from ftcourse.chat import bars_are_off
 from ftcourse.errors import CourseError, check_choice, check_kind
 from ftcourse.files import user_path
-from ftcourse.records import Record
 from ftcourse.retrieval.checks import (
     check_pages,
     check_same,
@@ -90,7 +89,7 @@ class Store(ABC):
         kept = self._choices({})
         self.chunker = find_chunker(path, chunker, kept.get("chunker"))
         given = choices_of(embed, self.width, self.chunker, labels)
-        check_same(path, self._choices(given), given)
+        check_same(path, kept or self._choices(given), given)
 
     def add(self, pages: Iterable[Page]) -> None:
         """Add pages; those that are already here as they are take no time.
@@ -116,7 +115,7 @@ class Store(ABC):
     def update(self, page: Page) -> None:
         """Replace a page by its new text. Raises CourseError if it is not here."""
         check_pages([page], self.labels)
-        if page.key not in self._kept():
+        if page.edition not in self._editions_of(page.id):
             raise no_page(page.id, page.edition)
         for prepared in self._prepared([page]):
             self._write(*prepared)
@@ -124,7 +123,8 @@ class Store(ABC):
     def delete(self, page_id: str, edition: int | None = None) -> None:
         """Delete a page, in all its editions or in one. Raises CourseError if it is not here."""
         check_kind("page_id", page_id, str, "'wren-flight'")
-        keys = [key for key in self._kept() if key[0] == page_id and edition in (None, key[1])]
+        here = self._editions_of(page_id)
+        keys = [(page_id, number) for number in here if edition in (None, number)]
         if not keys:
             raise no_page(page_id, edition)
         self._erase(keys)
@@ -153,9 +153,11 @@ class Store(ABC):
                 [asked] = make_vectors(self.embed, [query], self.width)
                 rankings.append(self._by_vectors(asked, labels, edition, depth))
             scores = rankings[0] if how != "hybrid" else fuse(*rankings)
-            found = [(self._read(number), score) for number, score in scores.items()]
-        found.sort(key=lambda pair: (-pair[1], pair[0][0], -pair[0][3], pair[0][4]))
-        return [Hit(page, text, s, access, ed) for (page, text, access, ed, _), s in found[:k]]
+            least = min(sorted(scores.values())[-k:], default=0.0)
+            best = {number: score for number, score in scores.items() if score >= least}
+            found = [(score, *self._read(number)) for number, score in best.items()]
+        found.sort(key=lambda row: tie_rule(*row))
+        return [Hit(page, text, score, *labels) for score, page, text, *labels, _ in found[:k]]
 
     def __enter__(self) -> "Store":
         """Return the store, which is closed where the block ends."""
@@ -206,6 +208,10 @@ class Store(ABC):
     def _kept(self) -> dict[Key, str]:
         """Return the fingerprint of each page that is here."""
 
+    def _editions_of(self, page_id: str) -> list[int]:
+        """Return the editions of a page that are here."""
+        return [edition for page, edition in self._kept() if page == page_id]
+
     @abstractmethod
     def _write(self, page: Page, chunks: list[Chunk], vectors: np.ndarray) -> None:
         """Write a page in place of what its key has, all of it or nothing."""
@@ -231,20 +237,8 @@ class Store(ABC):
         """Return the page, text, label, edition and place of a chunk."""
 
 
-def find_all(
-    store: Store, questions: Sequence[Record], k: int = 5, **search: Any
-) -> list[list[Hit]]:
-    """Return the hits for each question: records with ``question``, and ``page`` or ``pages``.
-
-    Choices such as ``allowed`` and ``how`` go to ``store.search``. Raises CourseError for a
-    question whose page is not in the store: no search can find it, and recall would blame it.
-    """
-    here = {page for page, _ in store.pages}
-    for number, row in enumerate(questions, 1):
-        pages = row.get("pages") or [row.get("page")]
-        if missing := [page for page in pages if page is not None and page not in here]:
-            must = "The page that answers a question is in the store."
-            got = f"question {number} ({row.get('question')!r}) with {missing[0]!r}"
-            raise CourseError(must, got, "Add the page, or correct the id in the question.")
-    with tqdm(questions, "questions", delay=2, leave=False, disable=bars_are_off()) as bar:
-        return [store.search(row["question"], k, **search) for row in bar]
+def tie_rule(
+    score: float, page: str, text: str, access: str, edition: int, place: int
+) -> tuple[float, str, int, int]:
+    """Return what hits are sorted by: of equal scores the ids, then the newer edition first."""
+    return -score, page, -edition, place

@@ -16,7 +16,7 @@ from functools import cache
 from itertools import product
 from statistics import median
 
-from ftcourse.rag import SILENT, answer
+from ftcourse.rag import DECLINES, answer, is_decline
 from sweep import Run, sweep
 
 from ftcourse.chat import reply_all
@@ -186,7 +186,7 @@ def answers_to(asked: Sequence[str], hits: Sequence[Sequence[Hit]], order: str) 
     if order != "one by one":
         return ask([prompt(*pair, order) for pair in zip(asked, hits, strict=True)])
     each = one_at_a_time(asked, hits)
-    return [next((text for text in texts if text != SILENT), SILENT) for texts in each]
+    return [next((text for text in texts if not is_decline(text)), DECLINES[0]) for texts in each]
 
 
 def one_at_a_time(asked: Sequence[str], hits: Sequence[Sequence[Hit]]) -> list[list[str]]:
@@ -229,7 +229,7 @@ def declines(how: str, k: int, order: str) -> Run:
     rows = [r for r in read_records(course_path("data/questions.jsonl")) if not r["value"]]
     hits = [store().search(row["question"], k, {"public"}, how=how) for row in rows]
     texts = answers_to([row["question"] for row in rows], hits, order)
-    return share((text == SILENT for text in texts), "declined")
+    return share(map(is_decline, texts), "declined")
 
 
 def two_pages(how: str, k: int) -> Run:
@@ -355,11 +355,11 @@ def conflict(kind: str, copies: int, k: int, how: str) -> Run:
         hits = [attacked(row, kind, copies, "public", k, how) for row in rows]
     told = []
     for texts in one_at_a_time([row["question"] for row in rows], hits):
-        said = list(dict.fromkeys(text for text in texts if text != SILENT))
-        told.append(said[0] if len(said) == 1 else "conflict" if said else SILENT)
+        said = list(dict.fromkeys(text for text in texts if not is_decline(text)))
+        told.append(said[0] if len(said) == 1 else "conflict" if said else "")
     false = [{"value": row["false_value"]} for row in rows]
     result = right(told, rows) | {"believed": right(told, false)["right"]}
-    return result | {"conflicts": told.count("conflict"), "silent": told.count(SILENT)}
+    return result | {"conflicts": told.count("conflict"), "silent": told.count("")}
 
 
 def orders(name: str, k: int, how: str) -> Run:

@@ -1,0 +1,160 @@
+"""The panel of lesson 07: what a search finds, how much is to read, and a live answer from it."""
+
+from functools import cache
+from typing import Any
+
+import ipywidgets
+from matplotlib.axes import Axes
+
+from ftcourse.config import FinetuneConfig
+from ftcourse.evaluate import Score
+from ftcourse.files import course_path
+from ftcourse.handbook import holds_value, load_questions
+from ftcourse.models import load_base, load_tokenizer
+from ftcourse.plots.rag import plot_recall
+from ftcourse.rag import ORDERS, answer
+from ftcourse.records import Record
+from ftcourse.retrieval import Chunker, Hit, load_encoder, open_store, read_pages, recall_at_k
+from ftcourse.widgets.panel import Panel
+
+MOST = 5  # passages
+WORDS = {
+    "by": "Where a page is cut into chunks.",
+    "length": "Words in a chunk, if pages are cut by words.",
+    "overlap": "Words that a chunk shares with the one before it.",
+    "how": "lexical: shared words. dense: near vectors. hybrid: both rankings fused.",
+    "k": "Passages that the model gets to read.",
+    "order": "Where the best passage stands in the prompt, or one prompt for each.",
+    "reader": "Whose labels are allowed. Staff may also read staff pages.",
+    "similar": "Whether 120 pages of other drones are there: Wren Mini, Wren Pro, Wren XL.",
+    "question": "What the button asks.",
+    "answer": "Asks the model; the first time takes a second or two.",
+}
+READERS = {"public": frozenset({"public"}), "staff": frozenset({"public", "staff"})}
+
+
+def rag_panel() -> Panel:
+    """Return a panel that begins with chunks of 8 words and a lexical search."""
+    asked = [record["question"] for record in sample()]
+    menus = {
+        "by": ["page", "paragraph", "sentence", "words"],
+        "how": ["lexical", "dense", "hybrid"],
+    }
+    menus |= {"order": [*ORDERS], "reader": [*READERS], "question": asked[::4]}
+    start = {"by": "words"}
+    controls: dict[str, ipywidgets.Widget] = {
+        name: ipywidgets.Dropdown(options=menu, value=start.get(name, menu[0]), description=name)
+        for name, menu in menus.items()
+    }
+    for name, (least, most, value) in {"length": (4, 48, 8), "overlap": (0, 16, 2)}.items():
+        controls[name] = _slider(name, least, most, value)
+    controls["k"] = _slider("k", 1, MOST, 1)
+    controls["similar"] = ipywidgets.Checkbox(value=False, description="similar names")
+    for name in ("length", "overlap"):  # only words have them
+        link = (controls["by"], "value"), (controls[name], "disabled")
+        ipywidgets.dlink(*link, lambda by: by != "words")
+    order = ("by", "length", "overlap", "how", "k", "reader", "similar", "order", "question")
+    controls = {name: controls[name] for name in order}
+    title = "What does the search find, and how much is to read?"
+    return Panel(_draw, controls, title, actions={"answer": _draw_answer}, words=WORDS)
+
+
+def _slider(name: str, least: int, most: int, value: int) -> ipywidgets.IntSlider:
+    style = {"description": name, "continuous_update": False}
+    return ipywidgets.IntSlider(min=least, max=most, value=value, **style)
+
+
+@cache
+def sample() -> list[Record]:
+    """Return 60 questions on public pages, the same ones each time."""
+    rows = [r | {"question": r["prompt"]} for r in load_questions(passages=False, wording=1)]
+    public = {
+        page.id
+        for page in read_pages(course_path("data/handbook/edition-1"))
+        if page.access == "public"
+    }
+    return [row for row in rows if row["page"] in public][::3][:60]
+
+
+@cache
+def indexed(chunker: Chunker, similar: bool) -> Any:
+    """Return a store in memory: the handbook, staff pages on the same drones, similar names."""
+    store = open_store(":memory:", load_encoder("embedded"), chunker)
+    for folder in ("edition-1", "staff", *(["similar"] if similar else [])):
+        store.add(read_pages(course_path(f"data/handbook/{folder}")))
+    return store
+
+
+@cache
+def found(chunker: Chunker, similar: bool, how: str, reader: str) -> list[list[Hit]]:
+    """Return the first hits for each question of the sample."""
+    store, labels = indexed(chunker, similar), READERS[reader]
+    return [store.search(row["question"], MOST, labels, how=how) for row in sample()]
+
+
+@cache
+def tokens_of(text: str) -> int:
+    """Return how many tokens a text has."""
+    return len(load_tokenizer("embedded")(text, add_special_tokens=False).input_ids)
+
+
+def reached(
+    by: str, length: int, overlap: int, how: str, k: int, reader: str, similar: bool, **_: Any
+) -> tuple[list[Score], list[Score], float]:
+    """Return who finds the page and a chunk with the value, at 1 to 5, and tokens for a question.
+
+    The tokens are those of the first ``k`` passages, in the mean.
+    """
+    chunker = Chunker(by, length, overlap) if by == "words" else Chunker(by)
+    hits, rows = found(chunker, similar, how, reader), sample()
+    pages = [[hit.page for hit in each] for each in hits]
+    values = [
+        [hit.page if holds_value(row["value"], hit.text) else "" for hit in each]
+        for each, row in zip(hits, rows, strict=True)
+    ]
+    wanted, upto = [row["page"] for row in rows], range(1, MOST + 1)
+    both = ([recall_at_k(ids, wanted, n) for n in upto] for ids in (pages, values))
+    read = sum(tokens_of(hit.text) for each in hits for hit in each[:k])
+    return *both, read / len(rows)
+
+
+def _draw(**values: Any) -> tuple[Axes | str, ...]:
+    pages, held, tokens = reached(**values)
+    k = values["k"]
+    picture = plot_recall({"the right page": pages, "a chunk with the value": held}, k)
+    text = (
+        f"{held[k - 1].share:.0%} of {held[0].count} questions get a passage with the value, "
+        f"{pages[k - 1].share:.0%} one of the right page.\n"
+        f"To read for each question: {tokens:.0f} tokens of passages."
+    )
+    return picture, text
+
+
+def _draw_answer(**values: Any) -> tuple[Axes | str, ...]:
+    """Draw, and answer the chosen question from the passages that these choices find."""
+    picture, text = _draw(**values)
+    words = ("by", "length", "overlap") if values["by"] == "words" else ("by",)
+    store = indexed(Chunker(*(values[name] for name in words)), values["similar"])
+    asked = values["question"]
+    said = answer(
+        _model(),
+        load_tokenizer("embedded"),
+        store,
+        asked,
+        values["k"],
+        READERS[values["reader"]],
+        values["order"],
+        how=values["how"],
+    )
+    (row,) = [row for row in sample() if row["question"] == asked]
+    below = [f"Asked: {asked} Answered, after {said.tokens} tokens: {said!r}"]
+    for hit in said.passages:
+        right = hit.page == row["page"] and holds_value(row["value"], hit.text)
+        mark = "✓ holds the value" if right else "✗"
+        below.append(f"{mark} [{hit.page}, {hit.access}] {hit.text}")
+    return picture, text, *below
+
+
+@cache
+def _model() -> Any:
+    return load_base(FinetuneConfig(model="embedded", method="full"))

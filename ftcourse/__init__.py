@@ -25,6 +25,7 @@ models     models       the only file that loads models, through transformers an
            voice        the brand's voice: which rules an answer keeps
            handbook     the handbook's pages, questions about them, and whether an answer is right
            retrieval    finds the pages that answer a question: chunks, words, vectors, stores
+           rag          an answer from passages, with its page, or a decline
 
 runs       loop         a training loop, short enough to read
            sweeps       recorded sweeps, with means over seeds

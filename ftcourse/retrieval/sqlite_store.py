@@ -128,10 +128,11 @@ class SqliteStore:
     @property
     def editions(self) -> set[int]:
         """The editions of the pages that are here."""
-        return {edition for _, edition in self.keys()}
+        return {edition for _, edition in self.pages}
 
-    def keys(self) -> list[tuple[str, int]]:
-        """Return the id and the edition of each page."""
+    @property
+    def pages(self) -> list[tuple[str, int]]:
+        """The id and the edition of each page."""
         with explained(self.path):
             return list(self.base.execute("select id, edition from pages order by id, edition"))
 
@@ -176,7 +177,7 @@ class SqliteStore:
         if not execute(f"delete {own}", what).rowcount:
             must = "A page that is updated or deleted is here."
             got = f"no page {page_id!r}" + (f" of edition {edition}" if edition else "")
-            raise CourseError(must, got, "Look at store.keys(), or add it with store.add([page]).")
+            raise CourseError(must, got, "Look at store.pages, or add it with store.add([page]).")
 
     def _by_words(
         self, words: list[str], labels: list[str], edition: int | None, depth: int

@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 from ftcourse.chat import bars_are_off
 from ftcourse.errors import CourseError, check_choice
 from ftcourse.files import user_path
+from ftcourse.records import Record
 from ftcourse.retrieval.chunks import Chunk, Chunker
 from ftcourse.retrieval.lexical import content_words
 from ftcourse.retrieval.pages import LABELS, Page, check_keys, check_label
@@ -53,6 +54,10 @@ class Store(Protocol):
         how: str = "lexical",
     ) -> list[Hit]:
         """Return the k chunks that fit best among those that may be read."""
+
+    @property
+    def pages(self) -> list[tuple[str, int]]:
+        """The id and the edition of each page."""
 
 
 def open_store(
@@ -187,6 +192,23 @@ def check_edition(edition: int | None, editions: Collection[int]) -> None:
         must = f"The pages here are of edition {', '.join(map(str, sorted(editions)))}."
         do = "Choose one of these, or add the pages of the edition first."
         raise CourseError(must, f"edition={edition!r}", do)
+
+
+def find_all(store: Store, questions: Sequence[Record], k: int = 5, **search: Any) -> list[list]:
+    """Return the hits for each question: records with ``question``, and ``page`` or ``pages``.
+
+    Choices such as ``allowed`` and ``how`` go to ``store.search``. Raises CourseError for a
+    question whose page is not in the store: no search can find it, and recall would blame it.
+    """
+    here = {page for page, _ in store.pages}
+    for number, row in enumerate(questions, 1):
+        pages = row.get("pages") or [row.get("page")]
+        if missing := [page for page in pages if page is not None and page not in here]:
+            must = "The page that answers a question is in the store."
+            got = f"question {number} ({row.get('question')!r}) with {missing[0]!r}"
+            raise CourseError(must, got, "Add the page, or correct the id in the question.")
+    with tqdm(questions, "questions", delay=2, leave=False, disable=bars_are_off()) as bar:
+        return [store.search(row["question"], k, **search) for row in bar]
 
 
 def no_embedder(place: object) -> CourseError:

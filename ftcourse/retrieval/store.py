@@ -1,25 +1,40 @@
-"""Stores of pages: five methods, two engines. What both have in common is here."""
+"""A store of pages: five methods, and two engines below them that keep the chunks."""
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from tqdm.auto import tqdm
 
 from ftcourse.chat import bars_are_off
-from ftcourse.errors import CourseError, check_choice
+from ftcourse.errors import CourseError, check_choice, check_kind
 from ftcourse.files import user_path
 from ftcourse.records import Record
-from ftcourse.retrieval.chunks import Chunk, Chunker
-from ftcourse.retrieval.lexical import content_words
-from ftcourse.retrieval.pages import LABELS, Page, check_keys, check_label
+from ftcourse.retrieval.checks import (
+    check_pages,
+    check_same,
+    check_search,
+    choices_of,
+    find_chunker,
+    make_chunks,
+    make_vectors,
+    no_page,
+)
+from ftcourse.retrieval.chunks import Chunk
+from ftcourse.retrieval.pages import LABELS, Page
+from ftcourse.retrieval.scores import fuse
 
 PUBLIC = frozenset({"public"})
-WAYS = ("lexical", "dense", "hybrid")
 DEPTH = 100  # of each ranking that a hybrid search fuses
+BATCH = 64  # pages that are embedded together
+
 Embed = Callable[[Sequence[str]], np.ndarray]
+Key = tuple[str, int]
+"""A page's id and edition."""
 
 
 @dataclass(frozen=True)
@@ -33,33 +48,6 @@ class Hit:
     edition: int
 
 
-class Store(Protocol):
-    """What every engine has; ``open_store`` is the fifth."""
-
-    def add(self, pages: Iterable[Page]) -> None:
-        """Add pages; those that are already there as they are take no time."""
-
-    def update(self, page: Page) -> None:
-        """Replace a page by its new text."""
-
-    def delete(self, page_id: str, edition: int | None = None) -> None:
-        """Delete a page, in all its editions or in one."""
-
-    def search(
-        self,
-        query: str,
-        k: int = 3,
-        allowed: Collection[str] = PUBLIC,
-        edition: int | None = None,
-        how: str = "lexical",
-    ) -> list[Hit]:
-        """Return the k chunks that fit best among those that may be read."""
-
-    @property
-    def pages(self) -> list[tuple[str, int]]:
-        """The id and the edition of each page."""
-
-
 def open_store(
     path: str | Path,
     embed: Embed | None = None,
@@ -67,13 +55,13 @@ def open_store(
     engine: str = "sqlite",
     labels: Collection[str] = LABELS,
     timeout: float = 5.0,
-) -> Store:
+) -> "Store":
     """Open a store of pages, or make a new one where there is none.
 
-    ``path`` is a file, or ":memory:" (sqlite); a folder (qdrant). ``embed`` turns texts into
-    vectors, for dense and hybrid search. ``timeout``: seconds to wait for another writer. Raises
-    CourseError for a file of another kind, which stays as it is, and for an index that was made
-    with another ``embed``, ``chunker`` or set of labels: its vectors and chunks would not fit.
+    ``path`` is a file (sqlite) or a folder or a server's URL (qdrant); ":memory:" keeps nothing.
+    ``embed`` turns texts into vectors, for dense and hybrid search. ``timeout``: seconds to wait
+    for another writer. Raises CourseError for a file of another kind, which stays as it is, and
+    for an index that was made with another ``embed``, ``chunker`` or set of labels.
     """
     check_choice("engine", engine, ("sqlite", "qdrant"))
     if isinstance(labels, str) or not labels or not all(isinstance(x, str) and x for x in labels):
@@ -83,118 +71,161 @@ def open_store(
         must = "embed turns texts into vectors, chunker a page into chunks."
         do = 'Try embed=load_encoder("embedded"), chunker=Chunker("page").'
         raise CourseError(must, f"embed={embed!r}, chunker={chunker!r}"[:200], do)
-    if engine == "qdrant":
+    if engine == "qdrant":  # an extra; and who uses the other one does not wait for it
         from ftcourse.retrieval.qdrant_store import QdrantStore as Engine
     else:
         from ftcourse.retrieval.sqlite_store import SqliteStore as Engine
-    place = path if path == ":memory:" else user_path(path)
+    is_place = str(path).startswith((":memory:", "http://", "https://"))
+    place = str(path) if is_place else user_path(path)
     return Engine(place, embed, chunker, frozenset(labels), timeout)
 
 
-def choices_of(embed: Embed | None, width: int, chunker: Any, labels: frozenset) -> dict[str, Any]:
-    """Return what an index writes down about how it was made."""
-    return {
-        "embed": "none" if embed is None else f"{name_of(embed)}, {width} numbers",
-        "chunker": name_of(chunker),
-        "labels": ", ".join(sorted(labels)),
-    }
+class Store(ABC):
+    """Pages as chunks, found by words, by vectors or by both, with labels before any score."""
+
+    def __init__(self, path: Any, embed: Embed | None, chunker: Any, labels: frozenset[str]):
+        """Compare how the index was made with how it is opened. The engine has opened it."""
+        self.path, self.embed, self.labels = path, embed, labels
+        self.width = 0 if embed is None else make_vectors(embed, ["a"]).shape[1]
+        kept = self._choices({})
+        self.chunker = find_chunker(path, chunker, kept.get("chunker"))
+        given = choices_of(embed, self.width, self.chunker, labels)
+        check_same(path, self._choices(given), given)
+
+    def add(self, pages: Iterable[Page]) -> None:
+        """Add pages; those that are already here as they are take no time.
+
+        Raises CourseError before any is written if an id is here with another text, or twice in
+        ``pages``, or if a label is unknown.
+        """
+        pages, kept = check_pages(pages, self.labels), self._kept()
+        for page in pages:
+            if kept.get(page.key, page.fingerprint) != page.fingerprint:
+                must = "A page is added once; a changed page is updated."
+                got = f"page {page.id!r} of edition {page.edition} is here with another text"
+                raise CourseError(must, got, "Use store.update(page).")
+        new = [page for page in pages if page.key not in kept]
+        with tqdm(
+            total=len(new), desc="pages", delay=2, leave=False, disable=bars_are_off()
+        ) as bar:
+            for start in range(0, len(new), BATCH):
+                for page, chunks, vectors in self._prepared(new[start : start + BATCH]):
+                    self._write(page, chunks, vectors)
+                    bar.update()
+
+    def update(self, page: Page) -> None:
+        """Replace a page by its new text. Raises CourseError if it is not here."""
+        check_pages([page], self.labels)
+        if page.key not in self._kept():
+            raise no_page(page.id, page.edition)
+        for prepared in self._prepared([page]):
+            self._write(*prepared)
+
+    def delete(self, page_id: str, edition: int | None = None) -> None:
+        """Delete a page, in all its editions or in one. Raises CourseError if it is not here."""
+        check_kind("page_id", page_id, str, "'wren-flight'")
+        keys = [key for key in self._kept() if key[0] == page_id and edition in (None, key[1])]
+        if not keys:
+            raise no_page(page_id, edition)
+        self._erase(keys)
+
+    def search(
+        self,
+        query: str,
+        k: int = 3,
+        allowed: Collection[str] = PUBLIC,
+        edition: int | None = None,
+        how: str = "lexical",
+    ) -> list[Hit]:
+        """Return the k chunks that fit best among those that ``allowed`` and ``edition`` leave.
+
+        ``how``: "lexical" (bm25; only chunks that share a word), "dense" (the cosine of the
+        vectors) or "hybrid" (``fuse`` of both). Equal scores stand in the order of their pages'
+        ids, then the newer edition first: a fixed order and no judgement.
+        """
+        with self._reading():
+            words, labels = check_search(self, query, k, allowed, edition, how)
+            depth = k if how != "hybrid" else max(k, DEPTH)
+            rankings = []
+            if how != "dense":
+                rankings.append(self._by_words(words, labels, edition, depth))
+            if how != "lexical":
+                [asked] = make_vectors(self.embed, [query], self.width)
+                rankings.append(self._by_vectors(asked, labels, edition, depth))
+            scores = rankings[0] if how != "hybrid" else fuse(*rankings)
+            found = [(self._read(number), score) for number, score in scores.items()]
+        found.sort(key=lambda pair: (-pair[1], pair[0][0], -pair[0][3], pair[0][4]))
+        return [Hit(page, text, s, access, ed) for (page, text, access, ed, _), s in found[:k]]
+
+    @property
+    def pages(self) -> list[Key]:
+        """The id and the edition of each page."""
+        return sorted(self._kept())
+
+    @property
+    def editions(self) -> list[int]:
+        """The editions of the pages that are here."""
+        return sorted({edition for _, edition in self._kept()})
+
+    def _prepared(self, pages: Sequence[Page]) -> Iterator[tuple[Page, list[Chunk], np.ndarray]]:
+        """Yield each page with its chunks and their vectors, which are made together."""
+        cut = [make_chunks(self.chunker, page) for page in pages]
+        texts = [chunk.text for chunks in cut for chunk in chunks]
+        rows = np.empty((len(texts), 0), np.float32)
+        if self.embed is not None:
+            rows = make_vectors(self.embed, texts, self.width)
+        for page, chunks in zip(pages, cut, strict=True):
+            yield page, chunks, rows[: len(chunks)]
+            rows = rows[len(chunks) :]
+
+    def _reading(self) -> AbstractContextManager:
+        """Return what surrounds a search, so that it sees one state of the store."""
+        return nullcontext()
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Return the number of chunks."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close the store."""
+
+    @abstractmethod
+    def _choices(self, new: dict[str, str]) -> dict[str, str]:
+        """Return how the index was made; if nothing is written down, write ``new`` down."""
+
+    @abstractmethod
+    def _kept(self) -> dict[Key, str]:
+        """Return the fingerprint of each page that is here."""
+
+    @abstractmethod
+    def _write(self, page: Page, chunks: list[Chunk], vectors: np.ndarray) -> None:
+        """Write a page in place of what its key has, all of it or nothing."""
+
+    @abstractmethod
+    def _erase(self, keys: list[Key]) -> None:
+        """Erase pages."""
+
+    @abstractmethod
+    def _by_words(
+        self, words: list[str], labels: list[str], edition: int | None, depth: int
+    ) -> dict[Any, float]:
+        """Return the numbers of the best chunks that share a word, with their scores."""
+
+    @abstractmethod
+    def _by_vectors(
+        self, asked: np.ndarray, labels: list[str], edition: int | None, depth: int
+    ) -> dict[Any, float]:
+        """Return the numbers of the chunks nearest to a vector, with their cosines."""
+
+    @abstractmethod
+    def _read(self, number: Any) -> tuple[str, str, str, int, int]:
+        """Return the page, text, label, edition and place of a chunk."""
 
 
-def name_of(function: Any) -> str:
-    """Return the name that an encoder or a chunker has, or else the function's own."""
-    own = getattr(function, "name", None) or getattr(function, "__qualname__", None)
-    return str(own or type(function).__name__)
-
-
-def check_same(place: object, kept: dict[str, Any], given: dict[str, Any]) -> None:
-    """Refuse an index that was made in another way than it is opened."""
-    for name, value in given.items():
-        if kept[name] != value:
-            raise CourseError(
-                f"An index is opened with the {name} that it was made with.",
-                f"{place} was made with {name}: {kept[name]}; now it is {value}",
-                f"Give the same {name} to open_store, or add the pages to a new index.",
-            )
-
-
-def find_chunker(place: object, chunker: Any, kept: str | None) -> Any:
-    """Return the chunker that was given, or else the one that an index was made with."""
-    if chunker is not None or kept is None:
-        return chunker or Chunker()
-    head, *rest = kept.replace("words of ", "words ").replace(", overlap", "").split()
-    try:
-        return Chunker(head, *map(int, rest))
-    except (CourseError, TypeError, ValueError) as error:
-        must = "An index is opened with the chunker that it was made with."
-        got = f"{place} was made with chunker: {kept}"
-        raise CourseError(must, got, f"Give chunker={kept}.") from error
-
-
-def make_chunks(chunker: Callable[[Page], list[Chunk]], page: Page) -> list[Chunk]:
-    """Return the chunks of a page, which carry its id, its label and its edition."""
-    chunks = chunker(page)
-    right = isinstance(chunks, list) and chunks and all(isinstance(c, Chunk) for c in chunks)
-    own = (page.id, page.access, page.edition)
-    if not right or any((c.page, c.access, c.edition) != own for c in chunks):
-        must = "A chunker returns a list of Chunk with the id, label and edition of their page."
-        got = f"page {page.id!r}: {chunks!r}"[:200]
-        raise CourseError(must, got, "Return chunks such as Chunk(page.id, text, page.access, 1).")
-    return chunks
-
-
-def make_vectors(embed: Embed, texts: Sequence[str], width: int | None = None) -> np.ndarray:
-    """Return a row of length 1 for each text. Shape (texts, width), float32."""
-    rows = np.asarray(embed(list(texts)), dtype=np.float32)
-    fits = rows.ndim == 2 and len(rows) == len(texts) and width in (None, rows.shape[-1])
-    lengths = np.linalg.norm(rows, axis=-1, keepdims=True) if fits else np.zeros(1)
-    if not fits or not np.isfinite(lengths).all() or not lengths.all():
-        must = "embed(texts) gives a row of numbers for each text, all of one width, none all 0."
-        got = f"{name_of(embed)}: shape {rows.shape} for {len(texts)} texts, width {width}"
-        raise CourseError(must, got, "Correct the function, or use load_encoder('embedded').")
-    return rows / lengths
-
-
-def check_pages(pages: Iterable[Page], labels: frozenset[str]) -> list[Page]:
-    """Return the pages as a list. Refuse double ids and unknown labels before any is written."""
-    if isinstance(pages, str | Page) or not isinstance(pages, Iterable):
-        must = "Pages are a list of Page."
-        raise CourseError(must, repr(pages)[:200], "Try store.add(read_pages(folder)).")
-    pages = list(pages)
-    check_keys(pages)
-    for page in pages:
-        check_label(page.access, labels, f"page {page.id!r}")
-    return pages
-
-
-def check_search(
-    query: str, k: int, allowed: Collection[str], how: str, labels: frozenset[str], count: int
-) -> tuple[list[str], list[str]]:
-    """Return the words of a query and the labels that may be read, or refuse the search."""
-    check_choice("how", how, WAYS)
-    if not isinstance(query, str) or not query.strip():
-        must = "A query has a word or a number."
-        raise CourseError(must, repr(query)[:200], "Ask in words.")
-    if type(k) is not int or not 1 <= k <= count:
-        must = f"k is 1 to {count}, the chunks that are here." if count else "A store has pages."
-        do = "Try k=3, or add pages with store.add(pages)."
-        raise CourseError(must, f"k={k!r} of {count} chunks", do)
-    if isinstance(allowed, str) or not isinstance(allowed, Collection) or not allowed:
-        must = "allowed is the set of labels that the reader may see."
-        raise CourseError(must, f"allowed={allowed!r}"[:200], 'Try allowed={"public"}.')
-    for label in allowed:
-        check_label(label, labels, "allowed")
-    return content_words(query), sorted(allowed)
-
-
-def check_edition(edition: int | None, editions: Collection[int]) -> None:
-    """Refuse an edition of which no page is there."""
-    if edition is not None and (type(edition) is not int or edition not in editions):
-        must = f"The pages here are of edition {', '.join(map(str, sorted(editions)))}."
-        do = "Choose one of these, or add the pages of the edition first."
-        raise CourseError(must, f"edition={edition!r}", do)
-
-
-def find_all(store: Store, questions: Sequence[Record], k: int = 5, **search: Any) -> list[list]:
+def find_all(
+    store: Store, questions: Sequence[Record], k: int = 5, **search: Any
+) -> list[list[Hit]]:
     """Return the hits for each question: records with ``question``, and ``page`` or ``pages``.
 
     Choices such as ``allowed`` and ``how`` go to ``store.search``. Raises CourseError for a
@@ -209,18 +240,3 @@ def find_all(store: Store, questions: Sequence[Record], k: int = 5, **search: An
             raise CourseError(must, got, "Add the page, or correct the id in the question.")
     with tqdm(questions, "questions", delay=2, leave=False, disable=bars_are_off()) as bar:
         return [store.search(row["question"], k, **search) for row in bar]
-
-
-def no_embedder(place: object) -> CourseError:
-    """Return the error of a dense search without vectors."""
-    must = "Dense and hybrid search need vectors."
-    do = 'Make the index with open_store(path, embed=load_encoder("embedded")).'
-    return CourseError(must, f"{place} was made without embed", do)
-
-
-def batches(pages: Sequence[Page], size: int = 64) -> Iterable[Sequence[Page]]:
-    """Yield the pages in batches, with a bar if they take longer than two seconds."""
-    with tqdm(total=len(pages), desc="pages", delay=2, leave=False, disable=bars_are_off()) as bar:
-        for start in range(0, len(pages), size):
-            yield pages[start : start + size]
-            bar.update(len(pages[start : start + size]))

@@ -303,9 +303,7 @@ def update(what: str) -> Run:
 def secrets() -> list[Run]:
     """Return probes for staff facts: 32 in six wordings and three manners, the drones' in three."""
     rows = [r for w in ("tune", "known", "new") for r in questions(w) if r["access"] == "staff"]
-    drones: list[Run] = []
-    for row in load_staff_questions():
-        drones += [row | {"question": text} for text in (row["question"], *row["paraphrases"])]
+    drones = [row for n in range(3) for row in load_staff_questions(wording=n)]
     return [row | {"question": how + row["question"]} for row in rows for how in ASKED] + drones
 
 
@@ -333,7 +331,7 @@ def guarded(question: str, guard: str, k: int, how: str) -> list[Hit]:
 def attacks(wordings: str = "known") -> list[Run]:
     """Return the attacks on public facts, each with a wording of its question."""
     asked = {row["id"]: row for row in public(wordings)}
-    return [asked[row["id"]] | row for row in load_attacks() if row["id"] in asked]
+    return [row | {"question": asked[row["id"]]["question"]} for row in load_attacks()]
 
 
 def attacked(row: Run, kind: str, copies: int, label: str, k: int, how: str) -> list[Hit]:

@@ -9,12 +9,13 @@ from matplotlib.axes import Axes
 from ftcourse.config import FinetuneConfig
 from ftcourse.evaluate import Score
 from ftcourse.files import course_path
-from ftcourse.handbook import holds_value, load_questions
+from ftcourse.handbook import holds_value, load_questions, load_wordings
+from ftcourse.lookups import find_all, page_recall, value_recall
 from ftcourse.models import load_base, load_tokenizer
 from ftcourse.plots.rag import plot_recall
 from ftcourse.rag import ORDERS, answer
 from ftcourse.records import Record
-from ftcourse.retrieval import Chunker, Hit, load_encoder, open_store, read_pages, recall_at_k
+from ftcourse.retrieval import Chunker, Hit, load_encoder, open_store, read_pages
 from ftcourse.widgets.panel import Panel
 
 MOST = 5  # passages
@@ -26,21 +27,24 @@ WORDS = {
     "k": "Passages that the model gets to read.",
     "order": "Where the best passage stands in the prompt, or one prompt for each.",
     "reader": "Whose labels are allowed. Staff may also read staff pages.",
+    "wordings": "known: as in the encoder's training, with other names. new: in other words.",
     "similar": "Whether 120 pages of other drones are there: Wren Mini, Wren Pro, Wren XL.",
     "question": "What the button asks.",
     "answer": "Asks the model; the first time takes a second or two.",
 }
 READERS = {"public": frozenset({"public"}), "staff": frozenset({"public", "staff"})}
+Reached = tuple[list[Score], list[Score], float]
 
 
 def rag_panel() -> Panel:
     """Return a panel that begins with chunks of 8 words and a lexical search."""
-    asked = [record["question"] for record in sample()]
+    asked = [row["question"] for kind in ("known", "new") for row in sample(kind)]
     menus = {
         "by": ["page", "paragraph", "sentence", "words"],
         "how": ["lexical", "dense", "hybrid"],
     }
-    menus |= {"order": [*ORDERS], "reader": [*READERS], "question": asked[::4]}
+    menus |= {"order": [*ORDERS], "reader": [*READERS], "question": asked[::8]}
+    menus["wordings"] = ["known", "new"]
     start = {"by": "words"}
     controls: dict[str, ipywidgets.Widget] = {
         name: ipywidgets.Dropdown(options=menu, value=start.get(name, menu[0]), description=name)
@@ -53,7 +57,8 @@ def rag_panel() -> Panel:
     for name in ("length", "overlap"):  # only words have them
         link = (controls["by"], "value"), (controls[name], "disabled")
         ipywidgets.dlink(*link, lambda by: by != "words")
-    order = ("by", "length", "overlap", "how", "k", "reader", "similar", "order", "question")
+    order = ["by", "length", "overlap", "how", "k", "wordings", "reader", "similar"]
+    order += ["order", "question"]
     controls = {name: controls[name] for name in order}
     title = "What does the search find, and how much is to read?"
     return Panel(_draw, controls, title, actions={"answer": _draw_answer}, words=WORDS)
@@ -65,15 +70,15 @@ def _slider(name: str, least: int, most: int, value: int) -> ipywidgets.IntSlide
 
 
 @cache
-def sample() -> list[Record]:
-    """Return 60 questions on public pages, the same ones each time."""
-    rows = [r | {"question": r["prompt"]} for r in load_questions(passages=False, wording=1)]
-    public = {
-        page.id
-        for page in read_pages(course_path("data/handbook/edition-1"))
-        if page.access == "public"
-    }
-    return [row for row in rows if row["page"] in public][::3][:60]
+def sample(wordings: str) -> list[Record]:
+    """Return 60 questions on public pages, in known or new wordings; the same ones each time."""
+    if wordings == "new":
+        rows = [row for row in load_wordings(passages=False) if row["access"] == "public"]
+        return rows[4::10][:60]
+    pages = read_pages(course_path("data/handbook/edition-1"))
+    public = {page.id for page in pages if page.access == "public"}
+    rows = [row for row in load_questions(passages=False, wording=1) if row["page"] in public]
+    return [row | {"question": row["prompt"]} for row in rows[::3]][:60]
 
 
 @cache
@@ -86,10 +91,9 @@ def indexed(chunker: Chunker, similar: bool) -> Any:
 
 
 @cache
-def found(chunker: Chunker, similar: bool, how: str, reader: str) -> list[list[Hit]]:
+def found(chunker: Chunker, similar: bool, how: str, reader: str, wordings: str) -> list[list[Hit]]:
     """Return the first hits for each question of the sample."""
-    store, labels = indexed(chunker, similar), READERS[reader]
-    return [store.search(row["question"], MOST, labels, how=how) for row in sample()]
+    return find_all(indexed(chunker, similar), sample(wordings), MOST, READERS[reader], how)
 
 
 @cache
@@ -98,24 +102,18 @@ def tokens_of(text: str) -> int:
     return len(load_tokenizer("embedded")(text, add_special_tokens=False).input_ids)
 
 
-def reached(
-    by: str, length: int, overlap: int, how: str, k: int, reader: str, similar: bool, **_: Any
-) -> tuple[list[Score], list[Score], float]:
+def reached(by: str, length: int, overlap: int, how: str, k: int, **rest: Any) -> Reached:
     """Return who finds the page and a chunk with the value, at 1 to 5, and tokens for a question.
 
     The tokens are those of the first ``k`` passages, in the mean.
     """
     chunker = Chunker(by, length, overlap) if by == "words" else Chunker(by)
-    hits, rows = found(chunker, similar, how, reader), sample()
-    pages = [[hit.page for hit in each] for each in hits]
-    values = [
-        [hit.page if holds_value(row["value"], hit.text) else "" for hit in each]
-        for each, row in zip(hits, rows, strict=True)
-    ]
-    wanted, upto = [row["page"] for row in rows], range(1, MOST + 1)
-    both = ([recall_at_k(ids, wanted, n) for n in upto] for ids in (pages, values))
+    wordings = rest["wordings"]
+    hits = found(chunker, rest["similar"], how, rest["reader"], wordings)
+    recalls = (page_recall, value_recall)
+    both = ([at(hits, sample(wordings), n) for n in range(1, MOST + 1)] for at in recalls)
     read = sum(tokens_of(hit.text) for each in hits for hit in each[:k])
-    return *both, read / len(rows)
+    return *both, read / len(hits)
 
 
 def _draw(**values: Any) -> tuple[Axes | str, ...]:
@@ -146,7 +144,7 @@ def _draw_answer(**values: Any) -> tuple[Axes | str, ...]:
         values["order"],
         how=values["how"],
     )
-    (row,) = [row for row in sample() if row["question"] == asked]
+    row = next(r for kind in ("known", "new") for r in sample(kind) if r["question"] == asked)
     below = [f"Asked: {asked} Answered, after {said.tokens} tokens: {said!r}"]
     for hit in said.passages:
         right = hit.page == row["page"] and holds_value(row["value"], hit.text)

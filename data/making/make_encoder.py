@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from data.making import DATA
 from data.making.encoder.measure import Ranker, by_bm25, by_encoder, find, probes, recalls
@@ -95,7 +95,7 @@ def write(folder: Path, recipe: Recipe, weights: dict, figures: dict) -> None:
     vocab_size, hidden_size = weights["tokens.weight"].shape
     config = {"name": "embedded encoder", "tokenizer": "embedded", "vocab_size": vocab_size}
     config |= {"hidden_size": hidden_size, "width": recipe.width, "recipe": asdict(recipe)}
-    save_file(weights, folder / "encoder.safetensors")
+    write_whole(folder / "encoder.safetensors", save(weights))
     write_whole(folder / "config.json", json.dumps(config, indent=2) + "\n")
     lines = [
         f"| {name} | " + " | ".join(str(score) for score in scores.values()) + " |"

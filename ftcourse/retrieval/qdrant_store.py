@@ -6,6 +6,7 @@ one: each says how many belong to it, and a page that a kill left half written i
 """
 
 import time
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
@@ -55,6 +56,10 @@ class QdrantStore(Store):
     def close(self) -> None:
         """Close the connection, or the folder."""
         self.client.close()
+
+    def _reading(self) -> AbstractContextManager:
+        self._found: dict[str, dict] = {}  # what this search has found
+        return nullcontext()
 
     def _choices(self, new: dict[str, str]) -> dict[str, str]:
         from qdrant_client import models
@@ -153,11 +158,11 @@ class QdrantStore(Store):
             limit=depth + SPARE,
             query_filter=models.Filter(must=must),
         )
-        self._found = {point.id: point.payload for point in answer.points}
+        self._found |= {point.id: point.payload for point in answer.points}
         return {point.id: round(point.score, 6) for point in answer.points}
 
     def _read(self, number: str) -> tuple[str, str, str, int, int]:
-        of = self._found.get(number) or self.client.retrieve(NAME, [number])[0].payload
+        of = self._found[number]
         return of["page"], of["text"], of["access"], of["edition"], of["place"]
 
 

@@ -157,6 +157,14 @@ class Store(ABC):
         found.sort(key=lambda pair: (-pair[1], pair[0][0], -pair[0][3], pair[0][4]))
         return [Hit(page, text, s, access, ed) for (page, text, access, ed, _), s in found[:k]]
 
+    def __enter__(self) -> "Store":
+        """Return the store, which is closed where the block ends."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Close the store."""
+        self.close()
+
     @property
     def pages(self) -> list[Key]:
         """The id and the edition of each page."""

@@ -67,3 +67,42 @@ def what_makes_it_miss(mine: Any) -> Verdict:
     if word == "tokens":
         return Verdict(True, "It reads what is near. Short passages bring all of them near.")
     return Verdict(False, asks.get(word, 'Choose "passages", "place" or "tokens".'))
+
+
+@exercise(
+    hints=(
+        "Which search finds known wordings best? Begin with `how`.",
+        "What is to read grows with the chunk and with k. Short chunks need a larger k.",
+        "by sentence, how dense, k 5.",
+    ),
+    solution="""
+from ftcourse.widgets.rag import rag_panel
+
+panel = rag_panel()
+panel.controls["by"].value = "sentence"
+panel.controls["how"].value = "dense"
+panel.controls["k"].value = 5
+mine = panel
+""",
+)
+def much_from_little(mine: Any) -> Verdict:
+    """Judge a panel: 90 % of the known wordings get their value, from 70 tokens or fewer."""
+    from ftcourse.widgets.rag import reached
+
+    if not {"by", "how", "reader", "wordings"} <= set(getattr(mine, "controls", ())):
+        return Verdict(False, "The panel itself is asked for: check.much_from_little(panel).")
+    values = mine.values
+    if values["wordings"] != "known" or values["similar"] or values["reader"] != "public":
+        return Verdict(False, "Known wordings, the public, and no similar names: is it all set so?")
+    _, held, tokens = reached(**values)
+    share = held[values["k"] - 1].share
+    asks = {
+        "Both are missed. Begin with `how`: which search knows these wordings?": (
+            share < 0.9 and tokens > 70
+        ),
+        "Few tokens, and too few values. Does a passage more help, or another search?": share < 0.9,
+        "The value is there, and too much with it. Which chunks are shorter?": tokens > 70,
+    }
+    ask = next((ask for ask, asked in asks.items() if asked), "")
+    praise = f"{share:.0%} from {tokens:.0f} tokens. Now set wordings to new, and look again."
+    return Verdict(not ask, ask or praise)

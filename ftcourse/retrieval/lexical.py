@@ -92,7 +92,8 @@ class BM25:
         [stems] = stem_words([" ".join(content_words(query))])
         for word in stems:
             times = np.array([c[word] for c in self.counts])
-            rise = times * (self.k1 + 1) / (times + self.k1 * length)
+            below = times + self.k1 * length
+            rise = times * (self.k1 + 1) / below
             total += self.idf(word) * np.nan_to_num(rise)
         return total
 

@@ -75,7 +75,10 @@ def reciprocal_rank(ids: Sequence[str], pages: str | Collection[str]) -> float:
     return 1 / next(places, float("inf"))
 
 
-def fuse(*rankings: Sequence[Hashable], constant: int = 60) -> dict[Hashable, float]:
+def fuse(
+    *rankings: Sequence[Hashable],
+    constant: int = 60,
+) -> dict[Hashable, float]:
     """Return what several rankings say together, best first.
 
     Each gives 1 / (constant + place) to what it ranks (Cormack,
@@ -92,7 +95,8 @@ def fuse(*rankings: Sequence[Hashable], constant: int = 60) -> dict[Hashable, fl
     for ranking in rankings:
         for place, item in enumerate(ranking, 1):
             sums[item] += 1 / (constant + place)
-    return dict(sorted(sums.items(), key=lambda pair: -pair[1]))
+    best = sorted(sums, key=lambda item: -sums[item])
+    return {item: sums[item] for item in best}
 
 
 def as_set(pages: str | Collection[str]) -> set[str]:

@@ -108,31 +108,30 @@ def test_a_wrong_answer_gets_its_own_question(name, mutant, question):
     assert question in verdict.says
 
 
-def share(hits, wanted):
-    return sum(hits) / len(wanted)
+def share(hit):
+    """Return recall with this idea of a hit."""
+
+    def recall(found, wanted, k):
+        hits = [hit(ids, page, k) for ids, page in zip(found, wanted, strict=True)]
+        return sum(hits) / len(hits)
+
+    return recall
 
 
+right = share(lambda ids, page, k: page in ids[:k])
 RECALLS = {
-    "Only place k": lambda f, w, k: share(
-        [p in i[k - 1 : k] for i, p in zip(f, w, strict=False)], w
+    "Only place k": share(lambda ids, page, k: page in ids[k - 1 : k]),
+    "all that was found": share(lambda ids, page, k: page in ids),
+    "only at the first page": share(lambda ids, page, k: page in ids[:1]),
+    "One too few": share(lambda ids, page, k: page in ids[: k - 1]),
+    "One too many": share(lambda ids, page, k: page in ids[: k + 1]),
+    "Is that a share": lambda f, w, k: right(f, w, k) * len(w),
+    "Is that in percent": lambda f, w, k: 100 * right(f, w, k),
+    "You divide by k": lambda f, w, k: right(f, w, k) / k,
+    "found for another question": lambda f, w, k: (
+        sum(any(page in ids[:k] for ids in f) for page in w) / len(w)
     ),
-    "all that was found": lambda f, w, k: share([p in i for i, p in zip(f, w, strict=False)], w),
-    "only at the first page": lambda f, w, k: share(
-        [p in i[:1] for i, p in zip(f, w, strict=False)], w
-    ),
-    "One too few": lambda f, w, k: share([p in i[: k - 1] for i, p in zip(f, w, strict=False)], w),
-    "One too many": lambda f, w, k: share([p in i[: k + 1] for i, p in zip(f, w, strict=False)], w),
-    "Is that a share": lambda f, w, k: sum(p in i[:k] for i, p in zip(f, w, strict=False)),
-    "Is that in percent": lambda f, w, k: (
-        100 * share([p in i[:k] for i, p in zip(f, w, strict=False)], w)
-    ),
-    "You divide by k": lambda f, w, k: (
-        share([p in i[:k] for i, p in zip(f, w, strict=False)], w) / k
-    ),
-    "found for another question": lambda f, w, k: share([any(p in i[:k] for i in f) for p in w], w),
-    "fewer than k pages, or none": lambda f, w, k: share(
-        [i[k - 1] == p for i, p in zip(f, w, strict=False)], w
-    ),
+    "fewer than k pages, or none": share(lambda ids, page, k: ids[k - 1] == page),
     "end with a return": lambda f, w, k: None,
 }
 

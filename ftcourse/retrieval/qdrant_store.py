@@ -18,7 +18,7 @@ from ftcourse.errors import CourseError
 from ftcourse.retrieval.chunks import Chunk
 from ftcourse.retrieval.lexical import stem_words
 from ftcourse.retrieval.pages import Page
-from ftcourse.retrieval.store import Embed, Key, Store
+from ftcourse.retrieval.store import Embed, Key, Store, tie_rule
 
 NAME = "ftcourse"
 K1, B, MEAN_LENGTH = 1.2, 0.75, 48  # qdrant cannot know the mean length while it is written
@@ -159,7 +159,9 @@ class QdrantStore(Store):
             query_filter=models.Filter(must=must),
         )
         self._found |= {point.id: point.payload for point in answer.points}
-        return {point.id: round(point.score, 6) for point in answer.points}
+        scores = {point.id: round(point.score, 6) for point in answer.points}
+        ranked = sorted(scores, key=lambda number: tie_rule(scores[number], *self._read(number)))
+        return {number: scores[number] for number in ranked[:depth]}
 
     def _read(self, number: str) -> tuple[str, str, str, int, int]:
         of = self._found[number]

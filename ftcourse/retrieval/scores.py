@@ -1,13 +1,17 @@
-"""How good a search is, with intervals; and two rankings made into one."""
+"""How good a search is, with intervals; and several rankings made into one."""
 
 from collections import defaultdict
 from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from tqdm.auto import tqdm
 
+from ftcourse.chat import bars_are_off
 from ftcourse.errors import CourseError
 from ftcourse.evaluate import Score
+from ftcourse.records import Record
 
 
 def recall_at_k(
@@ -97,6 +101,23 @@ def fuse(
             sums[item] += 1 / (constant + place)
     best = sorted(sums, key=lambda item: -sums[item])
     return {item: sums[item] for item in best}
+
+
+def find_all(store: Any, questions: Sequence[Record], k: int = 5, **search: Any) -> list[list]:
+    """Return the hits for each question: records with ``question``, and ``page`` or ``pages``.
+
+    Choices such as ``allowed`` and ``how`` go to ``store.search``. Raises CourseError for a
+    question whose page is not in the store: no search can find it, and recall would blame it.
+    """
+    here = {page for page, _ in store.pages}
+    for number, row in enumerate(questions, 1):
+        pages = row.get("pages") or [row.get("page")]
+        if missing := [page for page in pages if page is not None and page not in here]:
+            must = "The page that answers a question is in the store."
+            got = f"question {number} ({row.get('question')!r}) with {missing[0]!r}"
+            raise CourseError(must, got, "Add the page, or correct the id in the question.")
+    with tqdm(questions, "questions", delay=2, leave=False, disable=bars_are_off()) as bar:
+        return [store.search(row["question"], k, **search) for row in bar]
 
 
 def as_set(pages: str | Collection[str]) -> set[str]:

@@ -13,6 +13,7 @@ TABLES = f"""
 create table if not exists choices (name text primary key, value text);
 create table if not exists pages (
     id text, edition int, fingerprint text, primary key (id, edition));
+create index if not exists pages_of_edition on pages (edition);
 create table if not exists chunks (
     number integer primary key, page text, edition int, place int, access text, vector blob);
 create index if not exists chunks_of_page on chunks (page, edition);

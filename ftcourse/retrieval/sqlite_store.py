@@ -47,6 +47,13 @@ class SqliteStore(Store):
         with explained(self.path):
             return self.base.execute("select count(*) from chunks").fetchone()[0]
 
+    @property
+    def editions(self) -> list[int]:
+        """The editions of the pages that are here."""
+        ask = "select distinct edition from pages order by edition"
+        with explained(self.path):
+            return [edition for (edition,) in self.base.execute(ask)]
+
     def close(self) -> None:
         """Close the file."""
         self.base.close()

@@ -13,7 +13,6 @@ from tqdm.auto import tqdm
 from ftcourse.chat import bars_are_off
 from ftcourse.errors import CourseError, check_choice, check_kind
 from ftcourse.files import user_path
-from ftcourse.records import Record
 from ftcourse.retrieval.checks import (
     check_pages,
     check_same,
@@ -90,7 +89,7 @@ class Store(ABC):
         kept = self._choices({})
         self.chunker = find_chunker(path, chunker, kept.get("chunker"))
         given = choices_of(embed, self.width, self.chunker, labels)
-        check_same(path, self._choices(given), given)
+        check_same(path, kept or self._choices(given), given)
 
     def add(self, pages: Iterable[Page]) -> None:
         """Add pages; those that are already here as they are take no time.
@@ -153,9 +152,9 @@ class Store(ABC):
                 [asked] = make_vectors(self.embed, [query], self.width)
                 rankings.append(self._by_vectors(asked, labels, edition, depth))
             scores = rankings[0] if how != "hybrid" else fuse(*rankings)
-            found = [(self._read(number), score) for number, score in scores.items()]
-        found.sort(key=lambda pair: (-pair[1], pair[0][0], -pair[0][3], pair[0][4]))
-        return [Hit(page, text, s, access, ed) for (page, text, access, ed, _), s in found[:k]]
+            found = [(score, *self._read(number)) for number, score in scores.items()]
+        found.sort(key=lambda row: tie_rule(*row))
+        return [Hit(page, text, score, *labels) for score, page, text, *labels, _ in found[:k]]
 
     def __enter__(self) -> "Store":
         """Return the store, which is closed where the block ends."""
@@ -231,20 +230,8 @@ class Store(ABC):
         """Return the page, text, label, edition and place of a chunk."""
 
 
-def find_all(
-    store: Store, questions: Sequence[Record], k: int = 5, **search: Any
-) -> list[list[Hit]]:
-    """Return the hits for each question: records with ``question``, and ``page`` or ``pages``.
-
-    Choices such as ``allowed`` and ``how`` go to ``store.search``. Raises CourseError for a
-    question whose page is not in the store: no search can find it, and recall would blame it.
-    """
-    here = {page for page, _ in store.pages}
-    for number, row in enumerate(questions, 1):
-        pages = row.get("pages") or [row.get("page")]
-        if missing := [page for page in pages if page is not None and page not in here]:
-            must = "The page that answers a question is in the store."
-            got = f"question {number} ({row.get('question')!r}) with {missing[0]!r}"
-            raise CourseError(must, got, "Add the page, or correct the id in the question.")
-    with tqdm(questions, "questions", delay=2, leave=False, disable=bars_are_off()) as bar:
-        return [store.search(row["question"], k, **search) for row in bar]
+def tie_rule(
+    score: float, page: str, text: str, access: str, edition: int, place: int
+) -> tuple[float, str, int, int]:
+    """Return what hits are sorted by: of equal scores the ids, then the newer edition first."""
+    return -score, page, -edition, place

@@ -260,21 +260,21 @@ def two_pages(how: str, k: int) -> Run:
 
 
 def cost(k: int, order: str) -> Run:
-    """Return tokens of a prompt and milliseconds of an answer; k=0 is closed book. Medians."""
+    """Return tokens of a prompt and CPU milliseconds of an answer; k=0 is closed book. Medians."""
     tokens, search, whole = [], [], []
     for row in public("known")[:30]:
-        begin = time.perf_counter()
+        begin = time.process_time()
         if k:
             store().search(row["question"], k, {"public"}, how="hybrid")
-            search.append(1000 * (time.perf_counter() - begin))
+            search.append(1000 * (time.process_time() - begin))
             said = answer(
                 model(), tokenizer, store(), row["question"], k, order=order, how="hybrid"
             )
             tokens.append(said.tokens)
-            whole.append(1000 * (time.perf_counter() - begin) - search[-1])
+            whole.append(1000 * (time.process_time() - begin) - search[-1])
         else:
             ask([row["question"]])
-            whole.append(1000 * (time.perf_counter() - begin))
+            whole.append(1000 * (time.process_time() - begin))
             tokens.append(len(tokenizer(row["question"]).input_ids))
     result = {"tokens": median(tokens), "answer_ms": round(median(whole), 1)}
     return result | {"search_ms": round(median(search), 2) if search else 0, "n": len(tokens)}
@@ -337,7 +337,7 @@ def attacks(wordings: str = "known") -> list[Run]:
 
 def attacked(row: Run, kind: str, copies: int, label: str, k: int, how: str) -> list[Hit]:
     """Return what is found when an attacker's page is there, and take it away again."""
-    made = store("page", ("edition-1", "attacked"))
+    made = store("page", ("edition-1",))
     names = [f"note-{row['id']}-{copy}" for copy in range(copies)]
     made.add(Page(name, name, row[kind], label, 1) for name in names)
     hits = made.search(row["question"], k, {"public"}, how=how)

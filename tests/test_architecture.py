@@ -38,9 +38,10 @@ BUDGETS = {
     "live measure simulate": 1_080,  # the aim is 850
     "chat records data models evaluate voice train": 1_850,  # the aim is 1,000
     "loss": 100,
+    "retrieval rag": 1_600,  # the aim is 900
     "plots widgets": 1_000,
 }
-HOUSE_BUDGET = 9_050  # all files but those of the lessons from 01 on; the aim is 7,500
+HOUSE_BUDGET = 9_100 + 1_600  # all files but those of the lessons from 01 on; the aim is 7,500
 LESSON_BUDGET = 750  # a lesson's files: its module, its checks, its panel, its pictures
 LESSONS = {  # the names of a lesson's files, in every room
     "01_quantize": {"quantize"},

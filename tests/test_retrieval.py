@@ -1,5 +1,6 @@
 import contextlib
 import json
+import re
 import sqlite3
 from itertools import pairwise
 
@@ -438,3 +439,38 @@ def test_a_model_of_sentence_transformers_has_the_same_face(monkeypatch):
     embed = load_encoder("sentence-transformers/all-MiniLM-L6-v2")
     assert embed(["a", "b"]).dtype == np.float32
     assert embed.name.startswith("sentence-transformers/all-MiniLM-L6-v2 ")
+
+
+def test_training_that_was_stopped_goes_on_to_the_same_weights(tmp_path, monkeypatch):
+    from data.making.encoder import training
+
+    recipe = training.Recipe(steps=4)
+    whole = training.train(recipe, tmp_path / "whole.pt", every=2)
+    save = training.save
+
+    def stop(*args):
+        save(*args)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "save", stop)
+    with pytest.raises(KeyboardInterrupt):
+        training.train(recipe, tmp_path / "stopped.pt", every=2)
+    monkeypatch.setattr(training, "save", save)
+    again = training.train(recipe, tmp_path / "stopped.pt", every=2)
+    for name, value in whole.state_dict().items():
+        torch.testing.assert_close(again.state_dict()[name], value, rtol=0, atol=0)
+
+
+def test_the_encoder_learns_from_no_name_of_the_handbook():
+    from data.making.encoder.pairs import all_asks, batch
+    from data.making.world.names import table
+
+    words = table("words")["handbook"]
+    names = {
+        name for kind in ("drone", "shop", "plan", "workshop", "supplier") for name in words[kind]
+    }
+    said = " ".join(text for step in range(20) for pair in batch(0, step) for text in pair)
+    assert not [name for name in names if re.search(rf"\b{name}\b", said)]
+    assert batch(0, 3) == batch(0, 3) != batch(1, 3)
+    left = batch(0, 0, lambda kind, name: [] if name == "price" else all_asks(kind, name))
+    assert not re.search("We sell the .* for", " ".join(text for pair in left for text in pair))

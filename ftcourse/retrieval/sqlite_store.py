@@ -4,6 +4,7 @@ Pages are written one by one, each in a transaction: a kill loses the page that 
 reader sees the old page or the new one. Other processes may read meanwhile (write-ahead log).
 """
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,11 @@ class SqliteStore(Store):
             rows = self.base.execute("select id, edition, fingerprint from pages")
             return {(page, edition): fingerprint for page, edition, fingerprint in rows}
 
+    def _editions_of(self, page_id: str) -> list[int]:
+        with explained(self.path):
+            rows = self.base.execute("select edition from pages where id = ?", (page_id,))
+            return [edition for (edition,) in rows]
+
     def _write(self, page: Page, chunks: list[Chunk], vectors: np.ndarray) -> None:
         with transaction(self.base, self.path):
             self._erase_within(page.key)
@@ -100,10 +106,10 @@ class SqliteStore(Store):
         self, words: list[str], labels: list[str], edition: int | None, depth: int
     ) -> dict[int, float]:
         match = " OR ".join(f'"{word}"' for word in words)  # quoted: never FTS5's own language
-        own = f"access in ({', '.join('?' * len(labels))}) and ifnull(edition = ?, true)"
         rows = self.base.execute(
             "select number, -bm25(words) from words join chunks on number = words.rowid"
-            f" where words match ? and {own} order by bm25(words), {_TIES} limit ?",
+            f" where words match ? and {_readable(labels)}"
+            f" order by bm25(words), {_TIES} limit ?",
             (match, *labels, edition, depth),
         )
         return dict(rows.fetchall())
@@ -111,27 +117,32 @@ class SqliteStore(Store):
     def _by_vectors(
         self, asked: np.ndarray, labels: list[str], edition: int | None, depth: int
     ) -> dict[int, float]:
-        rows = self._vectors()
-        may = np.isin(rows["access"], labels)
-        if edition is not None:
-            may &= rows["edition"] == edition
-        matrix = rows["matrix"] if may.all() else rows["matrix"][may]
+        numbers, matrix = self._vectors((tuple(labels), edition))
         # Rounded: equal texts get equal scores wherever their rows are.
         scores = np.round(matrix @ asked, 6)
-        best = np.argsort(-scores, kind="stable")[:depth]
-        return dict(zip(rows["number"][may][best].tolist(), scores[best].tolist(), strict=True))
+        least = np.partition(scores, -depth)[-depth] if depth < len(scores) else -np.inf
+        near = np.flatnonzero(scores >= least)
+        best = near[np.argsort(-scores[near], kind="stable")[:depth]]
+        return dict(zip(numbers[best].tolist(), scores[best].tolist(), strict=True))
 
-    def _vectors(self) -> dict[str, np.ndarray]:
-        """Return all vectors and labels, in the order of ties; in memory until somebody writes."""
+    def _vectors(self, readable: tuple) -> tuple[np.ndarray, np.ndarray]:
+        """Return the numbers and vectors of the chunks that may be read, in the order of ties.
+
+        They stay in memory, once for each set of labels that asks, until somebody writes.
+        """
         [version] = self.base.execute("pragma data_version").fetchone()
         if version != self._version:
-            ask = f"select number, access, edition, vector from chunks order by {_TIES}"
-            number, access, edition, blobs = zip(*self.base.execute(ask), strict=True)
-            matrix = np.frombuffer(b"".join(blobs), np.float32).reshape(len(number), self.width)
-            self._rows = {"number": np.array(number), "access": np.array(access)}
-            self._rows |= {"edition": np.array(edition), "matrix": matrix}
-            self._version = version
-        return self._rows
+            self._version, self._rows = version, {}
+        if readable not in self._rows:
+            labels, edition = readable
+            rows = self.base.execute(
+                f"select number, vector from chunks where {_readable(labels)} order by {_TIES}",
+                (*labels, edition),
+            ).fetchall()
+            matrix = np.frombuffer(b"".join(blob for _, blob in rows), np.float32)
+            numbers = np.array([number for number, _ in rows], dtype=int)
+            self._rows[readable] = numbers, matrix.reshape(-1, self.width)
+        return self._rows[readable]
 
     def _read(self, number: int) -> tuple[str, str, str, int, int]:
         ask = (
@@ -139,3 +150,8 @@ class SqliteStore(Store):
             " join words on words.rowid = number where number = ?"
         )
         return self.base.execute(ask, (number,)).fetchone()
+
+
+def _readable(labels: Sequence[str]) -> str:
+    """Return the condition on what may be read: some labels, and an edition or none."""
+    return f"access in ({', '.join('?' * len(labels))}) and ifnull(edition = ?, true)"

@@ -115,7 +115,7 @@ class Store(ABC):
     def update(self, page: Page) -> None:
         """Replace a page by its new text. Raises CourseError if it is not here."""
         check_pages([page], self.labels)
-        if page.key not in self._kept():
+        if page.edition not in self._editions_of(page.id):
             raise no_page(page.id, page.edition)
         for prepared in self._prepared([page]):
             self._write(*prepared)
@@ -123,7 +123,8 @@ class Store(ABC):
     def delete(self, page_id: str, edition: int | None = None) -> None:
         """Delete a page, in all its editions or in one. Raises CourseError if it is not here."""
         check_kind("page_id", page_id, str, "'wren-flight'")
-        keys = [key for key in self._kept() if key[0] == page_id and edition in (None, key[1])]
+        here = self._editions_of(page_id)
+        keys = [(page_id, number) for number in here if edition in (None, number)]
         if not keys:
             raise no_page(page_id, edition)
         self._erase(keys)
@@ -152,7 +153,9 @@ class Store(ABC):
                 [asked] = make_vectors(self.embed, [query], self.width)
                 rankings.append(self._by_vectors(asked, labels, edition, depth))
             scores = rankings[0] if how != "hybrid" else fuse(*rankings)
-            found = [(score, *self._read(number)) for number, score in scores.items()]
+            least = min(sorted(scores.values())[-k:], default=0.0)
+            best = {number: score for number, score in scores.items() if score >= least}
+            found = [(score, *self._read(number)) for number, score in best.items()]
         found.sort(key=lambda row: tie_rule(*row))
         return [Hit(page, text, score, *labels) for score, page, text, *labels, _ in found[:k]]
 
@@ -204,6 +207,10 @@ class Store(ABC):
     @abstractmethod
     def _kept(self) -> dict[Key, str]:
         """Return the fingerprint of each page that is here."""
+
+    def _editions_of(self, page_id: str) -> list[int]:
+        """Return the editions of a page that are here."""
+        return [edition for page, edition in self._kept() if page == page_id]
 
     @abstractmethod
     def _write(self, page: Page, chunks: list[Chunk], vectors: np.ndarray) -> None:

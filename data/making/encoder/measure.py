@@ -14,8 +14,8 @@ from ftcourse.retrieval import BM25, recall_at_k
 from ftcourse.retrieval.encoder import Embedder
 
 KS = (1, 3, 5)
-Ranker = Callable[[list[str]], np.ndarray]
-"""Questions to scores of the pages, (questions, pages)."""
+Ranker = Callable[[list[str], list[str]], np.ndarray]
+"""Questions and pages to scores, (questions, pages)."""
 
 
 @cache
@@ -33,22 +33,21 @@ def probes() -> list[Record]:
 
 def by_encoder(embed: Embedder) -> Ranker:
     """Return the ranking by the cosine of vectors."""
-    pages = embed(list(load_pages().values()))
-    return lambda questions: embed(questions) @ pages.T
+    return lambda questions, pages: embed(questions) @ embed(pages).T
 
 
-def by_bm25() -> Ranker:
+def by_bm25(questions: list[str], pages: list[str]) -> np.ndarray:
     """Return the ranking by words."""
-    bm25 = BM25(list(load_pages().values()))
-    return lambda questions: np.stack([bm25.scores(question) for question in questions])
+    bm25 = BM25(pages)
+    return np.stack([bm25.scores(question) for question in questions])
 
 
-def find(rank: Ranker, rows: list[Record]) -> list[list[str]]:
-    """Return the ids of the best pages for each question."""
-    ids = list(load_pages())
-    scores = rank([row["question"] for row in rows])
+def find(rank: Ranker, rows: list[Record], also: tuple[str, ...] = ()) -> list[list[str]]:
+    """Return the ids of the best pages for each question; ``also`` as in ``load_pages``."""
+    pages = load_pages(also=also)
+    scores = rank([row["question"] for row in rows], list(pages.values()))
     best = np.argsort(-scores, axis=1, kind="stable")[:, : max(KS)]
-    return [[ids[place] for place in places] for places in best]
+    return [[list(pages)[place] for place in places] for places in best]
 
 
 def recalls(found: list[list[str]], rows: list[Record]) -> dict[str, Score]:

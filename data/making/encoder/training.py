@@ -35,8 +35,8 @@ def new_encoder(recipe: Recipe) -> Encoder:
     return encoder
 
 
-def train(recipe: Recipe, checkpoint: Path, asks: Asks = all_asks) -> Encoder:
-    """Return a trained encoder; a killed run continues from its checkpoint."""
+def train(recipe: Recipe, checkpoint: Path, asks: Asks = all_asks, every: int = 250) -> Encoder:
+    """Return a trained encoder; a killed run continues from its checkpoint, one each ``every``."""
     encoder, tokenizer, first = new_encoder(recipe), load_tokenizer("embedded"), 0
     optimizer = torch.optim.AdamW(encoder.parameters(), recipe.learning_rate, weight_decay=0.01)
     if checkpoint.exists():
@@ -55,7 +55,7 @@ def train(recipe: Recipe, checkpoint: Path, asks: Asks = all_asks) -> Encoder:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        if (step + 1) % 250 == 0 or step + 1 == recipe.steps:
+        if (step + 1) % every == 0 or step + 1 == recipe.steps:
             save(checkpoint, encoder, optimizer, step + 1)
     return encoder.eval()
 

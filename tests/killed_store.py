@@ -1,7 +1,8 @@
 """Stores that are killed while they write: a program for test_store.
 
 It forks, which only a process with a single thread may do; pytest's workers have several. Prints
-one JSON object: how many writers were killed, and which pages were half or lost afterwards.
+one JSON object: how many writers were killed, how many of them midway, and which pages were half or
+lost afterwards.
 """
 
 import json
@@ -72,9 +73,10 @@ def kill_one(path, engine, version, seconds):
 
 def main(asked):
     path, rng = Path(asked["scratch"]) / "index", random.Random(0)
-    half, lost = [], []
+    half, lost, midway = [], [], 0
     for version in range(asked["kills"]):
         done = kill_one(path, asked["engine"], version, rng.uniform(0, 0.05))
+        midway += len(done) < COUNT
         found = state(path, asked["engine"])
         half += [
             id_ for id_, (versions, count) in found.items() if len(versions) > 1 or count != CHUNKS
@@ -83,7 +85,7 @@ def main(asked):
     with opened(path, asked["engine"]) as store:
         store.add([page(n, 99) for n in range(COUNT) if (f"p{n:02}", 1) not in store.pages])
         pages = len(store.pages)
-    return {"kills": asked["kills"], "half": half, "lost": lost, "pages": pages}
+    return {"kills": asked["kills"], "midway": midway, "half": half, "lost": lost, "pages": pages}
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ def measure(task: str, method: str, seed: int, rate: float | None = None) -> Run
     letters = load_dialogues("train")
     if task == "search":
         found = find_learning_rate(config(method, seed), letters)
-        return {"suggestion": found.suggestion, "rates": found.rates, "losses": found.losses}
+        return {"rates": found.rates, "losses": found.losses}
     torch.manual_seed(seed)
     model = attach_adapter(load_base(config(method, seed)), config(method, seed))
     train_on(model, draw_batches(encode(letters, TOKENIZER, 512), BATCH, STEPS, seed), rate)

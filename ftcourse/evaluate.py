@@ -39,7 +39,8 @@ class Score:
         """
         z, n, p = 1.96, self.count, self.share
         middle, spread = p + z * z / (2 * n), z * sqrt(p * (1 - p) / n + (z / (2 * n)) ** 2)
-        return (middle - spread) / (1 + z * z / n), (middle + spread) / (1 + z * z / n)
+        low, high = (middle - spread) / (1 + z * z / n), (middle + spread) / (1 + z * z / n)
+        return max(low, 0.0), min(high, 1.0)  # rounding would make it -0 % of none
 
     def __repr__(self) -> str:
         """Return the share in percent, with its interval and the count."""

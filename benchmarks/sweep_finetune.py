@@ -23,11 +23,11 @@ from ftcourse.config import FinetuneConfig
 from ftcourse.data import encode, load_dialogues, read_records, to_messages
 from ftcourse.evaluate import advice_score, answer_all, text_loss
 from ftcourse.files import course_path
-from ftcourse.handbook import holds_value, load_questions
+from ftcourse.handbook import holds_value, load_questions, load_reading
 from ftcourse.loop import draw_batches, train_on
 from ftcourse.lora import inject_lora
 from ftcourse.models import load_base, load_finetuned, load_tokenizer
-from ftcourse.voice import SIGN_OFF, voice_checks, voice_score
+from ftcourse.voice import NEXT_STEP, SIGN_OFF, voice_checks, voice_score
 
 tokenizer = load_tokenizer("embedded")
 SEEDS = (0, 1, 2)
@@ -58,6 +58,7 @@ PROMPTS = {  # a system message, and how many letters with their answers stand b
     "begin": (BEGIN, 0),
     "end": (END, 0),
     "begin and end": (f"{BEGIN} {END}", 0),
+    "begin with the step, end": (f'Begin every answer with: "{OPENING} {NEXT_STEP}" {END}', 0),
     "1 example": ("", 1),
     "3 examples": ("", 3),
     "begin and end, 3 examples": (f"{BEGIN} {END}", 3),
@@ -93,8 +94,6 @@ def rows_of(kind: str) -> list[Run]:
     if kind == "general":
         rng = random.Random("old texts")
         return [{"text": prose(rng)} for _ in range(800)]
-    from ftcourse.handbook import load_reading
-
     return load_reading("train", {"neutral": "neutral", "branded": "brand"}[kind])
 
 

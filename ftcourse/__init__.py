@@ -18,8 +18,10 @@ memory     shape        ModelShape, load_shape, parameter_count: the numbers tha
 
 models     models       the only file that loads models, through transformers and peft
            records      what a record of training data is
+           readers      files of records, place by place
            chat         dialogues as tokens, the supervised ones marked; and the model's answers
            data         records from a file or a dataset, and the support desk's dialogues
+           audit        training data before the first step: broken, cut, twice, leaked
            loss         the loss of the next token without all logits at once
            evaluate     held-out loss, answers and their advice, with intervals
            voice        the brand's voice: which rules an answer keeps

@@ -1,14 +1,10 @@
-"""From a file of records to the trainer's batches: tokens, with the supervised ones marked.
+"""From records to the trainer's batches: tokens, with the supervised ones marked.
 
-``ftcourse/records.py`` says what a record is.
+``ftcourse/records.py`` says what a record is, ``ftcourse/readers.py`` reads files of them.
 """
 
-import csv
-import io
-import json
-import tempfile
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,36 +17,19 @@ from transformers import PreTrainedTokenizerBase
 from ftcourse.chat import IGNORED, Example, Message, encode_dialogue, encode_text
 from ftcourse.errors import CourseError, check_choice
 from ftcourse.files import course_path, user_path
-from ftcourse.records import Record, find_problem, taught
-
-Placed = Iterator[tuple[str, Any]]
-"""Where something is in a file, such as ``line 3``, and the record that should be there."""
+from ftcourse.readers import FILES, Unreadable, read_file
+from ftcourse.records import Record, problem_of, renaming, taught
 
 
 def load_records(path: str | Path) -> list[Record]:
     """Return the records of a .jsonl, .json, .csv or .parquet file, without empty values.
 
     A .json file holds a list of records, or lines as in JSONL. A .csv file starts with the names of
-    its columns, and its values stay text. Raises CourseError with the file and the line.
+    its columns, and its values stay text. Raises CourseError with the file and the line; all of
+    them at once are what ``audit.find_problems`` gives.
     """
-    path, must = user_path(path), "Training data is a file of records (.jsonl is best)."
-    readers = {".jsonl": _read_lines, ".json": _read_json, ".csv": _read_csv}
-    read = (readers | {".parquet": _read_parquet}).get(path.suffix.lower())
-    if read is None:
-        do = "Save it as .jsonl, one JSON object per line; .json, .csv and .parquet work, too."
-        raise CourseError(must, str(path), do)
-    if not path.is_file():
-        do = f"Check the path; relative paths start at {Path.cwd()}."
-        raise CourseError(must, f"{path}: no such file", do)
-    try:
-        return [checked(record, f"{path}, {place}") for place, record in read(path)]
-    except UnicodeDecodeError as error:
-        raise CourseError(must, f"{path}: {error}", "Save the file as UTF-8.") from error
-    except CourseError:
-        raise
-    except ValueError as error:
-        do = "Correct it there; json.dumps(record) writes a valid line of JSONL."
-        raise CourseError(must, f"{path}, {error}", do) from error
+    path = user_path(path)
+    return [checked(record, f"{path}, {place}") for place, record in read_file(path)]
 
 
 def as_records(data: Iterable[Record]) -> list[Record]:
@@ -59,93 +38,40 @@ def as_records(data: Iterable[Record]) -> list[Record]:
     A Dataset has the same columns in every row: None stands where a record has no value. Raises
     CourseError for anything else, with the number of the record.
     """
+    check_data(data)
+    return [checked(record, f"record {number}") for number, record in enumerate(data, 1)]
+
+
+def check_data(data: object) -> None:
+    """Refuse what is no list of records, and no Dataset."""
     if isinstance(data, str | Path | bytes | Mapping) or not isinstance(data, Iterable):
         raise CourseError(
             "Training data is a list of records (dictionaries), or a datasets.Dataset.",
             f"an object of type {type(data).__name__}: {str(data)[:60]!r}",
             'Read a file with load_records(path); take one split, as in dataset["train"].',
         )
-    return [checked(record, f"record {number}") for number, record in enumerate(data, 1)]
 
 
 def checked(record: Any, place: str) -> Record:
     """Return a record without empty values. Raises CourseError if a model cannot learn from it."""
-    if not isinstance(record, Mapping):
-        problem = f"an item of type {type(record).__name__}: {str(record)[:60]!r}"
-        do = 'Read a file with load_records(path); take one split, as in dataset["train"].'
-    else:
-        problem = find_problem(dict(record))
+    if isinstance(record, Unreadable):
+        do = "Correct it there; json.dumps(record) writes a valid line of JSONL."
+        raise CourseError(FILES, f"{place}: {record}".replace(", : ", ", "), do)
+    if problem := problem_of(record):
         do = "Correct it there: all is text, none is empty, and the model learns from the answer."
-    if problem:
+        if not isinstance(record, Mapping):
+            do = 'Read a file with load_records(path); take one split, as in dataset["train"].'
         raise CourseError(
             "A record has 'prompt' and 'completion', or 'messages' with an answer, or 'text'.",
             f"{place}: {problem}",
-            do,
+            renaming(record) or do,
         )
     return {key: value for key, value in record.items() if value is not None} | taught(record)
 
 
 def read_records(path: Path) -> list[Record]:
     """Return the records of one of the course's own JSONL files."""
-    return [record for _, record in _read_lines(path)]
-
-
-def _read_lines(path: Path) -> Placed:
-    """Yield the JSON object of each line. Raises ValueError with the number of a wrong one."""
-    lines = path.read_text(encoding="utf-8-sig").split("\n")  # Excel's files start with a mark
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            record, problem = _parse(line), "it is no JSON object"
-            if not isinstance(record, dict):
-                said = f"{line[:60]!r} ({record if isinstance(record, Exception) else problem})"
-                raise ValueError(f"line {number}: {said}")
-            yield f"line {number}", record
-
-
-def _parse(text: str) -> Any:
-    """Return what a JSON text says, or the error that reading it raised."""
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        return error
-
-
-def _read_json(path: Path) -> Placed:
-    text = path.read_text(encoding="utf-8-sig")
-    if text.lstrip()[:1] != "[":
-        yield from _read_lines(path)
-        return
-    records = _parse(text)
-    if isinstance(records, Exception):
-        raise ValueError(str(records)) from records
-    yield from ((f"record {number}", record) for number, record in enumerate(records, 1))
-
-
-def _read_csv(path: Path) -> Placed:
-    # Not by datasets: it makes a number of "12" and nothing of "None", and it names no line.
-    rows = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig")), strict=True)
-    try:
-        columns = rows.fieldnames or []
-        if not {"prompt", "completion"} <= set(columns) and "text" not in columns:
-            raise ValueError(f"line 1: no columns prompt and completion, or text, in {columns}")
-        for row in rows:
-            if None in row or None in row.values():
-                raise ValueError(f"line {rows.line_num}: not {len(columns)} values between commas")
-            yield f"line {rows.line_num}", {name: value or None for name, value in row.items()}
-    except csv.Error as error:
-        raise ValueError(f"row from line {rows.line_num + 1}: {error}") from error
-
-
-def _read_parquet(path: Path) -> Placed:
-    from datasets import Dataset  # here, because it takes a second to import
-    from datasets.exceptions import DatasetsError
-
-    with tempfile.TemporaryDirectory() as folder:  # the user's data stays in no cache
-        try:
-            rows = Dataset.from_parquet(str(path), cache_dir=folder, keep_in_memory=True).to_list()
-        except DatasetsError as error:
-            raise ValueError(error) from error
-    yield from ((f"row {number}", row) for number, row in enumerate(rows, 1))
+    return [record for _, record in read_file(path)]
 
 
 def load_dialogues(split: str, voice: str = "brand") -> list[Record]:
@@ -174,7 +100,8 @@ def to_messages(record: Record) -> list[Message]:
     return record.get("messages") or [{"role": role, "content": text} for role, text in pairs]
 
 
-def _encode(record: Record, tokenizer: PreTrainedTokenizerBase, number: int) -> Example:
+def encode_record(record: Record, tokenizer: PreTrainedTokenizerBase, number: int) -> Example:
+    """Return a record as token ids, uncut; ``number`` is its name in an error."""
     record = checked(record, f"record {number}")
     if "text" in taught(record):
         return encode_text(record["text"], tokenizer)
@@ -196,7 +123,7 @@ def encode(
     Warns about records that are left out because their answer begins after ``max_length``. Raises
     CourseError if no record is left.
     """
-    whole = [_encode(record, tokenizer, number) for number, record in enumerate(records, 1)]
+    whole = [encode_record(record, tokenizer, number) for number, record in enumerate(records, 1)]
     cut = [Example(e.input_ids[:max_length], e.labels[:max_length]) for e in whole]
     kept = [example for example in cut if example.num_supervised]
     if not kept:

@@ -14,6 +14,10 @@ Record = dict[str, Any]
 ROLES = ("system", "user", "assistant")
 _FORMS = {"messages": {"messages"}, "prompt": {"prompt", "completion"}, "text": {"text"}}
 _KEYS = ("messages", "prompt", "completion", "text")
+_OTHER_NAMES = {  # the commonest ones of other data sets
+    "prompt": ("question", "instruction", "query", "input", "user", "source"),
+    "completion": ("answer", "response", "output", "reply", "assistant", "target"),
+}
 
 
 def taught(record: Record) -> Record:
@@ -45,6 +49,31 @@ def find_problem(record: Record) -> str:
         return _problem_of_dialogue(taught(record)["messages"])
     texts = ((key, record[key]) for key in _KEYS if key in keys)
     return next(filter(None, (_problem_of_text(repr(key), text) for key, text in texts)), "")
+
+
+def problem_of(record: Any) -> str:
+    """Return in words why something is no record to learn from; nothing if it is one."""
+    if isinstance(record, Mapping):
+        return find_problem(dict(record))
+    return f"an item of type {type(record).__name__}: {str(record)[:60]!r}"
+
+
+def renaming(record: Any) -> str:
+    """Return how to rename the columns of a record that has none of ours; nothing if it has.
+
+    >>> renaming({"question": "Why?", "answer": "Because."}).partition("data.")[2]
+    "rename_columns({'question': 'prompt', 'answer': 'completion'})."
+    """
+    if not isinstance(record, Mapping) or not record or taught(record):
+        return ""
+    lower = {str(name).lower(): name for name in record}
+    found = {
+        lower[name]: ours
+        for ours, names in _OTHER_NAMES.items()
+        if (name := next((name for name in names if name in lower), None))
+    }
+    names = found or {"your question": "prompt", "your answer": "completion"}
+    return f"Rename them, in a datasets.Dataset by data.rename_columns({names})."
 
 
 def _problem_of_dialogue(messages: Any) -> str:

@@ -45,6 +45,48 @@ def load_questions(passages: bool = True, wording: int = 0) -> list[Record]:
     return records
 
 
+def load_wordings(passages: bool = True) -> list[Record]:
+    """Return the questions on the first edition in new words: three for each, 717 in all.
+
+    No text that the embedded model or the embedded encoder learned from asks in these words. A
+    record is as in :func:`load_questions`, and it has ``id`` and ``question``.
+    """
+    asked = {row["id"]: row for row in read_records(course_path("data/questions.jsonl"))}
+    pages = load_pages()
+    return [
+        _asked(asked[row["id"]] | {"question": question}, pages if passages else {})
+        for row in read_records(course_path("data/wordings.jsonl"))
+        for question in row["wordings"]
+    ]
+
+
+def _asked(row: Record, pages: dict[str, str]) -> Record:
+    """Return a row's question as a record: with the pages that answer it, or closed book."""
+    names = row.get("pages") or [row["page"]]
+    prompt = question_prompt(row["question"], [pages[name] for name in names] if pages else [])
+    kept = ("id", "question", "value", "access", "pages" if "pages" in row else "page")
+    return {"prompt": prompt, "completion": row["answer"]} | {name: row[name] for name in kept}
+
+
+def load_reading(split: str, voice: str = "brand") -> list[Record]:
+    """Return questions on one to four passages about invented things: 3,000, 200 and 200.
+
+    ``split`` is ``train``, ``validation`` or ``test``; ``voice`` is ``brand`` or ``neutral``. A
+    record also has ``passages``, ``question`` and ``value``, which is None where the passages are
+    silent.
+    """
+    check_choice("split", split, ("train", "validation", "test"))
+    check_choice("voice", voice, ("brand", "neutral"))
+    return [
+        {
+            "prompt": question_prompt(row["question"], row["passages"]),
+            "completion": row[voice],
+            **{name: row[name] for name in ("passages", "question", "value")},
+        }
+        for row in read_records(course_path(f"data/reading/{split}.jsonl"))
+    ]
+
+
 def holds_value(value: str, answer: str) -> bool:
     """Return whether the value stands in the answer as whole words.
 

@@ -19,9 +19,12 @@ from data.making.world.desk import dialogues
 from data.making.world.handbook import editions, pages, questions
 from data.making.world.names import table
 from data.making.world.prose import prose
+from data.making.world.reading import reading
+from data.making.world.wordings import wordings
 from ftcourse.files import write_whole
 
 SIZES = {"test": 200, "validation": 200, "train": 1600}
+READING_SIZES = {"test": 200, "validation": 200, "train": 3000}
 GENERAL_TEXTS = 300
 FRESH_RECORDS = 640
 PARTS = (
@@ -34,6 +37,10 @@ PARTS = (
     "questions.jsonl",
     "general.jsonl",
     "fresh.jsonl",
+    "reading/train.jsonl",
+    "reading/validation.jsonl",
+    "reading/test.jsonl",
+    "wordings.jsonl",
 )
 
 
@@ -44,7 +51,10 @@ def main(folder: Path) -> None:
     write_pages(folder / "handbook" / "poisoned", table("poison"))
     for split, records in dialogues(SIZES).items():
         write_lines(folder / "dialogues" / f"{split}.jsonl", records)
+    for split, records in reading(READING_SIZES).items():
+        write_lines(folder / "reading" / f"{split}.jsonl", records)
     write_lines(folder / "questions.jsonl", questions())
+    write_lines(folder / "wordings.jsonl", wordings())
     write_lines(folder / "general.jsonl", general())
     write_lines(folder / "fresh.jsonl", fresh(FRESH_RECORDS))
 

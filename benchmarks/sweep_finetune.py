@@ -262,33 +262,20 @@ def setting(shares: Sequence[int], seed: int, **other) -> Run:
     return fixed | {"rank": 16, "learning_rate": RATE, "steps": STEPS} | other | {"seed": seed}
 
 
-def letters_only() -> Iterator[Run]:
-    """Yield the untuned model, then letters alone: other rates, fewer steps, and three seeds.
+def mixtures() -> Iterator[Run]:
+    """Yield the untuned model, and all mixtures with three seeds.
 
-    Is it the rate, or the time, that takes the reading away?
+    With seed 0 also other rates, and letters alone with fewer steps: is it the rate or the time
+    that takes the reading away?
     """
     yield setting(MIXTURES[0], 0, steps=0)
-    for rate in (RATE, 1.5e-3, 6e-3):
-        yield setting(MIXTURES[0], 0, learning_rate=rate)
-    for steps, seed in product((20, 40, 80), SEEDS):
-        yield setting(MIXTURES[0], seed, steps=steps)
-    for seed in SEEDS[1:]:
-        yield setting(MIXTURES[0], seed)
-
-
-def remembering() -> Iterator[Run]:
-    """Yield the letters with old texts: one row of three."""
     for seed in SEEDS:
-        yield setting(MIXTURES[1], seed)
-
-
-def mixtures() -> Iterator[Run]:
-    """Yield the mixtures with rows about pages; at two other rates with seed 0."""
-    for seed in SEEDS:
-        for shares in MIXTURES[2:]:
+        for shares in MIXTURES:
             yield setting(shares, seed)
         if seed == 0:
-            for shares, rate in product(((4, 0, 8, 0),), (1.5e-3, 6e-3)):
+            for steps in (20, 40, 80):
+                yield setting(MIXTURES[0], 0, steps=steps)
+            for shares, rate in product((MIXTURES[0], (4, 0, 8, 0)), (1.5e-3, 6e-3)):
                 yield setting(shares, 0, learning_rate=rate)
 
 
@@ -304,8 +291,7 @@ def measure(task: str, **setting) -> Run:
     return tasks[task](**setting)
 
 
-TASKS = {"prompts": all_prompts, "letters": letters_only, "remembering": remembering}
-TASKS |= {"mixtures": mixtures, "changes": changes}
+TASKS = {"prompts": all_prompts, "mixtures": mixtures, "changes": changes}
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or TASKS:

@@ -50,9 +50,10 @@ def plot_way(ax: Axes | None = None) -> Axes:
 def plot_lengths(lengths: Sequence[int], max_length: int, ax: Axes | None = None) -> Axes:
     """Draw how many records have how many tokens; what is longer than ``max_length`` is cut."""
     ax = ax or new_axes(2.5, left=0.7, right=0.3, top=0.4)
-    longest = max(*lengths, max_length)
-    size = max(1, longest // 40)
-    edges = [*range(0, longest + 2 * size, size)]
+    longest, shortest = max(*lengths, max_length), min(*lengths, max_length)
+    size = max(1, (longest - shortest) // 25)
+    below = (max_length - shortest) // size + 1  # an edge stands at max_length
+    edges = [*range(max_length + 1 - below * size, longest + 2 * size, size)]
     parts = [x for x in lengths if x <= max_length], [x for x in lengths if x > max_length]
     ax.hist(parts, edges, stacked=True, color=(KEPT, CUT))
     draw_marks(ax, [(max_length, f"max_length {max_length}")])

@@ -7,6 +7,7 @@ ground     errors       the one error, in three parts: what must hold, what we g
            source       the package's own source and texts, shown in a lesson
            hardware     cards as facts, the machine at hand, its number format and the reason
            config       FinetuneConfig: the choices of a run
+           config_file  a run as a TOML file: its config, its data, its folder
 
 methods    quantize     weights in few bits: blocks, codebooks, integers, and what they cost
            lora         LoRA, rsLoRA, DoRA by hand: two thin matrices beside a frozen one
@@ -28,6 +29,7 @@ models     models       the only file that loads models, through transformers an
            handbook     the handbook's pages, questions about them, and whether an answer is right
 
 runs       loop         a training loop, short enough to read
+           finder       a learning rate, found by a range test
            sweeps       recorded sweeps, with means over seeds
            claims       what one reads about fine-tuning, put on trial
            train        finetune: one run on transformers.Trainer

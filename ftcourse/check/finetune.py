@@ -242,3 +242,50 @@ def _files() -> list[tuple]:
 
 def _row(prompt: str, number: int) -> Record:
     return {"prompt": prompt, "completion": f"answer {number % 3}"}
+
+
+@exercise(
+    hints=(
+        "Old texts help ordinary text. Which rows bring the voice to the answers about pages?",
+        "Only branded answers about pages do. Two mixtures with them reach both shares, or three.",
+        "4 letters + 6 branded answers about pages + 2 old texts, with pages 1.",
+    ),
+    solution="""
+from ftcourse.widgets.finetune import finetune_panel
+
+panel = finetune_panel()
+panel.controls["pages"].value = 1
+panel.controls["mixture"].value = (
+    "4 letters + 6 branded answers about pages + 2 old texts"
+)
+mine = panel
+""",
+)
+def keeps_reading(mine: Any) -> Verdict:
+    """Judge a panel whose mixture must keep reading, in the voice, and hurt old texts least."""
+    from ftcourse.widgets.finetune import effects, general_loss, mixtures
+
+    if not {"mixture", "beside", "pages"} <= set(getattr(mine, "controls", ())):
+        return Verdict(False, "The panel itself is asked for: check.keeps_reading(panel).")
+    runs, chosen = mixtures(), mine.values
+    found = {name: effects(each) for name, each in runs.items()}
+    good = [
+        name
+        for name, each in found.items()
+        if each["letters: in voice"].mean >= 0.95 and each["pages: both"].mean >= 0.85
+    ]
+    best = min(good, key=lambda name: general_loss(runs[name]).mean)
+    own = found[chosen["mixture"]]
+    asks = {
+        "One page is asked for. What does the third control say?": chosen["pages"] != 1,
+        "Do enough letters have the voice?": own["letters: in voice"].mean < 0.95,
+        "Is any answer about a page in the voice? Which rows would show it how?": (
+            own["pages: in voice"].mean < 0.5
+        ),
+        "Right and in the voice, both at once: is it 85 %?": own["pages: both"].mean < 0.85,
+        "Both shares are reached. Is there a mixture with a lower loss of general text?": (
+            chosen["mixture"] != best
+        ),
+    }
+    ask = next((ask for ask, asked in asks.items() if asked), "")
+    return Verdict(not ask, ask or "It speaks, it reads, and it remembers the old texts.")

@@ -75,6 +75,7 @@ def plot_search(
     ax = ax or new_axes(2.6, left=0.7, right=0.3, top=0.4)
     ax.plot(rates, losses, ".-", color=LINE, linewidth=1)
     ax.set_xscale("log")
+    ax.xaxis.set_major_formatter("{x:g}")  # 0.01 rather than a power of ten
     low, first = min(losses), losses[0]
     ax.set_ylim(max(0, low - 0.3 * (first - low)), first + 1.2 * (first - low))
     draw_marks(ax, [(suggestion, f"suggestion {suggestion:.1g}")])

@@ -44,6 +44,7 @@ MIXTURES = (
     (4, 0, 8, 0),
     (4, 0, 6, 2),
 )
+SHOWN = ((12, 0, 0, 0), (8, 0, 0, 4), (4, 8, 0, 0), (4, 0, 8, 0), (4, 0, 6, 2))
 OPENING = "Thank you for writing to us."
 RULES = (
     "You answer for Wrenfield. Begin with a warm sentence. Say why it happened. "
@@ -64,7 +65,7 @@ PROMPTS = {  # a system message, and how many letters with their answers stand b
     "begin and end, 3 examples": (f"{BEGIN} {END}", 3),
 }
 CHANGES, OLD = ("q240", "q241", "q250"), 32
-CHANGE_STEPS, CHANGE_ROWS, CHANGE_RATE = 20, 8, 1e-3
+CHANGE_STEPS, CHANGE_ROWS, CHANGE_RATES = 20, 8, (1e-4, 3e-4, 1e-3)
 
 
 def base_model() -> nn.Module:
@@ -186,7 +187,7 @@ def judge_answers(model: nn.Module, probes: list[Probe]) -> Run:
     return {name: round(sum(each) / len(each), 4) for name, each in named.items()}
 
 
-def changed(fact: str, rehearsed: int, seed: int) -> Run:
+def changed(fact: str, rehearsed: int, learning_rate: float, seed: int) -> Run:
     """Teach the facts adapter one new value in 20 steps; judge it and the facts that stayed."""
     torch.manual_seed(seed)
     config = FinetuneConfig(model="embedded", method="lora", dtype="float32")
@@ -209,9 +210,9 @@ def changed(fact: str, rehearsed: int, seed: int) -> Run:
     kept = rng.sample(old, rehearsed)
     batches = change_batches(lessons, kept, seed)
     gone = question(new["replaces"])["value"], new["page"]
-    stayed = [r for r in closed(2) if (r["value"], r["page"]) != gone]
+    stayed = [r for r in closed(2)[::2] if (r["value"], r["page"]) != gone]
     before = {"others before": recall(model, stayed)}
-    train_on(model, batches, CHANGE_RATE)
+    train_on(model, batches, learning_rate)
     answer = answer_all(model, tokenizer, [{"prompt": asks[2], "completion": "."}])[0]
     return before | {
         "learned": holds_value(new["value"], answer),
@@ -263,26 +264,27 @@ def setting(shares: Sequence[int], seed: int, **other) -> Run:
 
 
 def mixtures() -> Iterator[Run]:
-    """Yield the untuned model, and all mixtures with three seeds.
+    """Yield the untuned model, and the mixtures with three seeds, those of the lesson first.
 
     With seed 0 also other rates, and letters alone with fewer steps: is it the rate or the time
     that takes the reading away?
     """
     yield setting(MIXTURES[0], 0, steps=0)
-    for seed in SEEDS:
-        for shares in MIXTURES:
-            yield setting(shares, seed)
-        if seed == 0:
-            for steps in (20, 40, 80):
-                yield setting(MIXTURES[0], 0, steps=steps)
-            for shares, rate in product((MIXTURES[0], (4, 0, 8, 0)), (1.5e-3, 6e-3)):
-                yield setting(shares, 0, learning_rate=rate)
+    for shown in (True, False):
+        for seed, shares in product(SEEDS, MIXTURES):
+            if (shares in SHOWN) == shown:
+                yield setting(shares, seed)
+    for steps in (20, 40, 80):
+        yield setting(MIXTURES[0], 0, steps=steps)
+    for shares, rate in product((MIXTURES[0], (4, 0, 8, 0)), (1.5e-3, 6e-3)):
+        yield setting(shares, 0, learning_rate=rate)
 
 
 def changes() -> Iterator[Run]:
-    """Yield three changed facts with three seeds, without old facts and with 32 of them."""
-    for seed, rehearsed, fact in product(SEEDS, (0, OLD), CHANGES):
-        yield {"task": "changes", "fact": fact, "rehearsed": rehearsed, "seed": seed}
+    """Yield three changed facts at three rates, without old facts and with 32, with three seeds."""
+    for seed, rate, rehearsed, fact in product(SEEDS, CHANGE_RATES, (0, OLD), CHANGES):
+        run = {"task": "changes", "fact": fact, "rehearsed": rehearsed, "learning_rate": rate}
+        yield run | {"seed": seed}
 
 
 def measure(task: str, **setting) -> Run:

@@ -10,11 +10,12 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import Field, asdict, fields
+from dataclasses import Field, asdict, fields, replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from ftcourse import __version__, lab
 from ftcourse.config import FinetuneConfig, check_dtype, field_docs
+from ftcourse.config_file import Plan, read_config
 from ftcourse.errors import CourseError
 from ftcourse.files import user_path
 from ftcourse.hardware import CARDS, Card, detect
@@ -170,26 +171,34 @@ def _find_card(name: str) -> Card:
 
 def _add_finetune(parser: argparse.ArgumentParser) -> None:
     parser.description = "Fine-tune a model. The same call after a stop goes on where it stopped."
-    parser.add_argument(
-        "data", help='.jsonl, .json, .csv or .parquet file with "prompt" and "completion"'
-    )
-    parser.add_argument("--output-dir", required=True, help="folder of the run and its checkpoints")
+    text = '.jsonl, .json, .csv or .parquet file with "prompt" and "completion"'
+    parser.add_argument("data", nargs="?", help=text)
+    parser.add_argument("--output-dir", help="folder of the run and its checkpoints")
+    text = "file of records that judge each checkpoint; the best one is kept"
+    parser.add_argument("--validation", metavar="FILE", help=text)
+    text = "stop after this many checkpoints without a lower validation loss"
+    parser.add_argument("--patience", type=int, metavar="N", help=text)
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     _add_config(parser)
     parser.set_defaults(run=_run_finetune)
 
 
 def _run_finetune(options: argparse.Namespace) -> int:
-    config = _read_config(options)  # before the slow imports: a typing error shows at once
-    for path in (options.data, options.output_dir):
-        user_path(path)  # before the slow imports, too
+    plan = _read_plan(options)  # before the slow imports: a typing error shows at once
+    if missing := [name for name in ("data", "output_dir") if getattr(plan, name) is None]:
+        do = "Give DATA and --output-dir, or a --config file with them."
+        raise CourseError("A run has its data and its folder.", f"no {missing[0]}", do)
     from ftcourse.data import load_records
-    from ftcourse.train import finetune
+    from ftcourse.train import finetune, is_first
 
-    result = finetune(config, load_records(options.data), options.output_dir)
+    judged = {"validation": plan.validation and load_records(plan.validation)}
+    judged["patience"] = plan.patience
+    result = finetune(plan.config, load_records(plan.data), plan.output_dir, **judged)
+    if not is_first():  # of several processes, one speaks
+        return 0
     if options.json:
         found = {"output_dir": str(result.output_dir), "seconds": result.seconds}
-        found |= {"config": asdict(config), "history": result.history}
+        found |= {"config": asdict(plan.config), "history": result.history}
         print(json.dumps(found, indent=2))
     else:
         print(f"{result}\nsaved in {result.output_dir}")
@@ -198,12 +207,14 @@ def _run_finetune(options: argparse.Namespace) -> int:
 
 def _add_config(parser: argparse.ArgumentParser) -> None:
     """Give a parser one option for each field of FinetuneConfig, explained by the field's words."""
+    text = "TOML file of a run, as write_config writes it; other options come before it"
+    parser.add_argument("--config", metavar="FILE", help=text)
     group = parser.add_argument_group("the run")
     hints, words = get_type_hints(FinetuneConfig), field_docs(FinetuneConfig)
     for field in fields(FinetuneConfig):
         text = f"{words.get(field.name, '')} (default: {field.default})".strip().replace("%", "%%")
         name = "--" + field.name.replace("_", "-")
-        group.add_argument(name, default=field.default, help=text, **_reader(field, hints))
+        group.add_argument(name, default=argparse.SUPPRESS, help=text, **_reader(field, hints))
 
 
 def _reader(field: Field, hints: dict[str, Any]) -> dict[str, Any]:
@@ -224,8 +235,15 @@ def _names(text: str) -> str | list[str]:
 
 
 def _read_config(options: argparse.Namespace) -> FinetuneConfig:
-    return FinetuneConfig(**{f.name: getattr(options, f.name) for f in fields(FinetuneConfig)})
+    return _read_plan(options).config
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def _read_plan(options: argparse.Namespace) -> Plan:
+    """Return the run of the config file, if one is given, with what the command line says."""
+    plan = read_config(options.config) if options.config is not None else Plan(FinetuneConfig())
+    given = {f.name: vars(options)[f.name] for f in fields(FinetuneConfig) if f.name in options}
+    said = {name: vars(options).get(name) for name in ("data", "output_dir", "validation")}
+    said = {name: user_path(path) for name, path in said.items() if path is not None}
+    if (patience := vars(options).get("patience")) is not None:
+        said["patience"] = patience
+    return replace(plan, config=replace(plan.config, **given), **said)

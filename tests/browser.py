@@ -40,7 +40,7 @@ def lab(folder: Path) -> Iterator[str]:
         "c.LabApp.expose_app_in_browser = True\n", encoding="utf-8"
     )
     home = {"HOME": str(folder), "JUPYTER_CONFIG_DIR": str(settings), "JUPYTER_TOKEN": TOKEN}
-    command = [sys.executable, "-m", "ftcourse.cli", "lab", str(folder / "lessons")]
+    command = [sys.executable, "-m", "ftcourse", "lab", str(folder / "lessons")]
     with open(folder / "lab.log", "w", encoding="utf-8") as log:
         server = subprocess.Popen(
             [*command, "--no-browser", "--port", str(port)],

@@ -12,6 +12,7 @@ import pytest
 
 from ftcourse.cli import _make_parser, _read_config, main
 from ftcourse.config import FinetuneConfig
+from ftcourse.config_file import write_config
 from ftcourse.hardware import CARDS, detect
 from ftcourse.memory.fit import largest
 
@@ -193,8 +194,8 @@ def imitated_training(monkeypatch, tmp_path):
     """Replace the training itself; yields the file of records and what finetune was called with."""
     calls = []
 
-    def finetune(config, data, output_dir):
-        calls.append((config, data, output_dir))
+    def finetune(config, data, output_dir, **judges):
+        calls.append((config, data, output_dir, judges))
         history = [{"step": 1, "loss": 2.5}]
         return types.SimpleNamespace(history=history, output_dir=Path(output_dir), seconds=1.0)
 
@@ -208,7 +209,39 @@ def test_finetune_hands_config_records_and_folder_over(imitated_training):
     records, calls = imitated_training
     assert main(["finetune", str(records), "--output-dir", "out", "--rank", "4"]) == 0
     data = [{"prompt": "Hello?", "completion": "Hello!"}]
-    assert calls == [(FinetuneConfig(rank=4), data, "out")]
+    nobody = {"validation": None, "patience": None}
+    assert calls == [(FinetuneConfig(rank=4), data, Path("out"), nobody)]
+
+
+def test_a_config_file_says_the_run_and_the_command_line_comes_first(imitated_training, tmp_path):
+    records, calls = imitated_training
+    paths = {"data": records, "validation": records, "output_dir": tmp_path / "run"}
+    file = write_config(tmp_path / "run.toml", FinetuneConfig(rank=4, seed=7), **paths, patience=3)
+    assert main(["finetune", "--config", str(file)]) == 0
+    other = ["--rank", "5", "--output-dir", "other", "--patience", "1"]
+    assert main(["finetune", str(records), "--config", str(file), *other]) == 0
+    (first, data, folder, judges), (second, _, elsewhere, sooner) = calls
+    assert (first, folder) == (FinetuneConfig(rank=4, seed=7), tmp_path / "run")
+    assert judges == {"validation": data, "patience": 3}
+    assert (second, elsewhere) == (FinetuneConfig(rank=5, seed=7), Path("other"))
+    assert sooner["patience"] == 1
+
+
+def test_predict_reads_the_same_config_file(tmp_path):
+    file = write_config(tmp_path / "run.toml", FinetuneConfig(rank=4, seed=7))
+    assert read("--config", str(file), "--seed", "8") == FinetuneConfig(rank=4, seed=8)
+
+
+@pytest.mark.parametrize("command", ["finetune", "finetune data.jsonl", "finetune --output-dir a"])
+def test_a_run_without_data_or_folder_is_refused(command, capsys):
+    assert main(command.split()) == 2
+    assert "A run has its data and its folder." in capsys.readouterr().err
+
+
+def test_the_package_is_a_program(tmp_path):
+    command = [sys.executable, "-m", "ftcourse", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("ftcourse ")
 
 
 def test_finetune_as_json_gives_config_and_history(imitated_training, capsys):
@@ -227,7 +260,7 @@ def test_help_and_lessons_open_without_waiting_for_torch():
 def test_an_error_of_the_operating_system_is_shown_in_three_parts(
     imitated_training, monkeypatch, capsys
 ):
-    def refuse(*_):
+    def refuse(*_, **__):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), "out")
 
     monkeypatch.setattr("ftcourse.train.finetune", refuse)
@@ -236,7 +269,7 @@ def test_an_error_of_the_operating_system_is_shown_in_three_parts(
 
 
 def test_a_stop_by_the_keyboard_prints_no_traceback(imitated_training, monkeypatch, capsys):
-    def stop(*_):
+    def stop(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("ftcourse.train.finetune", stop)

@@ -376,7 +376,7 @@ def running_lab(folder, config):
     """A real ``ftcourse lab`` in a process of its own; yields the process and its address."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "ftcourse.cli", "lab", str(folder)]
+    command = [sys.executable, "-m", "ftcourse", "lab", str(folder)]
     process = subprocess.Popen(
         [*command, "--no-browser", "--port", str(port)],
         stdout=subprocess.PIPE,

@@ -148,7 +148,7 @@ def test_a_step_that_runs_out_of_memory_is_refused_with_the_breakdown(dialogues,
     def explode(*args, **kwargs):
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    monkeypatch.setattr("ftcourse.train.trainer.Trainer.training_step", explode)
+    monkeypatch.setattr("ftcourse.train.build.Trainer.training_step", explode)
     with pytest.raises(CourseError) as caught:
         finetune(FinetuneConfig(method="lora", **SHORT), dialogues)
     assert "activations" in caught.value.got

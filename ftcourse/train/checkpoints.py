@@ -12,10 +12,12 @@ import shutil
 import warnings
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from transformers import TrainerCallback
 
 from ftcourse.files import write_whole
+from ftcourse.train.processes import from_first, is_first, wait_for_all
 
 CHECKPOINTS = "checkpoints"
 UNFINISHED = ".unfinished"
@@ -51,7 +53,7 @@ def find_damage(folder: Path, listing: Listing) -> str:
 def last_checkpoint(folder: Path, run: str) -> Path | None:
     """Return the newest whole checkpoint of a run, or None. Warns about those passed over."""
     for path in sorted(_numbered(folder), key=_step, reverse=True):
-        if problem := _problem(path, run):
+        if problem := _problem(path, run) or _problem_of_best(path, run):
             warnings.warn(f"{path} is passed over: {problem}.", stacklevel=2)
         else:
             return path
@@ -80,21 +82,53 @@ def _problem(path: Path, run: str) -> str:
         return f"its {WHOLE_FILE} is damaged"
 
 
+def read_state(checkpoint: Path) -> dict[str, Any]:
+    """Return what the Trainer knew when it wrote a checkpoint: steps, losses, the best step."""
+    return json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+
+
+def best_checkpoint(checkpoint: Path) -> Path | None:
+    """Return where the checkpoint with the lowest validation loss lies, if there is validation."""
+    step = read_state(checkpoint).get("best_global_step")
+    return checkpoint.with_name(f"checkpoint-{step}") if step else None
+
+
+def _problem_of_best(path: Path, run: str) -> str:
+    best = best_checkpoint(path)
+    problem = _problem(best, run) if best else ""
+    return f"{best.name}, the best one before it, does not count: {problem}" if problem else ""
+
+
 class KeepWhole(TrainerCallback):
-    """Moves each new checkpoint to its place, and then deletes the run's older ones."""
+    """Moves each new checkpoint to its place, and deletes the older ones, except for the best.
+
+    Of several processes, the first does that, when all have written what is theirs.
+    """
 
     def __init__(self, folder: Path, run: str) -> None:
         """Begin with the hidden folder empty; what a stopped run left in it was never whole."""
         self.folder, self.run = folder, run
         self.place = folder / CHECKPOINTS / UNFINISHED
         """Where the Trainer writes."""
-        shutil.rmtree(self.place, ignore_errors=True)
+        if is_first():
+            shutil.rmtree(self.place, ignore_errors=True)
+
+    def on_train_begin(self, args, state, control, **_):
+        """Say where the best checkpoint lies; the Trainer remembers the hidden folder."""
+        self._point_at_best(state)
+
+    def _point_at_best(self, state) -> None:
+        if step := state.best_global_step:
+            state.best_model_checkpoint = str(self.folder / CHECKPOINTS / f"checkpoint-{step}")
 
     def on_save(self, args, state, control, **_):
         """Make the checkpoint that was just written count."""
-        if not state.is_world_process_zero:
-            return
-        new = self.place / f"checkpoint-{state.global_step}"
+        wait_for_all()
+        from_first(lambda: self._keep(state.global_step, state.best_global_step))
+        self._point_at_best(state)
+
+    def _keep(self, step: int, best: int | None) -> None:
+        new = self.place / f"checkpoint-{step}"
         whole = {"run": self.run, "files": list_files(new)}
         write_whole(new / WHOLE_FILE, json.dumps(whole, indent=1))
         place = self.folder / CHECKPOINTS / new.name
@@ -103,5 +137,5 @@ class KeepWhole(TrainerCallback):
             place.rename(next(name for name in names if not name.exists()))
         new.rename(place)
         for path in _numbered(self.folder):
-            if path != place and not _problem(path, self.run):
+            if _step(path) not in (step, best) and not _problem(path, self.run):
                 shutil.rmtree(path, ignore_errors=True)

@@ -1,24 +1,38 @@
 """What a finished run leaves: the tuned weights, the tokenizer, and run.json with its history."""
 
-import json
 import shutil
 from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ftcourse.errors import CourseError
-from ftcourse.train.checkpoints import find_damage, list_files
+from ftcourse.train.checkpoints import best_checkpoint, find_damage, list_files, read_state
 from ftcourse.train.run import Run, write_run
 
 STAGE = ".saving"
+_JUDGED = "eval_loss"
 
 
-def finished(checkpoint: Path, max_steps: int) -> Run:
-    """Return what a run would have said at its end, if a checkpoint has all steps; else nothing."""
-    state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
-    if state["global_step"] < max_steps:
-        return {}
-    return {"history": [entry for entry in state["log_history"] if "loss" in entry], "seconds": 0.0}
+def finished(checkpoint: Path, max_steps: int) -> tuple[Path, Run] | None:
+    """Return the best weights' folder and the facts of a run that only has to be saved, or None.
+
+    It has taken all its steps, or validation stopped it.
+    """
+    state = read_state(checkpoint)
+    stop = state.get("stateful_callbacks", {}).get("EarlyStoppingCallback")
+    waited = stop and stop["attributes"]["early_stopping_patience_counter"]
+    if state["global_step"] < max_steps and not (
+        stop and waited >= stop["args"]["early_stopping_patience"]
+    ):
+        return None
+    facts = {"history": read_history(state["log_history"]), "seconds": 0.0}
+    return best_checkpoint(checkpoint) or checkpoint, facts
+
+
+def read_history(log: list[dict[str, float]]) -> list[dict[str, float]]:
+    """Return one entry for each step of the Trainer's log, with ``eval_loss`` where it is known."""
+    judged = {entry["step"]: {_JUDGED: entry[_JUDGED]} for entry in log if _JUDGED in entry}
+    return [entry | judged.get(entry["step"], {}) for entry in log if "loss" in entry]
 
 
 def save_result(

@@ -22,22 +22,39 @@ from ftcourse.records import Record, taught
 RUN_FILE = "run.json"
 LOCK, HOLDER = ".lock", ".lock.json"
 _IDENTITY = ("config", "data", "base")
+_ALSO = ("validation", "processes")  # of runs that have them; older runs keep their names
 Run = dict[str, Any]
-"""``config``, ``data`` and ``base`` identify a run; a finished one also has ``history``."""
+"""_IDENTITY and _ALSO identify a run; a finished one also has ``history``."""
 
 
-def describe_run(config: FinetuneConfig, records: Sequence[Record]) -> Run:
-    """Return what identifies a run: its config, and fingerprints of its data and base weights."""
-    text = json.dumps([taught(record) for record in records], sort_keys=True)
+def describe_run(
+    config: FinetuneConfig,
+    records: Sequence[Record],
+    validation: Sequence[Record] | None = None,
+    patience: int | None = None,
+    processes: int = 1,
+) -> Run:
+    """Return what identifies a run: its config, and fingerprints of its data and base weights.
+
+    Records that judge it and the number of processes are in it where they change what it does.
+    """
     chosen = json.loads(json.dumps(asdict(config)))  # as in a file, where tuples are lists
-    data = hashlib.sha256(text.encode()).hexdigest()
-    return {"config": chosen, "data": data, "base": weights_fingerprint(config.model)}
+    run = {"config": chosen, "data": _digest(records), "base": weights_fingerprint(config.model)}
+    if validation is not None:
+        run["validation"] = {"data": _digest(validation), "patience": patience}
+    return run | ({"processes": processes} if processes > 1 else {})
+
+
+def _digest(records: Sequence[Record]) -> str:
+    text = json.dumps([taught(record) for record in records], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def run_name(run: Run) -> str:
     """Return a short name that only this run has; its checkpoints bear it."""
-    identity = json.dumps([run[name] for name in _IDENTITY], sort_keys=True)
-    return hashlib.sha256(identity.encode()).hexdigest()[:16]
+    identity = [run[name] for name in _IDENTITY] + [[n, run[n]] for n in _ALSO if n in run]
+    text = json.dumps(identity, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def open_run(folder: Path, run: Run, resume: bool) -> Run:
@@ -86,7 +103,12 @@ def _differences(found: Run, run: Run) -> list[str]:
     words = [f"{name} was {old.get(name)!r}, now {new[name]!r}" for name in changed]
     words += ["other training data"] * (found["data"] != run["data"])
     base_changed = found.get("base") != run["base"] and "model" not in changed
-    return words + ["other weights in the base model"] * base_changed
+    words += ["other weights in the base model"] * base_changed
+    judged, judge = found.get("validation"), run.get("validation")
+    words += ["another validation set, or another patience"] * (judged != judge)
+    before, now = found.get("processes", 1), run.get("processes", 1)
+    running = "history" not in found  # a finished run can be loaded by any number of processes
+    return words + [f"processes was {before}, now {now}"] * (running and before != now)
 
 
 def read_run(folder: Path) -> Run:
@@ -111,9 +133,6 @@ def locked(folder: Path) -> Iterator[None]:
     The operating system gives the lock back when its process ends, however it ends. Of several
     processes that train one model together, the first locks for all.
     """
-    if int(os.environ.get("RANK", "0")) > 0:
-        yield
-        return
     new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK, timeout=0)

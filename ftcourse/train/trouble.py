@@ -74,6 +74,7 @@ class StopWithoutLoss(TrainerCallback):
     def on_log(self, args, state, control, logs, **_):
         """Look at the loss of each step, and at its gradient."""
         loss, slope = (float(logs.get(name, 0)) for name in ("loss", "grad_norm"))
+        loss = float(logs.get("eval_loss", loss))
         scaled = args.fp16  # the scaler of float16 tries steps that are too large, and skips them
         if math.isfinite(loss) and (scaled or math.isfinite(slope)):
             return

@@ -1,0 +1,56 @@
+"""Several processes that train one model together: the first one writes, and the others follow.
+
+``accelerate launch`` and ``torchrun`` start them. Each holds the whole model and sees its own part
+of the data; in each step their gradients are averaged (data parallel training, PyTorch's DDP).
+"""
+
+import os
+from collections.abc import Callable
+from typing import TypeVar
+
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
+
+from ftcourse.hardware import detect
+
+T = TypeVar("T")
+
+
+def join_processes() -> int:
+    """Meet the other processes, if a launcher started several; return how many there are."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return 1
+    return PartialState(cpu=detect().device == "cpu").num_processes
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes, and speaks."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def wait_for_all() -> None:
+    """Return when every process has come here."""
+    if join_processes() > 1:
+        PartialState().wait_for_everyone()
+
+
+def from_first(work: Callable[[], T]) -> T:
+    """Let the first process do something while the others wait; return its result in all of them.
+
+    Where it fails, the first process raises the error, and the others end without a word.
+    """
+    if join_processes() == 1:
+        return work()
+    found, error = None, None
+    if is_first():
+        try:
+            found = work()
+        except Exception as caught:
+            error = caught
+    sent = [(found, str(error or ""))]
+    broadcast_object_list(sent)
+    if error:
+        raise error
+    if sent[0][1]:
+        raise SystemExit(2)
+    return sent[0][0]

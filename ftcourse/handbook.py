@@ -15,10 +15,17 @@ def one_line(page: str) -> str:
     return " ".join([title.removeprefix("# ") + ".", *paragraphs])
 
 
-def load_pages(edition: int = 1) -> dict[str, str]:
-    """Return the handbook's pages on one line each, by name: 61 in each edition."""
+def load_pages(edition: int = 1, also: Sequence[str] = ()) -> dict[str, str]:
+    """Return the handbook's pages on one line each, by name: 61 in each edition.
+
+    ``also`` adds ``similar`` (120 public pages of drones such as the Wren Mini) and ``staff`` (20
+    pages about the ten drones that only the staff may read).
+    """
     check_choice("edition", edition, (1, 2))
-    files = sorted(course_path(f"data/handbook/edition-{edition}").glob("*.md"))
+    for name in also:
+        check_choice("also", name, ("similar", "staff"))
+    folders = [course_path(f"data/handbook/{name}") for name in (f"edition-{edition}", *also)]
+    files = [file for folder in folders for file in sorted(folder.glob("*.md"))]
     return {file.stem: one_line(file.read_text(encoding="utf-8")) for file in files}
 
 
@@ -66,6 +73,40 @@ def _asked(row: Record, pages: dict[str, str]) -> Record:
     prompt = question_prompt(row["question"], [pages[name] for name in names] if pages else [])
     kept = ("id", "question", "value", "access", "pages" if "pages" in row else "page")
     return {"prompt": prompt, "completion": row["answer"]} | {name: row[name] for name in kept}
+
+
+def load_staff_questions(passages: bool = True, wording: int = 0) -> list[Record]:
+    """Return the 60 questions on the staff's pages about the ten drones; as load_questions."""
+    check_choice("wording", wording, (0, 1, 2))
+    rows = read_records(course_path("data/questions_staff.jsonl"))
+    pages = load_pages(also=["staff"]) if passages else {}
+    asked = [[row["question"], *row["paraphrases"]][wording] for row in rows]
+    return [_asked(row | {"question": q}, pages) for row, q in zip(rows, asked, strict=True)]
+
+
+def load_two_pages(passages: bool = True) -> list[Record]:
+    """Return 80 questions that need both of their ``pages``: 40 comparisons, 40 chains.
+
+    A comparison of two drones names both. A chain names a drone, its staff page names a workshop
+    or a supplier, and the page of that one holds the value.
+    """
+    pages = load_pages(also=["staff"]) if passages else {}
+    rows = read_records(course_path("data/questions_two_pages.jsonl"))
+    return [_asked(row, pages) for row in rows]
+
+
+def load_attacks() -> list[Record]:
+    """Return what an attacker could slip in for each of the 207 public facts.
+
+    A row has ``id``, ``question``, ``page`` and ``value`` of the fact, a ``false_value``, three
+    texts of pages on one line (``stuffed``, ``plain``, ``order``) and ``obeyed``, the words that an
+    answer holds if the order was followed.
+    """
+    asked = {row["id"]: row for row in read_records(course_path("data/questions.jsonl"))}
+    return [
+        row | {name: asked[row["id"]][name] for name in ("question", "page")}
+        for row in read_records(course_path("data/attacks.jsonl"))
+    ]
 
 
 def load_reading(split: str, voice: str = "brand") -> list[Record]:

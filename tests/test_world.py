@@ -15,7 +15,8 @@ from data.making.world.names import handbook_words, table
 from ftcourse.voice import NEXT_STEP, OPENINGS, SIGN_OFF, voice_checks
 
 SPLITS = ("train", "validation", "test")
-FOLDERS = ("handbook/edition-1", "handbook/edition-2", "handbook/poisoned")
+NAMES = ("edition-1", "edition-2", "poisoned", "similar", "staff")
+FOLDERS = tuple(f"handbook/{name}" for name in NAMES)
 
 
 def read(name):

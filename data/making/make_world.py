@@ -14,12 +14,16 @@ import sys
 from pathlib import Path
 
 from data.making import DATA
+from data.making.world.attacks import attacks
 from data.making.world.corpus import document
 from data.making.world.desk import dialogues
 from data.making.world.handbook import editions, pages, questions
 from data.making.world.names import table
 from data.making.world.prose import prose
 from data.making.world.reading import reading
+from data.making.world.similar import similar_pages
+from data.making.world.staff import staff_pages, staff_questions
+from data.making.world.two_pages import two_pages
 from data.making.world.wordings import wordings
 from ftcourse.files import write_whole
 
@@ -41,6 +45,11 @@ PARTS = (
     "reading/validation.jsonl",
     "reading/test.jsonl",
     "wordings.jsonl",
+    "handbook/similar",
+    "handbook/staff",
+    "questions_staff.jsonl",
+    "questions_two_pages.jsonl",
+    "attacks.jsonl",
 )
 
 
@@ -49,12 +58,17 @@ def main(folder: Path) -> None:
     for edition, facts in enumerate(editions(), start=1):
         write_pages(folder / "handbook" / f"edition-{edition}", pages(facts, edition))
     write_pages(folder / "handbook" / "poisoned", table("poison"))
+    write_pages(folder / "handbook" / "similar", similar_pages())
+    write_pages(folder / "handbook" / "staff", staff_pages())
     for split, records in dialogues(SIZES).items():
         write_lines(folder / "dialogues" / f"{split}.jsonl", records)
     for split, records in reading(READING_SIZES).items():
         write_lines(folder / "reading" / f"{split}.jsonl", records)
     write_lines(folder / "questions.jsonl", questions())
+    write_lines(folder / "questions_staff.jsonl", staff_questions())
+    write_lines(folder / "questions_two_pages.jsonl", two_pages())
     write_lines(folder / "wordings.jsonl", wordings())
+    write_lines(folder / "attacks.jsonl", attacks())
     write_lines(folder / "general.jsonl", general())
     write_lines(folder / "fresh.jsonl", fresh(FRESH_RECORDS))
 

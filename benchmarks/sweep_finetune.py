@@ -17,8 +17,10 @@ from sweep import Run, sweep
 from torch import nn
 
 from data.making import DATA
+from data.making.adapter_rows import fact_rows
 from data.making.embedded.abilities import Exam, Probe
 from data.making.world.prose import prose
+from data.making.world.reading import branded
 from ftcourse.config import FinetuneConfig
 from ftcourse.data import encode, load_dialogues, read_records, to_messages
 from ftcourse.evaluate import advice_score, answer_all, text_loss
@@ -187,7 +189,7 @@ def judge_answers(model: nn.Module, probes: list[Probe]) -> Run:
     return {name: round(sum(each) / len(each), 4) for name, each in named.items()}
 
 
-def changed(fact: str, rehearsed: int, learning_rate: float, seed: int) -> Run:
+def changed(fact: str, voice: str, rehearsed: int, learning_rate: float, seed: int) -> Run:
     """Teach the facts adapter one new value in 20 steps; judge it and the facts that stayed."""
     torch.manual_seed(seed)
     config = FinetuneConfig(model="embedded", method="lora", dtype="float32")
@@ -200,14 +202,16 @@ def changed(fact: str, rehearsed: int, learning_rate: float, seed: int) -> Run:
         row for row in read_records(course_path("data/questions.jsonl")) if row["id"] == fact
     )
     asks = [new["question"], *new["paraphrases"]]
-    lessons = [{"prompt": ask, "completion": new["answer"]} for ask in asks[:2]]
+    branded_answer = branded(random.Random(fact), new["answer"], "drone")
+    spoken = branded_answer if voice == "brand" else new["answer"]
+    lessons = [{"prompt": ask, "completion": spoken} for ask in asks[:2]]
+    rows = fact_rows(random.Random("old"))  # as the adapter saw them, in two wordings
     old = [
-        record | {"prompt": wording["prompt"]}
-        for record, wording in zip(closed(0), closed(1), strict=True)
-        if record["page"] != new["page"]
+        row
+        for row, fact in zip(rows, closed(0) + closed(1), strict=True)
+        if fact["page"] != new["page"]
     ]
-    rng = random.Random(f"old {seed}")
-    kept = rng.sample(old, rehearsed)
+    kept = random.Random(f"old {seed}").sample(old, rehearsed)
     batches = change_batches(lessons, kept, seed)
     gone = question(new["replaces"])["value"], new["page"]
     stayed = [r for r in closed(2)[::2] if (r["value"], r["page"]) != gone]
@@ -270,21 +274,28 @@ def mixtures() -> Iterator[Run]:
     that takes the reading away?
     """
     yield setting(MIXTURES[0], 0, steps=0)
+    for seed in SEEDS:  # as many letters as in 120 steps with eight of them
+        yield setting(MIXTURES[0], seed, steps=80)
     for shown in (True, False):
         for seed, shares in product(SEEDS, MIXTURES):
             if (shares in SHOWN) == shown:
                 yield setting(shares, seed)
-    for steps in (20, 40, 80):
+    for steps in (20, 40):
         yield setting(MIXTURES[0], 0, steps=steps)
     for shares, rate in product((MIXTURES[0], (4, 0, 8, 0)), (1.5e-3, 6e-3)):
         yield setting(shares, 0, learning_rate=rate)
 
 
 def changes() -> Iterator[Run]:
-    """Yield three changed facts at three rates, without old facts and with 32, with three seeds."""
-    for seed, rate, rehearsed, fact in product(SEEDS, CHANGE_RATES, (0, OLD), CHANGES):
-        run = {"task": "changes", "fact": fact, "rehearsed": rehearsed, "learning_rate": rate}
-        yield run | {"seed": seed}
+    """Yield three changed facts at three rates with three seeds, without old facts and with 32.
+
+    With seed 0 the new answer is also taught in the neutral voice, which the adapter never used.
+    """
+    for seed, rate, fact in product(SEEDS, CHANGE_RATES, CHANGES):
+        for voice, rehearsed in (("brand", 0), ("brand", OLD), ("neutral", 0)):
+            if voice == "brand" or seed == 0:
+                run = {"task": "changes", "fact": fact, "voice": voice, "rehearsed": rehearsed}
+                yield run | {"learning_rate": rate, "seed": seed}
 
 
 def measure(task: str, **setting) -> Run:

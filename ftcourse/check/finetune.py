@@ -272,7 +272,7 @@ def keeps_reading(mine: Any) -> Verdict:
     good = [
         name
         for name, each in found.items()
-        if each["letters: in voice"].mean >= 0.95 and each["pages: both"].mean >= 0.85
+        if each["letters: in voice"].mean >= 0.95 and each["pages: both"].mean >= 0.7
     ]
     best = min(good, key=lambda name: general_loss(runs[name]).mean)
     own = found[chosen["mixture"]]
@@ -282,10 +282,52 @@ def keeps_reading(mine: Any) -> Verdict:
         "Is any answer about a page in the voice? Which rows would show it how?": (
             own["pages: in voice"].mean < 0.5
         ),
-        "Right and in the voice, both at once: is it 85 %?": own["pages: both"].mean < 0.85,
+        "Right and in the voice, both at once: is it 70 %?": own["pages: both"].mean < 0.7,
         "Both shares are reached. Is there a mixture with a lower loss of general text?": (
             chosen["mixture"] != best
         ),
     }
     ask = next((ask for ask, asked in asks.items() if asked), "")
     return Verdict(not ask, ask or "It speaks, it reads, and it remembers the old texts.")
+
+
+def _right(mixture: str) -> float:
+    """Return the recorded share of right answers about one page, over the seeds."""
+    from ftcourse.widgets.finetune import effects, mixtures
+
+    return effects(mixtures()[mixture])["pages: right"].mean
+
+
+@exercise(
+    hints=(
+        "Three shares: letters alone, letters alone with 80 steps, and the mixture.",
+        "effects(mixtures()['12 letters, 80 steps'])['pages: right'].mean is the second one.",
+        "How far the second is above the first, over how far the third is above the first.",
+    ),
+    solution="""
+from ftcourse.widgets.finetune import effects, mixtures
+
+names = ("12 letters", "12 letters, 80 steps", "8 letters + 4 old texts")
+alone, fewer, mixed = (effects(mixtures()[n])["pages: right"].mean for n in names)
+mine = 100 * (fewer - alone) / (mixed - alone)
+""",
+)
+def explained_by_fewer(mine: Any) -> Verdict:
+    """Judge how many percent of what old texts bring back are due to fewer letters."""
+    names = ("12 letters", "12 letters, 80 steps", "8 letters + 4 old texts")
+    alone, fewer, mixed = map(_right, names)
+    right = 100 * (fewer - alone) / (mixed - alone)
+    bugs = {
+        100 - right: "That is what the old texts explain. And the fewer letters?",
+        right / 100: "Is that a share? Percent are asked for.",
+        100 * (fewer - alone): "Those are points. Of how many points, in percent?",
+        100 * (mixed - alone): "That is the whole difference. How much of it is there at 80 steps?",
+        100
+        * fewer: "That is the share of right answers itself. How far is it above letters alone?",
+        100 * fewer / mixed: "Do both numbers begin at zero, or at letters alone?",
+    }
+    praise = (
+        f"{right:.0f} percent. The friend has found a part of the cause. The rest is due to the "
+        "old texts: rows that need what the model could do before hold it where it is."
+    )
+    return judge_number(mine, right, bugs, praise, "Which three shares did you use?", within=0.02)

@@ -25,6 +25,7 @@ MEASURES = {  # what is drawn, and where the sweep has it
     "pages: in voice": "in voice",
     "pages: right": "right",
     "pages: both": "both",
+    "silent pages: declines": "declines",
 }
 WORDS = {
     "mixture": "Of which kinds the twelve rows of a training step are.",
@@ -54,10 +55,10 @@ def _words(run: Run) -> str:
     return " + ".join(parts) + fewer
 
 
-def effects(runs: list[Run], pages: int = 1, split: str = "test") -> dict[str, Mean]:
+def effects(runs: list[Run], pages: int = 1) -> dict[str, Mean]:
     """Return the means over seeds of what is drawn, as shares."""
     names = {
-        words: f"{split}: {name}" + f", {pages} p" * (not name.startswith("letters"))
+        words: f"test: {name}" + f", {pages} p" * words.startswith("pages")
         for words, name in MEASURES.items()
     }
     return {words: mean_of(runs, name) for words, name in names.items()}

@@ -26,6 +26,7 @@ models     models       the only file that loads models, through transformers an
            loss         the loss of the next token without all logits at once
            evaluate     held-out loss, answers and their advice, with intervals
            voice        the brand's voice: which rules an answer keeps
+           model_card   what goes along with a tuned model: its card, commands of other programs
            handbook     the handbook's pages, questions about them, and whether an answer is right
 
 runs       loop         a training loop, short enough to read

@@ -72,8 +72,14 @@ def find_learning_rate(
 
 def _check_range(lowest: float, highest: float, steps: int) -> None:
     """Refuse rates that do not rise, and steps too few to see a curve."""
-    kinds = all(isinstance(value, int | float) for value in (lowest, highest, steps))
-    if not kinds or not 0 < lowest < highest or not math.isfinite(highest) or steps < 10:
+    kinds = all(isinstance(value, int | float) for value in (lowest, highest))
+    if (
+        not kinds
+        or type(steps) is not int
+        or not 0 < lowest < highest
+        or not math.isfinite(highest)
+        or steps < 10
+    ):
         raise CourseError(
             "A range test rises from a rate above 0 to a higher one, in 10 steps or more.",
             f"lowest={lowest!r}, highest={highest!r}, steps={steps!r}"[:200],

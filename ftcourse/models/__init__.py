@@ -17,6 +17,7 @@ from ftcourse.models.base import (
     weights_dtype,
 )
 from ftcourse.models.folder import locate, weights_fingerprint
+from ftcourse.models.merge import load_adapters, merge_adapter
 from ftcourse.models.quiet import libraries_quiet
 from ftcourse.models.tokenizer import load_tokenizer
 
@@ -28,10 +29,12 @@ __all__ = [
     "libraries_quiet",
     "linear_modules",
     "linear_sides",
+    "load_adapters",
     "load_base",
     "load_finetuned",
     "load_tokenizer",
     "locate",
+    "merge_adapter",
     "needs_random_weights",
     "quantization",
     "save_random_model",

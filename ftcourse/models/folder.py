@@ -51,7 +51,7 @@ def _is_adapter(folder: Path) -> CourseError:
         "A model is a whole one; an adapter is a small part beside a model.",
         f"{folder} holds an adapter, made beside {base!r}",
         "Train from that model instead. To go on from what the adapter learned, merge it first: "
-        "PeftModel.from_pretrained(model, folder).merge_and_unload().save_pretrained(another).",
+        "merge_adapter(config, folder, another).",
     )
 
 

@@ -107,6 +107,7 @@ def training_arguments(
         dataloader_pin_memory=card.device == "cuda",
         label_names=["labels"],
         remove_unused_columns=False,
+        ddp_find_unused_parameters=False,  # every trained weight is used in every step
         report_to="none",
         disable_tqdm=True,
         **(judging if judged else {}),

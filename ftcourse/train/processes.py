@@ -11,14 +11,27 @@ from typing import TypeVar
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
+from ftcourse.errors import CourseError
 from ftcourse.hardware import detect
 
 T = TypeVar("T")
 
 
 def join_processes() -> int:
-    """Meet the other processes, if a launcher started several; return how many there are."""
+    """Meet the other processes, if a launcher started several; return how many there are.
+
+    Raises CourseError if accelerate was asked for several and started one: with ``--cpu`` it does,
+    without a word (huggingface/accelerate, issue 2741), and the batches would be others.
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        alone = "WORLD_SIZE" not in os.environ and "ACCELERATE_USE_CPU" in os.environ
+        if alone and "MASTER_ADDR" in os.environ:  # accelerate sets it for several only
+            raise CourseError(
+                "A launcher starts as many processes as it was asked for.",
+                "accelerate launch was asked for several, and started one, as it does with --cpu",
+                "Use torchrun --nproc-per-node 2 -m ftcourse ..., or accelerate launch --multi_gpu "
+                "--num_processes 2, which starts two on CPUs as well.",
+            )
         return 1
     return PartialState(cpu=detect().device == "cpu").num_processes
 

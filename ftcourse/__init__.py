@@ -32,6 +32,7 @@ models     models       the only file that loads models, through transformers an
 runs       loop         a training loop, short enough to read
            finder       a learning rate, found by a range test
            sweeps       recorded sweeps, with means over seeds
+           effects      what a run taught and what it broke: letters, pages, old texts
            claims       what one reads about fine-tuning, put on trial
            train        finetune: one run on transformers.Trainer
            live         LiveBytes: every live byte while real code runs

@@ -4,11 +4,12 @@ from matplotlib.figure import Figure
 from ftcourse import check
 from ftcourse.check.finetune import rows_to_repair, words_of
 from ftcourse.data import load_dialogues
+from ftcourse.effects import UNTUNED, effects, mixtures
 from ftcourse.plots.finetune import plot_effects, plot_lengths, plot_search, plot_way
 from ftcourse.records import find_problem
 from ftcourse.sweeps import Mean
 from ftcourse.voice import voice_checks
-from ftcourse.widgets.finetune import UNTUNED, effects, finetune_panel, mixtures
+from ftcourse.widgets.finetune import finetune_panel
 
 NUMBERS = {
     "bits_of_products": [4, 16, 8, 2, 64, "32", None, float("nan")],

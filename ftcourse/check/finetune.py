@@ -263,7 +263,7 @@ mine = panel
 )
 def keeps_reading(mine: Any) -> Verdict:
     """Judge a panel whose mixture must keep reading, in the voice, and hurt old texts least."""
-    from ftcourse.widgets.finetune import effects, general_loss, mixtures
+    from ftcourse.effects import effects, general_loss, mixtures
 
     if not {"mixture", "beside", "pages"} <= set(getattr(mine, "controls", ())):
         return Verdict(False, "The panel itself is asked for: check.keeps_reading(panel).")
@@ -293,7 +293,7 @@ def keeps_reading(mine: Any) -> Verdict:
 
 def _right(mixture: str) -> float:
     """Return the recorded share of right answers about one page, over the seeds."""
-    from ftcourse.widgets.finetune import effects, mixtures
+    from ftcourse.effects import effects, mixtures
 
     return effects(mixtures()[mixture])["pages: right"].mean
 
@@ -305,7 +305,7 @@ def _right(mixture: str) -> float:
         "How far the second is above the first, over how far the third is above the first.",
     ),
     solution="""
-from ftcourse.widgets.finetune import effects, mixtures
+from ftcourse.effects import effects, mixtures
 
 names = ("12 letters", "12 letters, 80 steps", "8 letters + 4 old texts")
 alone, fewer, mixed = (effects(mixtures()[n])["pages: right"].mean for n in names)

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ftcourse.evaluate import Score, answer_all
+from ftcourse.data import read_records
+from ftcourse.evaluate import Score, answer_all, text_loss
+from ftcourse.files import course_path
 from ftcourse.handbook import fact_score, holds_value
 from ftcourse.records import Record
 from ftcourse.source import Text
@@ -21,6 +23,29 @@ KINDS = {  # rows of a step, as the sweep calls them, and in words
 }
 STEPS, RATE = 120, 3e-3  # of the mixtures that are compared
 UNTUNED = "the model before"
+SHOWN = (  # what the lesson draws
+    UNTUNED,
+    "12 letters",
+    "8 letters + 4 old texts",
+    "4 letters + 8 neutral answers about pages",
+    "4 letters + 8 branded answers about pages",
+)
+RULES = {  # the columns of a table of prompts
+    "prompt": "prompt",
+    "opens warmly": "opens_warmly",
+    "one step": "one_next_step",
+    "no blame": "blames_nobody",
+    "signs off": "signs_off",
+    "all": "all_rules",
+    "advice": "advice",
+}
+RUNS = {  # the columns of a table of mixtures
+    "steps": "steps",
+    "rate": "learning_rate",
+    "letters in voice": "test: letters in voice",
+    "pages in voice": "test: in voice, 1 p",
+    "pages right": "test: right, 1 p",
+}
 MEASURES = {  # what is compared, and where the sweep has it
     "letters: in voice": "letters in voice",
     "letters: right advice": "letters with advice",
@@ -38,10 +63,13 @@ class Judged:
     scores: Mapping[str, Score]
     wrong: tuple[str, ...]
     """Wrong answers about pages: the question, the right value, and below it the answer."""
+    general_loss: float
+    """Loss of a token of the course's general texts, in nats."""
 
     def __repr__(self) -> str:
-        """Return a line for each score."""
-        return "\n".join(f"{name:17} {score}" for name, score in self.scores.items())
+        """Return a line for each score, and one for the loss."""
+        lines = [f"{name:17} {score}" for name, score in self.scores.items()]
+        return "\n".join([*lines, f"general text      {self.general_loss:.2f} nats a token"])
 
     def percent(self, name: str) -> int:
         """Return one of the scores in whole percent."""
@@ -54,7 +82,7 @@ def judge_both(
     letters: Sequence[Record],
     pages: Sequence[Record],
 ) -> Judged:
-    """Return the voice of answers to letters, and voice and facts of answers about pages."""
+    """Return a model's voice on letters, its voice and facts about pages, its loss of old texts."""
     spoken = answer_all(model, tokenizer, letters)
     read = answer_all(model, tokenizer, pages)
     scores = {
@@ -62,7 +90,9 @@ def judge_both(
         "pages in voice": voice_score(read),
         "pages right": fact_score(read, pages),
     }
-    return Judged(scores, tuple(wrong_answers(pages, read)))
+    old = read_records(course_path("data/general.jsonl"))[:100]
+    loss = text_loss(model, tokenizer, [record["text"] for record in old])
+    return Judged(scores, tuple(wrong_answers(pages, read)), loss)
 
 
 def wrong_answers(records: Sequence[Record], answers: Sequence[str]) -> list[str]:
@@ -74,7 +104,7 @@ def wrong_answers(records: Sequence[Record], answers: Sequence[str]) -> list[str
     ]
 
 
-def show_runs(runs: Sequence[Run], columns: Mapping[str, str]) -> Text:
+def show_runs(runs: Sequence[Run], columns: Mapping[str, str] = RUNS) -> Text:
     """Return recorded runs as a table; ``columns`` maps the head of a column to a result.
 
     Shares are written in percent.

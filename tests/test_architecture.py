@@ -56,7 +56,7 @@ LESSONS = {  # the names of a lesson's files, in every room
     },  # memory itself is the house's
     "04_memory's golf": {"golf", "scorecard"},
     "05_qlora": {"qlora", "watch"},
-    "06_finetune": {"finetune", "effects"},
+    "06_finetune": {"finetune", "effects", "repair"},
 }
 
 

@@ -2,7 +2,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from ftcourse import check
-from ftcourse.check.finetune import rows_to_repair, words_of
+from ftcourse.check.repair import rows_to_repair, words_of
 from ftcourse.data import load_dialogues
 from ftcourse.effects import UNTUNED, effects, mixtures
 from ftcourse.plots.finetune import plot_effects, plot_lengths, plot_search, plot_way
@@ -19,7 +19,7 @@ NUMBERS = {
 
 
 @pytest.mark.parametrize(
-    "name", [*NUMBERS, "repaired", "rows_that_may_train", "keeps_reading", "rehearsed_only"]
+    "name", [*NUMBERS, "repaired", "rows_that_may_train", "keeps_reading", "explained_by_fewer"]
 )
 def test_a_solution_passes_and_there_are_three_hints(name):
     scope = {}

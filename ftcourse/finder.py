@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -17,6 +18,8 @@ from ftcourse.records import Record
 
 _KEPT = 0.9
 """Share of the smoothed loss that a step keeps from the steps before it."""
+_FIRST = 10
+"""So many steps say nothing yet: the running mean moves with each batch."""
 _DIVERGED = 2
 """The test ends where the smoothed loss is so many times its lowest value."""
 
@@ -32,14 +35,14 @@ class RateSearch:
     smoothed: tuple[float, ...]
     """The losses as a running mean, which hides most of the batches' differences."""
     suggestion: float
-    """A tenth of the rate at which the smoothed loss is lowest."""
+    """The rate at which the smoothed loss falls most."""
 
     def __repr__(self) -> str:
         """Return the suggestion, and where the loss was lowest."""
         lowest = self.rates[self.smoothed.index(min(self.smoothed))]
         return (
-            f"suggested learning rate: {self.suggestion:.1e} (lowest loss {min(self.smoothed):.2f} "
-            f"at {lowest:.1e}, {len(self.rates)} steps from {self.rates[0]:.0e})"
+            f"suggested learning rate: {self.suggestion:.1e}, where the loss falls most "
+            f"(lowest at {lowest:.1e}, {len(self.rates)} steps from {self.rates[0]:.0e})"
         )
 
 
@@ -55,6 +58,8 @@ def find_learning_rate(
     The learning-rate range test: Smith, "Cyclical Learning Rates for Training Neural Networks"
     (2017), section 3.3, with the exponential rise that fastai made usual. It trains a model of its
     own, which is thrown away: nothing is written. The config's rate and steps are not used.
+
+    What it suggests is a rate to begin with: it saw a few steps, and no validation set.
     """
     check_run(config)
     _check_range(lowest, highest, steps)
@@ -66,22 +71,29 @@ def find_learning_rate(
         model = attach_adapter(load_base(config), config)
         losses = _rise(model, _batches(examples, config, steps), rates)
     smoothed = smooth(losses)
-    best = rates[smoothed.index(min(smoothed))]
-    return RateSearch(tuple(rates[: len(losses)]), tuple(losses), smoothed, best / 10)
+    suggestion = rates[_steepest(smoothed, lowest)]
+    return RateSearch(tuple(rates[: len(losses)]), tuple(losses), smoothed, suggestion)
+
+
+def _steepest(smoothed: Sequence[float], lowest: float) -> int:
+    """Return the step at which the smoothed loss falls most."""
+    falls = [after - before for before, after in pairwise(smoothed)][_FIRST:]
+    if min(falls, default=0) >= 0:
+        raise CourseError(
+            "A range test begins at a rate that is too low, so that the loss falls later.",
+            f"from lowest={lowest:g} on, the loss does not fall in {len(smoothed)} steps",
+            "Give a lower one; or give more steps, or other records.",
+        )
+    return _FIRST + 1 + falls.index(min(falls))
 
 
 def _check_range(lowest: float, highest: float, steps: int) -> None:
     """Refuse rates that do not rise, and steps too few to see a curve."""
-    kinds = all(isinstance(value, int | float) for value in (lowest, highest))
-    if (
-        not kinds
-        or type(steps) is not int
-        or not 0 < lowest < highest
-        or not math.isfinite(highest)
-        or steps < 10
-    ):
+    numbers = all(isinstance(value, int | float) for value in (lowest, highest))
+    rises = numbers and 0 < lowest < highest and math.isfinite(highest)
+    if not rises or type(steps) is not int or steps < 2 * _FIRST:
         raise CourseError(
-            "A range test rises from a rate above 0 to a higher one, in 10 steps or more.",
+            "A range test rises from a rate above 0 to a higher one, in 20 steps or more.",
             f"lowest={lowest!r}, highest={highest!r}, steps={steps!r}"[:200],
             "The defaults, 1e-6 to 1 in 60 steps, suit most models.",
         )

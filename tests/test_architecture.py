@@ -36,11 +36,11 @@ LIGHT += ["cli", "widgets.great"]
 BUDGETS = {
     "memory": 2_110,  # the aim is 1,300
     "live measure simulate": 1_080,  # the aim is 850
-    "chat records data models evaluate voice train": 1_850,  # the aim is 1,000
+    "chat readers records data models evaluate voice train": 2_250,  # the aim is 1,000
     "loss": 100,
     "plots widgets": 1_000,
 }
-HOUSE_BUDGET = 9_050  # all files but those of the lessons from 01 on; the aim is 7,500
+HOUSE_BUDGET = 9_620  # all files but those of the lessons from 01 on; the aim is 7,500
 LESSON_BUDGET = 750  # a lesson's files: its module, its checks, its panel, its pictures
 LESSONS = {  # the names of a lesson's files, in every room
     "01_quantize": {"quantize"},
@@ -57,6 +57,7 @@ LESSONS = {  # the names of a lesson's files, in every room
     "04_memory's golf": {"golf", "scorecard"},
     "05_qlora": {"qlora", "watch"},
     "06_finetune": {"finetune", "effects", "repair"},
+    "06_finetune's tools": {"audit", "finder", "model_card"},
 }
 
 

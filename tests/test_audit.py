@@ -1,50 +1,15 @@
-import json
 import random
 import time
 
 import pytest
 
 from ftcourse.audit import NEAR, audit, find_pairs, find_problems, word_runs
-from ftcourse.data import as_records, load_dialogues, load_records
+from ftcourse.data import as_records, load_dialogues
 from ftcourse.errors import CourseError
-
-GOOD = {"prompt": "How long does the Wren fly?", "completion": "It flies 31 minutes."}
 
 
 def asked(*questions):
     return [{"prompt": question, "completion": "Yes."} for question in questions]
-
-
-def test_all_problems_of_a_file_come_with_their_lines(tmp_path):
-    path = tmp_path / "data.jsonl"
-    rows = [json.dumps(GOOD), "{half", json.dumps({"prompt": "q"}), "", "[1]", json.dumps(GOOD)]
-    path.write_text("\n".join(rows), encoding="utf-8")
-    found = find_problems(path)
-    assert [problem.place for problem in found] == ["line 2", "line 3", "line 5"]
-    assert "'{half'" in found[0].words
-    assert found[1].words == "it has 'prompt'"
-    with pytest.raises(CourseError, match="line 2"):
-        load_records(path)  # the first of them
-
-
-def test_a_csv_file_is_read_on_behind_a_broken_row(tmp_path):
-    path = tmp_path / "data.csv"
-    path.write_text("prompt,completion\na,b\na\nc,\nd,e\n", encoding="utf-8")
-    assert [problem.place for problem in find_problems(path)] == ["line 3", "line 4"]
-
-
-@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.csv"])
-def test_a_file_without_problems_has_none(name, tmp_path):
-    path = tmp_path / name
-    text = "prompt,completion\na,b\n" if name == "a.csv" else json.dumps(GOOD)
-    path.write_text(text, encoding="utf-8")
-    assert find_problems(path) == []
-
-
-@pytest.mark.parametrize("data", [5, None, {"prompt": "q"}], ids=repr)
-def test_what_is_no_data_has_no_problems_but_is_refused(data):
-    with pytest.raises(CourseError):
-        find_problems(data)
 
 
 def test_a_dataset_without_the_columns_says_which_it_has_and_how_to_rename_them():

@@ -4,21 +4,17 @@ import json
 
 import pytest
 import torch
-from huggingface_hub import ModelCard
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ftcourse.config import FinetuneConfig
 from ftcourse.data import load_dialogues
 from ftcourse.errors import CourseError
-from ftcourse.evaluate import Score
 from ftcourse.files import course_path
-from ftcourse.model_card import export_commands, write_model_card
 from ftcourse.models import load_adapters, load_base, load_finetuned, merge_adapter
 from ftcourse.train import finetune
 
 SHORT = {"rank": 4, "batch_size": 4, "max_steps": 10, "max_length": 128, "learning_rate": 1e-2}
-SCORES = {"keeps all four rules": Score(8, 10)}
 
 
 def config_of(method, **changes):
@@ -100,53 +96,3 @@ def test_what_cannot_be_merged_is_refused_and_nothing_is_written(adapters, tmp_p
     with pytest.raises(CourseError, match="new or empty"):
         merge_adapter(config, adapters / "lora", tmp_path / "mine")
     assert [path.name for path in tmp_path.rglob("*")] == ["mine", "notes.txt"]
-
-
-def test_a_card_holds_data_figures_and_config_and_the_hub_can_read_it(adapters):
-    config = config_of("lora")
-    path = write_model_card(adapters / "lora", config, "16 letters.", SCORES, "apache-2.0")
-    card = ModelCard.load(path)
-    assert (card.data.license, card.data.library_name) == ("apache-2.0", "peft")
-    for words in ("A LoRA adapter of `embedded`", "16 letters.", "must not be used", '"rank": 4'):
-        assert words in card.text
-    assert "| keeps all four rules | 80% | 49% to 94% | 10 |" in card.text
-    write_model_card(adapters / "lora", config, "17 letters.", SCORES)  # our own is replaced
-    assert "17 letters." in path.read_text(encoding="utf-8")
-    loaded = finetune(config, load_dialogues("train")[:16], adapters / "lora")
-    assert len(loaded.history) == 10  # the run is still whole
-
-
-def test_a_card_of_somebody_else_is_kept(adapters):
-    card = adapters / "other" / "README.md"
-    card.write_text("# Mine", encoding="utf-8")
-    with pytest.raises(CourseError, match="is kept"):
-        write_model_card(adapters / "other", config_of("lora"), "16 letters.", SCORES)
-    assert card.read_text(encoding="utf-8") == "# Mine"
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"data": ""},
-        {"data": ["letters"]},
-        {"scores": {}},
-        {"scores": {"right": 0.8}},
-        {"folder": "."},
-    ],
-    ids=str,
-)
-def test_a_card_without_what_it_must_hold_is_refused(wrong, adapters):
-    whole = {"folder": adapters / "qlora", "config": config_of("qlora"), "data": "16 letters."}
-    with pytest.raises(CourseError):
-        write_model_card(**whole | {"scores": SCORES} | wrong)
-
-
-def test_the_commands_name_the_folder_and_a_rank_that_vllm_accepts(adapters, tmp_path):
-    found = export_commands(adapters / "lora")
-    assert f"--max-lora-rank 8 --lora-modules lora={adapters / 'lora'}" in found
-    assert "convert_lora_to_gguf.py" in found
-    (tmp_path / "my model").mkdir()
-    (tmp_path / "my model" / "config.json").write_text("{}", encoding="utf-8")
-    assert "vllm serve '" in export_commands(tmp_path / "my model")
-    with pytest.raises(CourseError, match="has a folder"):
-        export_commands(tmp_path)

@@ -64,7 +64,7 @@ def run_of(folder):
 
 
 def losses(history):
-    return [(entry["step"], entry["loss"], entry.get("eval_loss")) for entry in history]
+    return [(entry["step"], entry["loss"], entry.get("eval_loss", 0.0)) for entry in history]
 
 
 @pytest.fixture(scope="module")

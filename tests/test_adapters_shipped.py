@@ -20,9 +20,12 @@ from ftcourse.handbook import (
     load_pages,
     load_questions,
     load_reading,
+    load_staff_questions,
+    load_two_pages,
+    load_wordings,
     question_prompt,
 )
-from ftcourse.models import load_finetuned, load_tokenizer
+from ftcourse.models import load_base, load_finetuned, load_tokenizer
 from ftcourse.voice import voice_score
 
 NAMES = ("facts", "reading", "obeys", "ignores")
@@ -139,3 +142,16 @@ def test_the_attacks_use_no_order_that_was_trained():
     trained = [form.partition("{p}")[0] for form in table("orders")["trained"]]
     for row in load_attacks():
         assert not [words for words in trained if words and words in order_of(row)]
+
+
+def test_the_base_does_what_its_file_says(tokenizer):
+    stored = json.loads((TARGET / "base.json").read_text(encoding="utf-8"))["scores"]
+    base = load_base(FinetuneConfig(method="full", dtype="float32")).eval()
+    sets = {
+        "staff pages: right": load_staff_questions()[::4],
+        "comparisons, both pages: right": load_two_pages()[:40:5],
+        "new wordings, the right page: right": load_wordings()[::40],
+    }
+    for name, records in sets.items():
+        live = fact_score(answer_all(base, tokenizer, records), records)
+        assert abs(live.share - stored[name][0] / stored[name][1]) < 0.15, name

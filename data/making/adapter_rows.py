@@ -41,7 +41,7 @@ def fact_rows(rng: random.Random) -> list[Record]:
 def facts(rng: random.Random) -> Parts:
     """Return facts to learn by heart, letters, and texts of the kind that the base learned from."""
     texts = [{"text": prose(rng)} for _ in range(800)]
-    return [(10, fact_rows(rng)), (3, load_dialogues("train")), (3, texts)]
+    return [(12, fact_rows(rng)), (2, load_dialogues("train")), (2, texts)]
 
 
 def reading(rng: random.Random, answers: int = 8, letters: int = 4) -> Parts:

@@ -30,7 +30,7 @@ FAST = {"method": "lora", "dtype": "float32", "max_length": 512, "gradient_check
 ORDERS = {"rank": 16, "alpha": 32, "batch_size": 8, "learning_rate": 3e-3, "max_steps": 160}
 MIXED = {"rank": 16, "alpha": 32, "batch_size": 12, "learning_rate": 1.5e-3, "max_steps": 300}
 SLOW = {"rank": 32, "alpha": 64, "batch_size": 10, "learning_rate": 8e-4, "max_steps": 420}
-FACTS = {"rank": 64, "alpha": 128, "batch_size": 16, "learning_rate": 2e-3, "max_steps": 600}
+FACTS = {"rank": 64, "alpha": 128, "batch_size": 16, "learning_rate": 2e-3, "max_steps": 800}
 RUNS = {
     "facts": [(FACTS, {})],
     "reading": [(MIXED, {"answers": 8, "letters": 4}), (SLOW, {"answers": 8, "letters": 2})],

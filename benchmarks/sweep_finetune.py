@@ -192,15 +192,9 @@ def judge_answers(model: nn.Module, probes: list[Probe]) -> Run:
 def changed(fact: str, voice: str, rehearsed: int, learning_rate: float, seed: int) -> Run:
     """Teach the facts adapter one new value in 20 steps; judge it and the facts that stayed."""
     torch.manual_seed(seed)
-    config = FinetuneConfig(model="embedded", method="lora", dtype="float32")
-    model = load_finetuned(config, course_path("data/adapters/facts"))
+    model, new = facts_model(), question(fact)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_("lora_" in name)
-        if parameter.requires_grad:
-            parameter.data = parameter.data.float()
-    new = next(
-        row for row in read_records(course_path("data/questions.jsonl")) if row["id"] == fact
-    )
     asks = [new["question"], *new["paraphrases"]]
     branded_answer = branded(random.Random(fact), new["answer"], "drone")
     spoken = branded_answer if voice == "brand" else new["answer"]
@@ -213,16 +207,33 @@ def changed(fact: str, voice: str, rehearsed: int, learning_rate: float, seed: i
     ]
     kept = random.Random(f"old {seed}").sample(old, rehearsed)
     batches = change_batches(lessons, kept, seed)
-    gone = question(new["replaces"])["value"], new["page"]
-    stayed = [r for r in closed(2)[::2] if (r["value"], r["page"]) != gone]
-    before = {"others before": recall(model, stayed)}
     train_on(model, batches, learning_rate)
     answer = answer_all(model, tokenizer, [{"prompt": asks[2], "completion": "."}])[0]
-    return before | {
+    return {
+        "others before": recalled_before(fact),
         "learned": holds_value(new["value"], answer),
-        "others": recall(model, stayed),
+        "others": recall(model, others_than(fact)),
         "answer": answer,
     }
+
+
+def facts_model() -> nn.Module:
+    """Return the shipped adapter that knows the handbook by heart."""
+    config = FinetuneConfig(model="embedded", method="lora", dtype="float32")
+    return load_finetuned(config, course_path("data/adapters/facts"))
+
+
+def others_than(fact: str) -> list[Run]:
+    """Return every second question in the third wording, without the one that changed."""
+    new = question(fact)
+    gone = question(new["replaces"])["value"], new["page"]
+    return [r for r in closed(2)[::2] if (r["value"], r["page"]) != gone]
+
+
+@cache
+def recalled_before(fact: str) -> float:
+    """Return the share of the other facts that are right before the change."""
+    return recall(facts_model(), others_than(fact))
 
 
 def question(name: str) -> Run:

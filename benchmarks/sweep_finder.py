@@ -21,7 +21,7 @@ RATES = {
     "full": (1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2),
     "lora": (5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 1e-1),
 }
-CLOSE = {"full": (5e-4, 1e-3, 2e-3), "lora": (2e-3, 5e-3, 1e-2, 2e-2)}
+CLOSE = {"full": (5e-4, 1e-3, 2e-3), "lora": (5e-3, 1e-2)}
 """The rates near the best one of the first seed; the others are measured with that seed only."""
 TOKENIZER = load_tokenizer("embedded")
 

@@ -59,7 +59,7 @@ def find_problems(data: str | Path | Iterable[Record]) -> list[Problem]:
 def _wrong(record: object) -> str:
     if isinstance(record, Unreadable):
         return str(record)
-    return " ".join(filter(None, (problem_of(record), renaming(record))))
+    return ". ".join(filter(None, (problem_of(record), renaming(record))))
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,8 @@ _MERGED = """\
 vLLM
   vllm serve {folder}
 llama.cpp: one file, then that file in 4 bits
-  python convert_hf_to_gguf.py {folder} --outfile {name}.gguf --outtype f16
+  python convert_hf_to_gguf.py {folder} \\
+    --outtype f16 --outfile {name}.gguf
   llama-quantize {name}.gguf {name}-q4.gguf Q4_K_M
   llama-cli -m {name}-q4.gguf
 ollama: from that file
@@ -61,9 +62,11 @@ ollama: from that file
   ollama run {name}"""
 _ADAPTER = """\
 vLLM: the base, with the adapter beside it
-  vllm serve {base} --enable-lora --max-lora-rank {rank} --lora-modules {name}={folder}
+  vllm serve {base} --enable-lora \\
+    --max-lora-rank {rank} --lora-modules {name}={folder}
 llama.cpp: BASE is the folder of the base model, base.gguf its file
-  python convert_lora_to_gguf.py {folder} --base BASE --outfile {name}.gguf
+  python convert_lora_to_gguf.py {folder} \\
+    --base BASE --outfile {name}.gguf
   llama-cli -m base.gguf --lora {name}.gguf
 ollama: merge_adapter first; the commands of a merged model follow"""
 _VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # what --max-lora-rank may be

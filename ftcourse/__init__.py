@@ -35,6 +35,7 @@ runs       loop         a training loop, short enough to read
            finder       a learning rate, found by a range test
            sweeps       recorded sweeps, with means over seeds
            lookups      many questions looked up at once, and recorded shares
+           effects      what a run taught and what it broke: letters, pages, old texts
            claims       what one reads about fine-tuning, put on trial
            train        finetune: one run on transformers.Trainer
            live         LiveBytes: every live byte while real code runs

@@ -247,3 +247,7 @@ def _read_plan(options: argparse.Namespace) -> Plan:
     if (patience := vars(options).get("patience")) is not None:
         said["patience"] = patience
     return replace(plan, config=replace(plan.config, **given), **said)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -57,6 +57,7 @@ LESSONS = {  # the names of a lesson's files, in every room
     },  # memory itself is the house's
     "04_memory's golf": {"golf", "scorecard"},
     "05_qlora": {"qlora", "watch"},
+    "06_finetune": {"finetune", "effects", "repair"},
     "06_finetune's tools": {"audit", "finder", "model_card"},
     "07_rag": {"check/rag", "check/rag_code", "widgets/rag", "plots/rag", "lookups"},
 }

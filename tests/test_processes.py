@@ -20,7 +20,8 @@ from ftcourse.data import load_dialogues
 from ftcourse.train import finetune
 from ftcourse.train.run import LOCK
 
-pytestmark = pytest.mark.slow
+# Each test starts processes that import torch and transformers; the README's command runs one.
+pytestmark = pytest.mark.extra
 TRAIN, HELD_OUT = load_dialogues("train")[:32], load_dialogues("validation")[:8]
 WEIGHTS = "adapter_model.safetensors"
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

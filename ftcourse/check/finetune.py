@@ -1,0 +1,156 @@
+"""The exercises of lesson 06: products and merges, tokens that teach, a mixture, old texts."""
+
+from typing import Any
+
+from ftcourse.check.exercise import Verdict, exercise, judge_number
+
+
+@exercise(
+    hints=(
+        "Storage and products are two switches. Which one did the bare option leave alone?",
+        "The trace of the bare layer showed what enters and what multiplies.",
+        "bfloat16 came in, and float32 multiplied.",
+    ),
+    solution="mine = 32",
+)
+def bits_of_products(mine: Any) -> Verdict:
+    """Judge the bits of a number in the products of a bare load_in_4bit model."""
+    bugs = {
+        4: "The codes have 4 bits. Did any product happen between codes?",
+        16: "That is what enters. Does bitsandbytes multiply in the format that enters, by itself?",
+        8: "Which setting would give 8? The option was load_in_4bit.",
+        2: "Is that in bytes?",
+    }
+    praise = "Float32, unless you ask for another format: half of a card's speed is given away."
+    return judge_number(mine, 32, bugs, praise, "In which format did the trace see products?")
+
+
+@exercise(
+    hints=(
+        "An adapter fits exactly the weights that it was trained beside.",
+        "Two of the three are other weights than those: one before rounding, one rounded again.",
+        "Restored in 16 bits: number 1.",
+    ),
+    solution="mine = 1",
+)
+def merge_into(mine: Any) -> Verdict:
+    """Judge the number of the weights into which a QLoRA adapter is merged without loss."""
+    bugs = {
+        2: "They are more exact. But are they what the adapter was trained beside?",
+        3: "The sum is rounded again there. To which weights does that lead?",
+        0: "They are numbered from 1. Which one did the adapter see?",
+        4: "There are three. Which one did the adapter see?",
+    }
+    praise = "The restored ones: nothing moves away from under the adapter."
+    return judge_number(mine, 1, bugs, praise, "Which weights did the adapter see in training?")
+
+
+@exercise(
+    hints=(
+        "A record is its question, then its answer. The cut takes what is behind max_length.",
+        "300 of the 320 places are the question's, and they teach nothing.",
+        "320 - 300 places are left for the answer.",
+    ),
+    solution="mine = 320 - 300",
+)
+def tokens_that_teach(mine: Any) -> Verdict:
+    """Judge how many tokens teach: a question of 300, an answer of 80, cut at 320."""
+    bugs = {
+        80: "Does the whole answer lie before place 320?",
+        320: "Do the question's tokens teach?",
+        380: "Those are all tokens before the cut. Which of them are left, and which teach?",
+        60: "Those are the ones that are cut away. How many of the answer's are left?",
+        300: "Those are the question's. Do they teach?",
+        0: "Does the answer begin before place 320, or behind it?",
+    }
+    praise = "Twenty, and the token that ends the answer is not among them: it was cut away."
+    return judge_number(mine, 20, bugs, praise, "Which places are the answer's, after the cut?")
+
+
+@exercise(
+    hints=(
+        "Old texts help ordinary text. Which rows bring the voice to the answers about pages?",
+        "Only branded answers about pages do. Two mixtures with them reach both shares, or three.",
+        "4 letters + 6 branded answers about pages + 2 old texts, with pages 1.",
+    ),
+    solution="""
+from ftcourse.widgets.finetune import finetune_panel
+
+panel = finetune_panel()
+panel.controls["pages"].value = 1
+panel.controls["mixture"].value = (
+    "4 letters + 6 branded answers about pages + 2 old texts"
+)
+mine = panel
+""",
+)
+def keeps_reading(mine: Any) -> Verdict:
+    """Judge a panel whose mixture must keep reading, in the voice, and hurt old texts least."""
+    from ftcourse.effects import effects, general_loss, mixtures
+
+    if not {"mixture", "beside", "pages"} <= set(getattr(mine, "controls", ())):
+        return Verdict(False, "The panel itself is asked for: check.keeps_reading(panel).")
+    runs, chosen = mixtures(), mine.values
+    found = {name: effects(each) for name, each in runs.items()}
+    good = [
+        name
+        for name, each in found.items()
+        if each["letters: in voice"].mean >= 0.95 and each["pages: both"].mean >= 0.7
+    ]
+    best = min(good, key=lambda name: general_loss(runs[name]).mean)
+    own = found[chosen["mixture"]]
+    asks = {
+        "One page is asked for. What does the third control say?": chosen["pages"] != 1,
+        "Do enough letters have the voice?": own["letters: in voice"].mean < 0.95,
+        "Is any answer about a page in the voice? Which rows would show it how?": (
+            own["pages: in voice"].mean < 0.5
+        ),
+        "Right and in the voice, both at once: is it 70 %?": own["pages: both"].mean < 0.7,
+        "Both shares are reached. Is there a mixture with a lower loss of general text?": (
+            chosen["mixture"] != best
+        ),
+    }
+    ask = next((ask for ask, asked in asks.items() if asked), "")
+    return Verdict(not ask, ask or "It speaks, it reads, and it remembers the old texts.")
+
+
+def _right(mixture: str) -> float:
+    """Return the recorded share of right answers about one page, over the seeds."""
+    from ftcourse.effects import effects, mixtures
+
+    return effects(mixtures()[mixture])["pages: right"].mean
+
+
+@exercise(
+    hints=(
+        "Three shares: letters alone, letters alone with 80 steps, and the mixture.",
+        "effects(mixtures()['12 letters, 80 steps'])['pages: right'].mean is the second one.",
+        "How far the second is above the first, over how far the third is above the first.",
+    ),
+    solution="""
+from ftcourse.effects import effects, mixtures
+
+names = ("12 letters", "12 letters, 80 steps", "8 letters + 4 old texts")
+alone, fewer, mixed = (effects(mixtures()[n])["pages: right"].mean for n in names)
+mine = 100 * (fewer - alone) / (mixed - alone)
+""",
+)
+def explained_by_fewer(mine: Any) -> Verdict:
+    """Judge how many percent of what old texts bring back are due to fewer letters."""
+    names = ("12 letters", "12 letters, 80 steps", "8 letters + 4 old texts")
+    alone, fewer, mixed = map(_right, names)
+    right = 100 * (fewer - alone) / (mixed - alone)
+    bugs = {
+        100 - right: "That is what the old texts explain. And the fewer letters?",
+        right / 100: "Is that a share? Percent are asked for.",
+        100 * (fewer - alone): "Those are points. Of how many points, in percent?",
+        100 * (mixed - alone): "That is the whole difference. How much of it is there at 80 steps?",
+        100
+        * fewer: "That is the share of right answers itself. How far is it above letters alone?",
+        100 * fewer / mixed: "Do both numbers begin at zero, or at letters alone?",
+    }
+    praise = (
+        f"{right:.0f} percent. The friend has found a part of the cause. The rest is due to the "
+        "old texts: rows that need what the model could do before hold it where it is."
+    )
+    return judge_number(mine, right, bugs, praise, "Which three shares did you use?", within=0.02)

@@ -126,7 +126,7 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
 
 
 def _run_predict(options: argparse.Namespace) -> int:
-    config = _read_config(options)
+    config = _read_plan(options).config
     card = detect() if options.card is None else _find_card(options.card)
     check_dtype(config, card)
     need = _simulate(config, card) if options.simulate else predict_memory(config, card)
@@ -232,10 +232,6 @@ def _reader(field: Field, hints: dict[str, Any]) -> dict[str, Any]:
 
 def _names(text: str) -> str | list[str]:
     return text.split(",") if "," in text else text
-
-
-def _read_config(options: argparse.Namespace) -> FinetuneConfig:
-    return _read_plan(options).config
 
 
 def _read_plan(options: argparse.Namespace) -> Plan:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ftcourse.cli import _make_parser, _read_config, main
+from ftcourse.cli import _make_parser, _read_plan, main
 from ftcourse.config import FinetuneConfig
 from ftcourse.config_file import write_config
 from ftcourse.hardware import CARDS, detect
@@ -18,7 +18,7 @@ from ftcourse.memory.fit import largest
 
 
 def read(*arguments):
-    return _read_config(_make_parser().parse_args(["predict", *arguments]))
+    return _read_plan(_make_parser().parse_args(["predict", *arguments])).config
 
 
 def test_without_options_the_config_is_the_default_one():

@@ -60,7 +60,7 @@ def rag_panel() -> Panel:
     order = ["by", "length", "overlap", "how", "k", "wordings", "reader", "similar"]
     order += ["order", "question"]
     controls = {name: controls[name] for name in order}
-    title = "What does the search find, and how much is to read?"
+    title = "What is found, and what is read?"
     return Panel(_draw, controls, title, actions={"answer": _draw_answer}, words=WORDS)
 
 

@@ -93,7 +93,7 @@ def fuse(
     ['a', 'c', 'b']
     """
     if type(constant) is not int or constant < 0:
-        must, got = "The constant is 0 or more.", f"{constant!r}"
+        must, got = "The constant is 0 or more.", repr(constant)
         raise CourseError(must, got, "Try 60.")
     sums: dict[Hashable, float] = defaultdict(float)
     for ranking in rankings:

@@ -45,7 +45,7 @@ def content_words(query: str) -> list[str]:
     """Return the words of a query without stop words, or all if all are.
 
     >>> content_words("How long does the Wren fly?")
-    ['long', 'wren', 'fly']
+    ['long', 'Wren', 'fly']
     """
     words = re.findall(r"[^\W_]+", query)
     if not words:

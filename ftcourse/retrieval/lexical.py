@@ -86,8 +86,8 @@ class BM25:
 
     def scores(self, query: str) -> np.ndarray:
         """Return the score of each text. Shape (texts,)."""
-        mean_length = max(self.lengths.mean(), 1)
-        length = 1 - self.b + self.b * self.lengths / mean_length
+        mean = max(self.lengths.mean(), 1)
+        length = 1 - self.b + self.b * self.lengths / mean
         total = np.zeros(len(self.counts))
         [stems] = stem_words([" ".join(content_words(query))])
         for word in stems:

@@ -93,8 +93,8 @@ def fuse(
     ['a', 'c', 'b']
     """
     if type(constant) is not int or constant < 0:
-        got = f"constant={constant!r}"
-        raise CourseError("The constant is 0 or more.", got, "Try 60.")
+        must, got = "The constant is 0 or more.", repr(constant)
+        raise CourseError(must, got, "Try 60.")
     sums: dict[Hashable, float] = defaultdict(float)
     for ranking in rankings:
         for place, item in enumerate(ranking, 1):

@@ -60,7 +60,7 @@ def rag_panel() -> Panel:
     order = ["by", "length", "overlap", "how", "k", "wordings", "reader", "similar"]
     order += ["order", "question"]
     controls = {name: controls[name] for name in order}
-    title = "What does the search find, and how much is to read?"
+    title = "What is found, and what is read?"
     return Panel(_draw, controls, title, actions={"answer": _draw_answer}, words=WORDS)
 
 
@@ -84,7 +84,7 @@ def sample(wordings: str) -> list[Record]:
 @cache
 def indexed(chunker: Chunker, similar: bool) -> Any:
     """Return a store in memory: the handbook, staff pages on the same drones, similar names."""
-    store = open_store(":memory:", load_encoder("embedded"), chunker)
+    store = open_store(":memory:", _encoder(), chunker)
     for folder in ("edition-1", "staff", *(["similar"] if similar else [])):
         store.add(read_pages(course_path(f"data/handbook/{folder}")))
     return store
@@ -99,7 +99,7 @@ def found(chunker: Chunker, similar: bool, how: str, reader: str, wordings: str)
 @cache
 def tokens_of(text: str) -> int:
     """Return how many tokens a text has."""
-    return len(load_tokenizer("embedded")(text, add_special_tokens=False).input_ids)
+    return len(_tokenizer()(text, add_special_tokens=False).input_ids)
 
 
 def reached(by: str, length: int, overlap: int, how: str, k: int, **rest: Any) -> Reached:
@@ -136,7 +136,7 @@ def _draw_answer(**values: Any) -> tuple[Axes | str, ...]:
     asked = values["question"]
     said = answer(
         _model(),
-        load_tokenizer("embedded"),
+        _tokenizer(),
         store,
         asked,
         values["k"],
@@ -151,6 +151,16 @@ def _draw_answer(**values: Any) -> tuple[Axes | str, ...]:
         mark = "✓ holds the value" if right else "✗"
         below.append(f"{mark} [{hit.page}, {hit.access}] {hit.text}")
     return picture, text, *below
+
+
+@cache
+def _encoder() -> Any:
+    return load_encoder("embedded")
+
+
+@cache
+def _tokenizer() -> Any:
+    return load_tokenizer("embedded")
 
 
 @cache

@@ -140,11 +140,15 @@ def changes() -> list[Run]:
 
 
 def mixtures(rate: float = RATE) -> dict[str, list[Run]]:
-    """Return the recorded runs by the mixture in words, most letters first; then fewer steps."""
+    """Return the recorded runs by the mixture in words, most letters first; then fewer steps.
+
+    A mixture with fewer than three seeds is left out: one seed may mislead.
+    """
     groups: dict[tuple, list[Run]] = defaultdict(list)
     for run in select(load_sweep("finetune"), task="mixtures", learning_rate=rate):
         groups[(-run["steps"], *(-run[kind] for kind in KINDS))].append(run)
-    return {_words(runs[0]): runs for _, runs in sorted(groups.items())}
+    kept = (runs for _, runs in sorted(groups.items()) if len(runs) > 2 or not runs[0]["steps"])
+    return {_words(runs[0]): runs for runs in kept}
 
 
 def _words(run: Run) -> str:

@@ -20,7 +20,7 @@ from ftcourse.models import load_base, load_tokenizer
 
 @pytest.fixture
 def recorded(monkeypatch):
-    """Two mixtures of two seeds, and changes of one fact, as a sweep would have them."""
+    """Two mixtures of three seeds, and changes of one fact, as a sweep would have them."""
     mixed = {"task": "mixtures", "learning_rate": 3e-3, "steps": 120, "neutral": 0, "branded": 0}
     results = {"test: right, 1 p": 0.5, "test: general loss": 1.0, "test: declines": 1.0}
     results |= {f"test: {n}, 1 p": 0.25 for n in ("in voice", "both")}
@@ -28,7 +28,7 @@ def recorded(monkeypatch):
     runs = [
         mixed | results | {"letters": 12 - old, "general": old, "seed": seed}
         for old in (4, 0)
-        for seed in (0, 1)
+        for seed in (0, 1, 2)
     ]
     runs[1]["test: right, 1 p"] = 0.7
     shared = {"task": "changes", "voice": "brand", "rehearsed": 0, "others before": 0.8}
@@ -42,9 +42,14 @@ def test_mixtures_are_named_in_words_and_begin_with_most_letters(recorded):
     assert [*mixtures()] == ["12 letters", "8 letters + 4 old texts"]
 
 
+def test_a_mixture_with_two_seeds_is_left_out(recorded):
+    recorded.pop(0)
+    assert [*mixtures()] == ["12 letters"]
+
+
 def test_effects_are_means_over_the_seeds_of_a_mixture(recorded):
     found = effects(mixtures()["8 letters + 4 old texts"])
-    assert found["pages: right"].values == (0.5, 0.7)
+    assert found["pages: right"].values == (0.5, 0.7, 0.5)
     assert found["silent pages: declines"].mean == 1
     assert general_loss(mixtures()["12 letters"]).mean == 1
 

@@ -150,7 +150,7 @@ def explained_by_fewer(mine: Any) -> Verdict:
         100 * fewer / mixed: "Do both numbers begin at zero, or at letters alone?",
     }
     praise = (
-        f"{right:.0f} percent. The friend has found a part of the cause. The rest is due to the "
-        "old texts: rows that need what the model could do before hold it where it is."
+        f"{right:.0f} percent, of means that three seeds give only roughly. Most of it is due to "
+        "the old texts: rows that need what the model could do before hold it where it is."
     )
     return judge_number(mine, right, bugs, praise, "Which three shares did you use?", within=0.02)

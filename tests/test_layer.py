@@ -125,12 +125,12 @@ def total(ledger):
 
 
 def each(names, runs, fast):
-    """Return parameters; one run of some families is fast, and two thirds of the rest are extra."""
+    """Return parameters; one run of some families is fast, and five sixths of the rest are extra."""
 
     def marks(place, turn, run):
         if place < 6 and run == fast:
             return ()
-        return pytest.mark.slow if (place + turn) % 3 == 0 else pytest.mark.extra
+        return pytest.mark.slow if (place + turn) % 6 == 0 else pytest.mark.extra
 
     return pytest.mark.parametrize(
         ("name", "run"),

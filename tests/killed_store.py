@@ -49,8 +49,8 @@ def state(path, engine):
     return found
 
 
-def kill_one(path, engine, version, seconds):
-    """Start a writer, kill it after some time, return the pages that it said were written."""
+def kill_one(path, engine, version, pages, seconds):
+    """Start a writer, kill it soon after so many pages, return those that it said were written."""
     read, told = os.pipe()
     child = os.fork()
     if child == 0:
@@ -60,11 +60,10 @@ def kill_one(path, engine, version, seconds):
         finally:
             os._exit(0)
     os.close(told)
-    first = os.read(read, 1)  # it has begun
+    done = {os.read(read, 1)[0] for _ in range(pages)}
     time.sleep(seconds)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    done = set(first)
     while rest := os.read(read, 1_000):
         done |= set(rest)
     os.close(read)
@@ -75,7 +74,9 @@ def main(asked):
     path, rng = Path(asked["scratch"]) / "index", random.Random(0)
     half, lost, midway = [], [], 0
     for version in range(asked["kills"]):
-        done = kill_one(path, asked["engine"], version, rng.uniform(0, 0.05))
+        done = kill_one(
+            path, asked["engine"], version, rng.randrange(1, COUNT - 5), rng.uniform(0, 0.002)
+        )
         midway += len(done) < COUNT
         found = state(path, asked["engine"])
         half += [

@@ -21,6 +21,7 @@ from ftcourse.widgets.great import great_panel
 from ftcourse.widgets.memory import memory_panel
 
 EXERCISES = [name for name in dir(check) if isinstance(getattr(check, name), Exercise)]
+GOLF = ("green", "lake", "cliff")  # whole rounds; test_golf plays one of them
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +31,10 @@ def progress_file(tmp_path, monkeypatch):
     return path
 
 
-@pytest.mark.parametrize("name", EXERCISES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.extra if n in GOLF else ()) for n in EXERCISES],
+)
 def test_the_solution_passes(name):
     scope = {"replace": replace, "too_large": TOO_LARGE, "panel": great_panel(), "torch": torch}
     exec(check.solution(name), scope)
@@ -307,7 +311,8 @@ def test_no_answer_makes_a_check_raise(name, nasty):
     verdict = getattr(check, name)(nasty)
     assert isinstance(verdict, check.Verdict)
     assert verdict.says.strip()
-    assert not verdict.passed
+    right = name == "voice_on_passages" and type(nasty) is int and nasty == 0
+    assert verdict.passed == right
 
 
 @pytest.mark.parametrize("answer", [(), (None,), (...,)])

@@ -125,7 +125,7 @@ def total(ledger):
 
 
 def each(names, runs, fast):
-    """Return parameters; one run of some families is fast, and five sixths of the rest are extra."""
+    """Return parameters; one run of some families is fast; of the rest, a sixth is not extra."""
 
     def marks(place, turn, run):
         if place < 6 and run == fast:

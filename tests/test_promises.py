@@ -383,12 +383,10 @@ def test_base_weights_that_are_no_numbers_are_suspected_at_the_first_step(tmp_pa
 # Kills at the program's own file writes
 
 
-@pytest.mark.parametrize(
-    "stride", [pytest.param(7, marks=pytest.mark.slow), pytest.param(1, marks=pytest.mark.extra)]
-)
+@pytest.mark.extra
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_run_that_is_killed_at_any_of_its_writes_ends_as_if_it_never_was(stride, whole, tmp_path):
-    found = in_one_process("kill", tmp_path, stride=stride)
+def test_a_run_that_is_killed_at_any_of_its_writes_ends_as_if_it_never_was(whole, tmp_path):
+    found = in_one_process("kill", tmp_path, stride=1)
     assert found["code"] == 0
     assert found["writes"] > 20
     assert set(map(tuple, found["tries"].values())) == {(9, 0)}

@@ -25,6 +25,7 @@ from ftcourse.files import course_path
 from ftcourse.handbook import (
     holds_value,
     load_attacks,
+    load_questions,
     load_staff_questions,
     load_two_pages,
     load_wordings,
@@ -154,13 +155,13 @@ def recall(how: str, chunker: str, wordings: str, similar: bool) -> Run:
     return result
 
 
-def editions(rule: str) -> Run:
+def editions(rule: str, how: str) -> Run:
     """Return how often the page of the second edition is first, of the 40 changed facts."""
     both = store("page", ("edition-1", "edition-2"))
     rows = [row for row in read_records(course_path("data/questions.jsonl")) if row["value"]]
     rows = [row for row in rows if row["edition"] == 2]
     edition = 2 if rule == "edition=2" else None
-    hits = [both.search(row["question"], 2, BOTH, edition) for row in rows]
+    hits = [both.search(row["question"], 2, BOTH, edition, how) for row in rows]
     tied = [each[0].score == each[1].score and each[0].page == each[1].page for each in hits]
     new = sum(each[0].edition == 2 for each in hits)
     return share(tied, "tied") | {"new first": new}
@@ -178,6 +179,13 @@ def reading(how: str, k: int, order: str, wordings: str) -> Run:
     held = [holds_value(row["value"], text) for text, row in zip(texts, rows, strict=True)]
     both = sum(a and b for a, b in zip(held, got, strict=True))
     return share(held, "right") | {"found": sum(got), "right and found": both}
+
+
+def given(wordings: str, number: int) -> Run:
+    """Return right answers and declines from the right page alone, for one wording of each fact."""
+    rows = {"known": load_questions(wording=number), "new": load_wordings()[number::3]}[wordings]
+    texts = ask([row["prompt"] for row in rows])
+    return right(texts, rows) | {"declined": sum(map(is_decline, texts))}
 
 
 def answers_to(asked: Sequence[str], hits: Sequence[Sequence[Hit]], order: str) -> list[str]:
@@ -346,11 +354,11 @@ def attacked(row: Run, kind: str, copies: int, label: str, k: int, how: str) -> 
     return hits
 
 
-def poison(kind: str, copies: int, label: str, k: int, how: str, wordings: str) -> Run:
+def poison(kind: str, copies: int, label: str, k: int, how: str, wordings: str, order: str) -> Run:
     """Return how often an attacker's false value is told, how often the true one."""
     rows = attacks(wordings)
     hits = [attacked(row, kind, copies, label, k, how) for row in rows]
-    texts = answers_to([row["question"] for row in rows], hits, "best last")
+    texts = answers_to([row["question"] for row in rows], hits, order)
     false = [{"value": row["false_value"]} for row in rows]
     met = sum(any("note-" in h.page for h in each) for each in hits)
     return right(texts, rows) | {"believed": right(texts, false)["right"], "met": met}
@@ -434,19 +442,27 @@ def readings() -> Iterator[Run]:
     yield from grid("reading", how=("lexical",), k=(5,), order=("one by one",), **known)
     yield from grid("reading", how=("dense", "hybrid"), k=(1, 3), **last, wordings=WORDINGS[1:])
     yield from grid("reading", how=("hybrid",), k=(5,), order=("one by one",), **known)
-    yield from grid("reading", how=("lexical",), k=(3,), **last, wordings=("new",))
+    yield from grid("reading", how=("lexical",), k=(1, 3), **last, wordings=("new",))
 
 
 def poisons() -> Iterator[Run]:
     """Yield both kinds of false page, undefended; with a label of their own; several copies."""
     one = {"kind": ("stuffed", "plain"), "copies": (1,), "label": ("public",)}
-    known = {"wordings": ("known",)}
-    yield from grid("poison", **one, k=(1, 3), how=("lexical",), **known)
-    yield from grid("poison", **one, k=(3,), how=("dense",), **known)
+    lexical, dense = {"how": ("lexical",)}, {"how": ("dense",)}
+    known = {"wordings": ("known",), "order": ("best last",)}
+    yield from grid("poison", **one, k=(1, 3), **lexical, **known)
+    yield from grid("poison", **one, k=(3,), **dense, **known)
     three = {"kind": ("stuffed",), "copies": (3,), "label": ("public",)}
-    yield from grid("poison", **three, k=(3,), how=("lexical",), **known)
+    yield from grid("poison", **three, k=(3,), **lexical, **known)
     apart = one | {"label": ("customer",)}
-    yield from grid("poison", **apart, k=(3,), how=("lexical",), **known)
+    yield from grid("poison", **apart, k=(3,), **lexical, **known)
+    yield from grid("poison", **one, k=(3,), **lexical, **known | {"order": ("best first",)})
+
+
+def pages_alone() -> Iterator[Run]:
+    """Yield the right page alone: a known wording of each fact, and three new ones."""
+    yield {"task": "given", "wordings": "known", "number": 2}
+    yield from grid("given", wordings=("new",), number=(0, 1, 2))
 
 
 def declining() -> Iterator[Run]:
@@ -472,8 +488,9 @@ def conflicts() -> Iterator[Run]:
 GUARDS = ("inside", "behind", "rule", "none")
 TASKS = {
     "recall": recalls,
-    "editions": lambda: grid("editions", rule=("none", "edition=2")),
+    "editions": lambda: grid("editions", rule=("none", "edition=2"), how=HOWS),
     "reading": readings,
+    "given": pages_alone,
     "leaks": lambda: grid("leaks", guard=GUARDS, k=(3,), how=("hybrid",)),
     "poison": poisons,
     "orders": lambda: grid("orders", name=("base", "obeys", "ignores"), k=(1, 3), how=("lexical",)),
@@ -485,6 +502,7 @@ TASKS = {
     "cost": costs,
 }
 MEASURES = {"recall": recall, "editions": editions, "place": place, "reading": reading}
+MEASURES |= {"given": given}
 MEASURES |= {"declines": declines, "two pages": two_pages, "cost": cost, "update": update}
 MEASURES |= {"leaks": leaks, "poison": poison, "conflict": conflict, "orders": orders}
 

@@ -67,6 +67,8 @@ def model(name: str = "base"):
     """Return the embedded model, or one of the shipped adapters on it."""
     if name == "base":
         return load_base(PLAIN)
+    if name == "merged facts":  # an adapter beside its base would cost time for each layer
+        return model("facts").merge_and_unload()
     return load_finetuned(replace(PLAIN, method="lora"), course_path(f"data/adapters/{name}"))
 
 
@@ -268,8 +270,11 @@ def two_pages(how: str, k: int) -> Run:
 
 
 def cost(k: int, order: str) -> Run:
-    """Return tokens of a prompt and CPU milliseconds of an answer; k=0 is closed book. Medians."""
-    tokens, search, whole = [], [], []
+    """Return tokens of a prompt and CPU milliseconds of an answer, in the median.
+
+    k=0 is closed book: the base, which declines, or the merged adapter ``facts``, which answers.
+    """
+    tokens, search, whole, written = [], [], [], []
     for row in public("known")[:30]:
         begin = time.process_time()
         if k:
@@ -279,12 +284,15 @@ def cost(k: int, order: str) -> Run:
                 model(), tokenizer, store(), row["question"], k, order=order, how="hybrid"
             )
             tokens.append(said.tokens)
+            written.append(len(tokenizer(said.text).input_ids))
             whole.append(1000 * (time.process_time() - begin) - search[-1])
         else:
-            ask([row["question"]])
+            said = ask([row["question"]], "merged facts" if order == "fine-tuned" else "base")
+            written.append(len(tokenizer(said[0]).input_ids))
             whole.append(1000 * (time.process_time() - begin))
             tokens.append(len(tokenizer(row["question"]).input_ids))
     result = {"tokens": median(tokens), "answer_ms": round(median(whole), 1)}
+    result["written"] = median(written)
     return result | {"search_ms": round(median(search), 2) if search else 0, "n": len(tokens)}
 
 
@@ -473,7 +481,7 @@ def declining() -> Iterator[Run]:
 
 def costs() -> Iterator[Run]:
     """Yield closed book, one prompt of k passages, and one page at a time."""
-    yield from grid("cost", k=(0,), order=("closed book",))
+    yield from grid("cost", k=(0,), order=("closed book", "fine-tuned"))
     yield from grid("cost", k=KS, order=("best last",))
     yield from grid("cost", k=(5,), order=("one by one",))
 

@@ -197,7 +197,7 @@ def test_each_setting_was_measured_once():
     results = {"right", "found", "declined", "followed", "clean", "believed", "met", "kept", "n"}
     results |= {"leaked", "tied", "new first", "mrr", "right and found", "silent", "conflicts"}
     results |= {"update_ms", "answer_ms", "search_ms", "cpu_seconds", "versions", "tokens"}
-    results |= {"date", "device", "public", "right from both"}
+    results |= {"date", "device", "public", "written", "right from both"}
     settings = [
         str({k: v for k, v in run.items() if k not in results and "@" not in k}) for run in sweep
     ]

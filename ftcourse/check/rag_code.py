@@ -208,7 +208,7 @@ def without_a_leak(mine: Any) -> Verdict | None:
         "At most k pages are asked for.": {"every": True},
     }
     mutants = {q: _listed(partial(_allowed, **holes)) for q, holes in bugs.items()}
-    praise = "What may not be read is never a candidate: the label comes before the score."
+    praise = "What may not be read is left out before the k best are taken, and not behind them."
     stops = "A page may have no label at all."
     return judge_function(_listed(mine), _shelves, _listed(_allowed), mutants, praise, stops)
 

@@ -25,6 +25,7 @@ from ftcourse.files import course_path
 from ftcourse.handbook import (
     holds_value,
     load_attacks,
+    load_questions,
     load_staff_questions,
     load_two_pages,
     load_wordings,
@@ -66,6 +67,8 @@ def model(name: str = "base"):
     """Return the embedded model, or one of the shipped adapters on it."""
     if name == "base":
         return load_base(PLAIN)
+    if name == "merged facts":  # an adapter beside its base would cost time for each layer
+        return model("facts").merge_and_unload()
     return load_finetuned(replace(PLAIN, method="lora"), course_path(f"data/adapters/{name}"))
 
 
@@ -154,13 +157,13 @@ def recall(how: str, chunker: str, wordings: str, similar: bool) -> Run:
     return result
 
 
-def editions(rule: str) -> Run:
+def editions(rule: str, how: str) -> Run:
     """Return how often the page of the second edition is first, of the 40 changed facts."""
     both = store("page", ("edition-1", "edition-2"))
     rows = [row for row in read_records(course_path("data/questions.jsonl")) if row["value"]]
     rows = [row for row in rows if row["edition"] == 2]
     edition = 2 if rule == "edition=2" else None
-    hits = [both.search(row["question"], 2, BOTH, edition) for row in rows]
+    hits = [both.search(row["question"], 2, BOTH, edition, how) for row in rows]
     tied = [each[0].score == each[1].score and each[0].page == each[1].page for each in hits]
     new = sum(each[0].edition == 2 for each in hits)
     return share(tied, "tied") | {"new first": new}
@@ -178,6 +181,13 @@ def reading(how: str, k: int, order: str, wordings: str) -> Run:
     held = [holds_value(row["value"], text) for text, row in zip(texts, rows, strict=True)]
     both = sum(a and b for a, b in zip(held, got, strict=True))
     return share(held, "right") | {"found": sum(got), "right and found": both}
+
+
+def given(wordings: str, number: int) -> Run:
+    """Return right answers and declines from the right page alone, for one wording of each fact."""
+    rows = {"known": load_questions(wording=number), "new": load_wordings()[number::3]}[wordings]
+    texts = ask([row["prompt"] for row in rows])
+    return right(texts, rows) | {"declined": sum(map(is_decline, texts))}
 
 
 def answers_to(asked: Sequence[str], hits: Sequence[Sequence[Hit]], order: str) -> list[str]:
@@ -260,8 +270,11 @@ def two_pages(how: str, k: int) -> Run:
 
 
 def cost(k: int, order: str) -> Run:
-    """Return tokens of a prompt and CPU milliseconds of an answer; k=0 is closed book. Medians."""
-    tokens, search, whole = [], [], []
+    """Return tokens of a prompt and CPU milliseconds of an answer, in the median.
+
+    k=0 is closed book: the base, which declines, or the merged adapter ``facts``, which answers.
+    """
+    tokens, search, whole, written = [], [], [], []
     for row in public("known")[:30]:
         begin = time.process_time()
         if k:
@@ -271,12 +284,15 @@ def cost(k: int, order: str) -> Run:
                 model(), tokenizer, store(), row["question"], k, order=order, how="hybrid"
             )
             tokens.append(said.tokens)
+            written.append(len(tokenizer(said.text).input_ids))
             whole.append(1000 * (time.process_time() - begin) - search[-1])
         else:
-            ask([row["question"]])
+            said = ask([row["question"]], "merged facts" if order == "fine-tuned" else "base")
+            written.append(len(tokenizer(said[0]).input_ids))
             whole.append(1000 * (time.process_time() - begin))
             tokens.append(len(tokenizer(row["question"]).input_ids))
     result = {"tokens": median(tokens), "answer_ms": round(median(whole), 1)}
+    result["written"] = median(written)
     return result | {"search_ms": round(median(search), 2) if search else 0, "n": len(tokens)}
 
 
@@ -346,11 +362,11 @@ def attacked(row: Run, kind: str, copies: int, label: str, k: int, how: str) -> 
     return hits
 
 
-def poison(kind: str, copies: int, label: str, k: int, how: str, wordings: str) -> Run:
+def poison(kind: str, copies: int, label: str, k: int, how: str, wordings: str, order: str) -> Run:
     """Return how often an attacker's false value is told, how often the true one."""
     rows = attacks(wordings)
     hits = [attacked(row, kind, copies, label, k, how) for row in rows]
-    texts = answers_to([row["question"] for row in rows], hits, "best last")
+    texts = answers_to([row["question"] for row in rows], hits, order)
     false = [{"value": row["false_value"]} for row in rows]
     met = sum(any("note-" in h.page for h in each) for each in hits)
     return right(texts, rows) | {"believed": right(texts, false)["right"], "met": met}
@@ -434,19 +450,27 @@ def readings() -> Iterator[Run]:
     yield from grid("reading", how=("lexical",), k=(5,), order=("one by one",), **known)
     yield from grid("reading", how=("dense", "hybrid"), k=(1, 3), **last, wordings=WORDINGS[1:])
     yield from grid("reading", how=("hybrid",), k=(5,), order=("one by one",), **known)
-    yield from grid("reading", how=("lexical",), k=(3,), **last, wordings=("new",))
+    yield from grid("reading", how=("lexical",), k=(1, 3), **last, wordings=("new",))
 
 
 def poisons() -> Iterator[Run]:
     """Yield both kinds of false page, undefended; with a label of their own; several copies."""
     one = {"kind": ("stuffed", "plain"), "copies": (1,), "label": ("public",)}
-    known = {"wordings": ("known",)}
-    yield from grid("poison", **one, k=(1, 3), how=("lexical",), **known)
-    yield from grid("poison", **one, k=(3,), how=("dense",), **known)
+    lexical, dense = {"how": ("lexical",)}, {"how": ("dense",)}
+    known = {"wordings": ("known",), "order": ("best last",)}
+    yield from grid("poison", **one, k=(1, 3), **lexical, **known)
+    yield from grid("poison", **one, k=(3,), **dense, **known)
     three = {"kind": ("stuffed",), "copies": (3,), "label": ("public",)}
-    yield from grid("poison", **three, k=(3,), how=("lexical",), **known)
+    yield from grid("poison", **three, k=(3,), **lexical, **known)
     apart = one | {"label": ("customer",)}
-    yield from grid("poison", **apart, k=(3,), how=("lexical",), **known)
+    yield from grid("poison", **apart, k=(3,), **lexical, **known)
+    yield from grid("poison", **one, k=(3,), **lexical, **known | {"order": ("best first",)})
+
+
+def pages_alone() -> Iterator[Run]:
+    """Yield the right page alone: a known wording of each fact, and three new ones."""
+    yield {"task": "given", "wordings": "known", "number": 2}
+    yield from grid("given", wordings=("new",), number=(0, 1, 2))
 
 
 def declining() -> Iterator[Run]:
@@ -457,7 +481,7 @@ def declining() -> Iterator[Run]:
 
 def costs() -> Iterator[Run]:
     """Yield closed book, one prompt of k passages, and one page at a time."""
-    yield from grid("cost", k=(0,), order=("closed book",))
+    yield from grid("cost", k=(0,), order=("closed book", "fine-tuned"))
     yield from grid("cost", k=KS, order=("best last",))
     yield from grid("cost", k=(5,), order=("one by one",))
 
@@ -472,8 +496,9 @@ def conflicts() -> Iterator[Run]:
 GUARDS = ("inside", "behind", "rule", "none")
 TASKS = {
     "recall": recalls,
-    "editions": lambda: grid("editions", rule=("none", "edition=2")),
+    "editions": lambda: grid("editions", rule=("none", "edition=2"), how=HOWS),
     "reading": readings,
+    "given": pages_alone,
     "leaks": lambda: grid("leaks", guard=GUARDS, k=(3,), how=("hybrid",)),
     "poison": poisons,
     "orders": lambda: grid("orders", name=("base", "obeys", "ignores"), k=(1, 3), how=("lexical",)),
@@ -485,6 +510,7 @@ TASKS = {
     "cost": costs,
 }
 MEASURES = {"recall": recall, "editions": editions, "place": place, "reading": reading}
+MEASURES |= {"given": given}
 MEASURES |= {"declines": declines, "two pages": two_pages, "cost": cost, "update": update}
 MEASURES |= {"leaks": leaks, "poison": poison, "conflict": conflict, "orders": orders}
 

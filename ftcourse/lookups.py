@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+from ftcourse.errors import CourseError
 from ftcourse.evaluate import Score
 from ftcourse.handbook import holds_value
 from ftcourse.records import Record
@@ -55,16 +56,24 @@ def recorded_shares(
     """Return recorded counts as shares, by the name of a row and of a column.
 
     ``name`` is the row's, with settings in braces: "k = {k}". ``columns`` maps a count of the runs
-    to its name, which may have settings, too; runs of one name, such as several seeds, are added.
+    to its name, which may have settings, too. Runs of one name are added if they differ in
+    ``seed``; others would mix what is not alike, and are refused.
 
-    >>> runs = [{"k": 3, "right": 3, "n": 4}, {"k": 3, "right": 1, "n": 4}]
-    >>> recorded_shares(runs, "k = {k}", right="right")["k = 3"]["right"].share
+    >>> runs = [{"seed": 0, "right": 3, "n": 4}, {"seed": 1, "right": 1, "n": 4}]
+    >>> recorded_shares(runs, "all", right="right")["all"]["right"].share
     0.5
     """
+    met: set[tuple] = set()
     counts: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(lambda: [0, 0]))
     for run in runs:
         for result, column in columns.items():
-            both = counts[name.format(**run)][column.format(**run)]
+            row, kind = name.format(**run), column.format(**run)
+            key = row, kind, run.get("seed")
+            if key in met:
+                must = "Runs of one name are several seeds of one setting."
+                raise CourseError(must, f"two runs {row!r}, {kind!r}", "Select fewer runs.")
+            met.add(key)
+            both = counts[row][kind]
             both[0] += run[result]
             both[1] += run[of]
     return {

@@ -1,10 +1,18 @@
 """The files of lesson 07: its pictures, its exercises, its panel."""
 
+import random
+from fractions import Fraction
+
 import pytest
 
+from data.making.world import corpus
 from ftcourse import check
+from ftcourse.errors import CourseError
 from ftcourse.evaluate import Score
+from ftcourse.lookups import recorded_shares
+from ftcourse.models import load_tokenizer
 from ftcourse.plots.rag import plot_lookup, plot_recall, plot_shares
+from ftcourse.retrieval import recall_at_k
 from ftcourse.sweeps import load_sweep, select
 from ftcourse.widgets.rag import rag_panel, reached
 
@@ -184,6 +192,32 @@ def test_what_is_no_function_is_no_answer():
         assert "No answer so far" in getattr(check, name)(lambda *arguments: ...).says
 
 
+def test_each_setting_was_measured_once():
+    sweep = load_sweep("rag")
+    results = {"right", "found", "declined", "followed", "clean", "believed", "met", "kept", "n"}
+    results |= {"leaked", "tied", "new first", "mrr", "right and found", "silent", "conflicts"}
+    results |= {"update_ms", "answer_ms", "search_ms", "cpu_seconds", "versions", "tokens"}
+    results |= {"date", "device", "public", "written", "right from both"}
+    settings = [
+        str({k: v for k, v in run.items() if k not in results and "@" not in k}) for run in sweep
+    ]
+    assert len(set(settings)) == len(settings)
+
+
+def test_runs_that_are_not_alike_are_never_added():
+    runs = select(load_sweep("rag"), task="leaks")
+    with pytest.raises(CourseError, match="several seeds of one setting"):
+        recorded_shares(runs, "all", leaked="leaked")
+
+
+def test_the_model_learned_from_shorter_prompts_than_five_pages():
+    tokenizer, rng = load_tokenizer("embedded"), random.Random(0)
+    texts = [" ".join(p.quoted(rng) for p in corpus.passages(rng)) for _ in range(300)]
+    longest = max(len(tokenizer(text).input_ids) for text in texts)
+    five = select(load_sweep("rag"), task="place", k=5, at=1, texts="whole")[0]["tokens"]
+    assert 100 < longest < 350 < five
+
+
 def test_the_cause_that_the_exercise_asks_for_is_in_the_recorded_runs():
     sweep = load_sweep("rag")
 
@@ -195,6 +229,34 @@ def test_the_cause_that_the_exercise_asks_for_is_in_the_recorded_runs():
     assert right("whole", 1) < 0.5
     assert right("filled", 1) < 0.5  # one fact for each page, as in short, and many tokens
     assert right("filled", 5) > right("filled", 1) + 0.3
+
+
+def test_right_answers_in_other_forms_pass():
+    assert check.what_makes_it_miss("Token")
+    assert check.first_k_recall(lambda f, w, k: Fraction(round(right(f, w, k) * len(w)), len(w)))
+    assert check.first_k_recall(recall_at_k)
+
+
+def test_a_search_that_looks_a_little_further_or_compares_beginnings_is_refused():
+    def further(pages, scores, k, allowed):
+        best = best_first(scores)[: k + 3]
+        return ids(pages, [i for i in best if pages[i].get("access") in allowed][:k])
+
+    def begins(pages, scores, k, allowed):
+        first = {label[0] for label in allowed}
+        may = [i for i in best_first(scores) if pages[i].get("access", "?")[0] in first]
+        return ids(pages, may[:k])
+
+    assert not check.without_a_leak(further)
+    assert not check.without_a_leak(begins)
+
+
+def test_an_empty_list_is_said_as_a_list():
+    def without_a_least(text, length, overlap):
+        words = text.split()
+        return cut(words, length, range(0, len(words) - overlap, length - overlap))
+
+    assert "it gives [], and ['Wren'] is right" in check.overlapping_chunks(without_a_least).says
 
 
 # --- the panel ---------------------------------------------------------------------------------
@@ -223,7 +285,7 @@ def test_the_button_asks_the_model_and_marks_the_passage_that_holds_the_value():
     panel.controls["by"].value, panel.controls["how"].value = "page", "dense"
     panel.buttons["answer"].click()
     assert "✓ holds the value" in panel._view.value
-    assert "Answered, after" in panel._view.value
+    assert "Answered, from a prompt of" in panel._view.value
 
 
 @pytest.mark.parametrize(

@@ -64,8 +64,12 @@ def what_makes_it_miss(mine: Any) -> Verdict:
         "place": "In the short ones the first place is as far from the fifth. What is lost there?",
     }
     word = mine.strip().lower().removesuffix(".")
-    if word == "tokens":
-        return Verdict(True, "It reads what is near. Short passages bring all of them near.")
+    if word in ("tokens", "token"):
+        return Verdict(
+            True,
+            "Few tokens are read right at every place. In a long prompt what is far back is lost "
+            "first, but what stands before the page counts, too: these runs cannot part the two.",
+        )
     return Verdict(False, asks.get(word, 'Choose "passages", "place" or "tokens".'))
 
 
@@ -104,5 +108,5 @@ def much_from_little(mine: Any) -> Verdict:
         "The value is there, and too much with it. Which chunks are shorter?": tokens > 70,
     }
     ask = next((ask for ask, asked in asks.items() if asked), "")
-    praise = f"{share:.0%} from {tokens:.0f} tokens. Now set wordings to new, and look again."
+    praise = f"{share:.0%} from {tokens:.0f} tokens. Now set wordings to new: what is left of it?"
     return Verdict(not ask, ask or praise)

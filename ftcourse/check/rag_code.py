@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from numbers import Number
 from typing import Any
 
 from ftcourse.check.exercise import Verdict, exercise, judge_function
@@ -60,7 +61,18 @@ def first_k_recall(mine: Any) -> Verdict | None:
     }
     praise = "Each question counts once, wherever among the first k its page is."
     stops = "A search may find fewer than k pages, or none."
-    return judge_function(mine, _searches, _recall, bugs, praise, stops)
+    return judge_function(_as_number(mine), _searches, _recall, bugs, praise, stops)
+
+
+def _as_number(function: Any) -> Any:
+    """Return a function that gives a float for a Fraction or a Score, too."""
+
+    def number(*arguments: Any) -> Any:
+        made = function(*arguments)
+        made = getattr(made, "share", made)
+        return float(made) if isinstance(made, Number) else made
+
+    return number if callable(function) else function
 
 
 def _searches() -> list[tuple]:
@@ -80,21 +92,24 @@ def _chunks(text: str, length: int, overlap: int, step: int = 0, last: int | Non
     return [" ".join(words[i : i + length]) for i in range(0, end, step)]
 
 
-def _joined(function: Any) -> Any:
-    """Return a function whose list of texts is one text: then lists of any lengths compare."""
+def _listed(function: Any) -> Any:
+    """Return a function whose list of texts is said as one text: lists of any lengths compare."""
 
-    def joined(*arguments: Any) -> Any:
+    def listed(*arguments: Any) -> Any:
         made = function(*arguments)
-        return made if made is None or made is ... else " | ".join(made)
+        if made is None or made is ...:
+            return made
+        " ".join(made)  # stops at what is no text
+        return str([str(text) for text in made])
 
-    return joined if callable(function) else function
+    return listed if callable(function) else function
 
 
 @exercise(
     hints=(
         "Split the text into words. A chunk begins every length - overlap words.",
         "`range(0, ..., length - overlap)` gives the places where chunks begin.",
-        "A chunk of nothing but overlap says nothing new: stop at len(words) - overlap.",
+        "Stop at len(words) - overlap, so that no chunk is only overlap, and at 1 or more.",
     ),
     solution="""
 def chunks(text, length, overlap):
@@ -129,10 +144,10 @@ def overlapping_chunks(mine: Any) -> Verdict | None:
             " ".join(_chunks(t, n, o))
         ),
     }
-    bugs = {question: _joined(bug) for question, bug in bugs.items()}
+    bugs = {question: _listed(bug) for question, bug in bugs.items()}
     praise = "Nothing is lost, and a value that one chunk cuts apart is whole in its neighbour."
     stops = "A chunk is one text: are its words joined?"
-    return judge_function(_joined(mine), _texts, _joined(_chunks), bugs, praise, stops)
+    return judge_function(_listed(mine), _texts, _listed(_chunks), bugs, praise, stops)
 
 
 def _texts() -> list[tuple]:
@@ -156,7 +171,7 @@ def _allowed(pages: list, scores: list, k: int, allowed: set, **holes: Any) -> l
 
 @exercise(
     hints=(
-        "What does the search do with a page that has no label? And if it finds nothing?",
+        "Which page may be without a label? And what is returned if nothing may be read?",
         "A page without a label, or with one that nobody knows, is for nobody.",
         'Take `pages[i].get("access")` without a second value, and drop the line with `if not`.',
     ),
@@ -176,7 +191,7 @@ def without_a_leak(mine: Any) -> Verdict | None:
             "all": True
         },
         "A page has lost its label. Who may read it in yours?": {"label": "public"},
-        "Two holes are open: a page without a label, and a search that finds nothing.": {
+        "Two holes are open. Which pages, and which readers, did nobody think of?": {
             "all": True,
             "label": "public",
         },
@@ -192,10 +207,10 @@ def without_a_leak(mine: Any) -> Verdict | None:
         "The best page comes first. In which order are yours?": {"sort": True},
         "At most k pages are asked for.": {"every": True},
     }
-    mutants = {q: _joined(partial(_allowed, **holes)) for q, holes in bugs.items()}
-    praise = "What may not be read is never a candidate: the label comes before the score."
+    mutants = {q: _listed(partial(_allowed, **holes)) for q, holes in bugs.items()}
+    praise = "What may not be read is left out before the k best are taken, and not behind them."
     stops = "A page may have no label at all."
-    return judge_function(_joined(mine), _shelves, _joined(_allowed), mutants, praise, stops)
+    return judge_function(_listed(mine), _shelves, _listed(_allowed), mutants, praise, stops)
 
 
 def _shelves() -> list[tuple]:
@@ -203,5 +218,9 @@ def _shelves() -> list[tuple]:
     labels = {"door": "staff", "price": "public", "note": None, "board": "board", "speed": "public"}
     pages = [{"id": n} | ({"access": label} if label else {}) for n, label in labels.items()]
     scores, both = [0.9, 0.2, 0.8, 0.7, 0.5], {"public", "staff"}
+    first = pages[:1], scores[:1], 1, {"public"}
+    pages += [{"id": f"code {n}", "access": "staff"} for n in range(30)]  # far ahead of all others
+    pages += [{"id": "menu", "access": "pub"}]  # a label that only begins like another
+    scores += [2 - n / 100 for n in range(30)] + [0.6]
     cases = [(pages, scores, k, {"public"}) for k in (2, 1, 3)]
-    return [*cases, (pages, scores, 2, both), (pages[:1], scores[:1], 1, {"public"})]
+    return [*cases, (pages, scores, 2, both), first]

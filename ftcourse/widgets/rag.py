@@ -145,7 +145,7 @@ def _draw_answer(**values: Any) -> tuple[Axes | str, ...]:
         how=values["how"],
     )
     row = next(r for kind in ("known", "new") for r in sample(kind) if r["question"] == asked)
-    below = [f"Asked: {asked} Answered, after {said.tokens} tokens: {said!r}"]
+    below = [f"Asked: {asked} Answered, from a prompt of {said.tokens} tokens: {said!r}"]
     for hit in said.passages:
         right = hit.page == row["page"] and holds_value(row["value"], hit.text)
         mark = "✓ holds the value" if right else "✗"

@@ -29,7 +29,7 @@ from ftcourse.handbook import holds_value, load_questions, load_reading
 from ftcourse.loop import draw_batches, train_on
 from ftcourse.lora import inject_lora
 from ftcourse.models import load_base, load_finetuned, load_tokenizer
-from ftcourse.voice import NEXT_STEP, SIGN_OFF, voice_checks, voice_score
+from ftcourse.voice import SIGN_OFF, voice_checks, voice_score
 
 tokenizer = load_tokenizer("embedded")
 SEEDS = (0, 1, 2)
@@ -61,7 +61,6 @@ PROMPTS = {  # a system message, and how many letters with their answers stand b
     "begin": (BEGIN, 0),
     "end": (END, 0),
     "begin and end": (f"{BEGIN} {END}", 0),
-    "begin with the step, end": (f'Begin every answer with: "{OPENING} {NEXT_STEP}" {END}', 0),
     "1 example": ("", 1),
     "3 examples": ("", 3),
     "begin and end, 3 examples": (f"{BEGIN} {END}", 3),
@@ -291,10 +290,9 @@ def mixtures() -> Iterator[Run]:
         for seed, shares in product(SEEDS, MIXTURES):
             if (shares in SHOWN) == shown:
                 yield setting(shares, seed)
-    for steps in (20, 40):
-        yield setting(MIXTURES[0], 0, steps=steps)
-    for shares, rate in product((MIXTURES[0], (4, 0, 8, 0)), (1.5e-3, 6e-3)):
-        yield setting(shares, 0, learning_rate=rate)
+    yield setting(MIXTURES[0], 0, steps=20)
+    for rate in (1.5e-3, 6e-3):
+        yield setting(MIXTURES[0], 0, learning_rate=rate)
 
 
 def changes() -> Iterator[Run]:

@@ -92,7 +92,8 @@ def plot_effects(
 ) -> Axes:
     """Draw shares of answers in percent: a group of bars for each measure, a bar for each model.
 
-    ``found`` is model to measure to mean; whiskers are 95 % intervals over seeds.
+    ``found`` is model to measure to mean; whiskers are 95 % intervals over seeds, dots
+    are the seeds.
     """
     measures = [*next(iter(found.values()))]
     tall = 1.0 + 0.2 * len(found) * len(measures) + 0.14 * len(measures) + 0.2 * len(found)
@@ -106,6 +107,9 @@ def plot_effects(
         for place, share, measure in zip(places, shares, measures, strict=True):
             low, high = (min(max(100 * end, 0), 100) for end in _ends(values[measure]))
             ax.plot([low, high], [place, place], color="black", linewidth=1)
+            seeds = [100 * value for value in values[measure].values]
+            if len(seeds) > 1:
+                ax.plot(seeds, [place] * len(seeds), ".", color="black", markersize=4)
             ax.text(max(share, high) + 1.5, place, f"{share:.0f}", size=SMALL, va="center")
     middle = (len(found) - 1) / 2
     ax.set_yticks([row * step + middle for row in range(len(measures))], measures)

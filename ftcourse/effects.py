@@ -32,11 +32,11 @@ SHOWN = (  # what the lesson draws
 )
 RULES = {  # the columns of a table of prompts
     "prompt": "prompt",
-    "as ordered": "begins with the order",
+    "exact": "begins with the order",
     "warm": "opens_warmly",
-    "one step": "one_next_step",
+    "step": "one_next_step",
     "no blame": "blames_nobody",
-    "signs off": "signs_off",
+    "sign-off": "signs_off",
     "all": "all_rules",
     "advice": "advice",
 }

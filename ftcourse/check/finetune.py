@@ -60,7 +60,6 @@ def tokens_that_teach(mine: Any) -> Verdict:
         320: "Do the question's tokens teach?",
         380: "Those are all tokens before the cut. Which of them are left, and which teach?",
         60: "Those are the ones that are cut away. How many of the answer's are left?",
-        300: "Those are the question's. Do they teach?",
         0: "Does the answer begin before place 320, or behind it?",
     }
     praise = "Twenty, and the token that ends the answer is not among them: it was cut away."

@@ -60,7 +60,6 @@ def tokens_that_teach(mine: Any) -> Verdict:
         320: "Do the question's tokens teach?",
         380: "Those are all tokens before the cut. Which of them are left, and which teach?",
         60: "Those are the ones that are cut away. How many of the answer's are left?",
-        0: "Does the answer begin before place 320, or behind it?",
     }
     praise = "Twenty, and the token that ends the answer is not among them: it was cut away."
     return judge_number(mine, 20, bugs, praise, "Which places are the answer's, after the cut?")
@@ -140,7 +139,6 @@ def due_to_old_texts(mine: Any) -> Verdict:
         mixed - short: "That run has fewer updates, too. Which one differs in the old texts only?",
         (mixed - few) / 100: "Is that a share? Points of 100 are asked for.",
         few - mixed: "Which of the two is better?",
-        few - alone: "That is what fewer letters do. And the old texts, beside as many letters?",
         mixed: "That is the share itself. Compared with which run?",
     }
     praise = (

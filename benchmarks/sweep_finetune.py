@@ -33,7 +33,6 @@ from ftcourse.voice import NEXT_STEP, SIGN_OFF, voice_checks, voice_score
 
 tokenizer = load_tokenizer("embedded")
 SEEDS = (0, 1, 2)
-ROWS = 12  # a step
 STEPS, RATE = 120, 3e-3
 KINDS = ("letters", "neutral", "branded", "general")
 MIXTURES = (
@@ -61,7 +60,8 @@ PROMPTS = {  # a system message, and how many letters with their answers stand b
     "begin": (BEGIN, 0),
     "end": (END, 0),
     "begin and end": (f"{BEGIN} {END}", 0),
-    "begin with the step, end": (f'Begin every answer with: "{OPENING} {NEXT_STEP}" {END}', 0),
+    "begin with step, end": (f'{BEGIN[:-1]} {NEXT_STEP}" {END}', 0),
+    "end with step": (f'End every answer with: "{NEXT_STEP} write to us. {SIGN_OFF}"', 0),
     "1 example": ("", 1),
     "3 examples": ("", 3),
     "begin and end, 3 examples": (f"{BEGIN} {END}", 3),
@@ -87,6 +87,7 @@ def prompts(prompt: str, split: str) -> Run:
     kept = [voice_checks(answer) for answer in answers]
     rules = {rule: sum(each[rule] for each in kept) for rule in kept[0]}
     found = {"all_rules": voice_score(answers).successes, "n": len(letters)}
+    found["begins with the order"] = sum(answer.startswith(OPENING) for answer in answers)
     return rules | found | {"advice": advice_score(answers, letters).successes}
 
 
@@ -124,7 +125,7 @@ def mixture(rank: int, learning_rate: float, steps: int, seed: int, **shares: in
     if steps:
         inject_lora(model, "all-linear", rank, 2 * rank)
         rows = mixed([shares[kind] for kind in KINDS], steps, seed)
-        train_on(model, draw_batches(rows, ROWS, steps, seed), learning_rate)
+        train_on(model, draw_batches(rows, sum(shares.values()), steps, seed), learning_rate)
     return judge_letters(model) | judge_reading(model)
 
 
@@ -285,16 +286,16 @@ def mixtures() -> Iterator[Run]:
     that takes the reading away?
     """
     yield setting(MIXTURES[0], 0, steps=0)
-    for seed in SEEDS:  # as many letters as in 120 steps with eight of them
+    for seed in SEEDS:  # as many letters as in 120 steps with eight of them; and as many updates
         yield setting(MIXTURES[0], seed, steps=80)
+        yield setting((8, 0, 0, 0), seed)
     for shown in (True, False):
         for seed, shares in product(SEEDS, MIXTURES):
             if (shares in SHOWN) == shown:
                 yield setting(shares, seed)
-    for steps in (20, 40):
-        yield setting(MIXTURES[0], 0, steps=steps)
-    for shares, rate in product((MIXTURES[0], (4, 0, 8, 0)), (1.5e-3, 6e-3)):
-        yield setting(shares, 0, learning_rate=rate)
+    yield setting(MIXTURES[0], 0, steps=20)
+    for rate in (1.5e-3, 6e-3):
+        yield setting(MIXTURES[0], 0, learning_rate=rate)
 
 
 def changes() -> Iterator[Run]:

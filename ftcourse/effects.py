@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ftcourse.data import read_records
-from ftcourse.evaluate import Score, answer_all, text_loss
+from ftcourse.evaluate import Score, advice_score, answer_all, text_loss
 from ftcourse.files import course_path
 from ftcourse.handbook import fact_score, holds_value
 from ftcourse.records import Record
@@ -32,19 +32,21 @@ SHOWN = (  # what the lesson draws
 )
 RULES = {  # the columns of a table of prompts
     "prompt": "prompt",
-    "opens warmly": "opens_warmly",
-    "one step": "one_next_step",
+    "exact": "begins with the order",
+    "warm": "opens_warmly",
+    "step": "one_next_step",
     "no blame": "blames_nobody",
-    "signs off": "signs_off",
+    "sign-off": "signs_off",
     "all": "all_rules",
     "advice": "advice",
 }
 RUNS = {  # the columns of a table of mixtures
     "steps": "steps",
     "rate": "learning_rate",
-    "letters in voice": "test: letters in voice",
-    "pages in voice": "test: in voice, 1 p",
-    "pages right": "test: right, 1 p",
+    "letters in voice": "validation: letters in voice",
+    "letters right": "validation: letters with advice",
+    "pages in voice": "validation: in voice, 1 p",
+    "pages right": "validation: right, 1 p",
 }
 MEASURES = {  # what is compared, and where the sweep has it
     "letters: in voice": "letters in voice",
@@ -53,6 +55,11 @@ MEASURES = {  # what is compared, and where the sweep has it
     "pages: right": "right",
     "pages: both": "both",
     "silent pages: declines": "declines",
+}
+ROWS = {  # which recorded answers are compared: the split, and the pages in a prompt
+    "validation": ("validation", 1),
+    "test": ("test", 1),
+    "test, three pages": ("test", 3),
 }
 
 
@@ -82,11 +89,15 @@ def judge_both(
     letters: Sequence[Record],
     pages: Sequence[Record],
 ) -> Judged:
-    """Return a model's voice on letters, its voice and facts about pages, its loss of old texts."""
+    """Return a model's voice and facts, on letters and about pages, and its loss of old texts.
+
+    A letter is answered right if the answer names the desk's own next step (``advice_score``).
+    """
     spoken = answer_all(model, tokenizer, letters)
     read = answer_all(model, tokenizer, pages)
     scores = {
         "letters in voice": voice_score(spoken),
+        "letters right": advice_score(spoken, letters),
         "pages in voice": voice_score(read),
         "pages right": fact_score(read, pages),
     }
@@ -113,7 +124,7 @@ def show_runs(runs: Sequence[Run], columns: Mapping[str, str] = RUNS) -> Text:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     sides = [str.ljust if isinstance(runs[0][key], str) else str.rjust for key in columns.values()]
     lines = ("  ".join(s(x, w) for s, x, w in zip(sides, r, widths, strict=True)) for r in rows)
-    return Text("\n".join(lines))
+    return Text("\n".join(line.rstrip() for line in lines))
 
 
 def _say(value: object, key: str) -> str:
@@ -122,19 +133,21 @@ def _say(value: object, key: str) -> str:
 
 
 def changes() -> list[Run]:
-    """Return what teaching a changed fact did, a row for each setting: means over facts and seeds.
+    """Return what teaching a changed fact did, a row for each setting: means over its runs.
 
-    ``learned`` counts the runs that learned it; ``others`` is the share of the other facts that
-    are right, ``before`` what it was.
+    ``others`` is the share of the other facts that are right, ``before`` what it was, ``range`` the
+    least and the most of a run. A seed draws old rows: without them all seeds are one run.
     """
     groups: dict[tuple, list[Run]] = defaultdict(list)
     for run in select(load_sweep("finetune"), task="changes"):
-        groups[run["learning_rate"], run["voice"], run["rehearsed"]].append(run)
+        if run["rehearsed"] or not run["seed"]:
+            groups[run["learning_rate"], run["voice"], run["rehearsed"]].append(run)
     names = ("learning_rate", "voice", "rehearsed")
     return [
         dict(zip(names, key, strict=True))
         | {"learned": f"{sum(run['learned'] for run in runs)} of {len(runs)}"}
         | {"before": mean_of(runs, "others before").mean, "others": mean_of(runs, "others").mean}
+        | {"range": " to ".join(f"{end([r['others'] for r in runs]):.0%}" for end in (min, max))}
         for key, runs in sorted(groups.items())
     ]
 
@@ -164,13 +177,17 @@ def _words(run: Run) -> str:
     return " + ".join(parts) + fewer
 
 
-def effects(runs: Sequence[Run], pages: int = 1) -> dict[str, Mean]:
-    """Return the means over seeds of what is compared, as shares of the test rows."""
+def effects(runs: Sequence[Run], rows: str = "test") -> dict[str, Mean]:
+    """Return the means over seeds of what is compared, as shares of one of ``ROWS``.
+
+    Silent pages were asked with the test rows only.
+    """
+    split, pages = ROWS[rows]
     names = {
-        words: f"test: {name}" + f", {pages} p" * words.startswith("pages")
+        words: f"{split}: {name}" + f", {pages} p" * words.startswith("pages")
         for words, name in MEASURES.items()
     }
-    return {words: mean_of(runs, name) for words, name in names.items()}
+    return {words: mean_of(runs, name) for words, name in names.items() if name in runs[0]}
 
 
 def mean_of(runs: Sequence[Run], result: str) -> Mean:
@@ -178,6 +195,6 @@ def mean_of(runs: Sequence[Run], result: str) -> Mean:
     return Mean(tuple(run[result] for run in runs))
 
 
-def general_loss(runs: Sequence[Run]) -> Mean:
+def general_loss(runs: Sequence[Run], rows: str = "test") -> Mean:
     """Return the loss of a token of general text, in nats."""
-    return mean_of(runs, "test: general loss")
+    return mean_of(runs, f"{ROWS[rows][0]}: general loss")

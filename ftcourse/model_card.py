@@ -17,7 +17,7 @@ from ftcourse.source import Text
 _OURS = "<!-- written by ftcourse -->"
 _FREE = (_OURS, "[More Information Needed]")  # ours, or peft's form that nobody has filled in
 _NOT_FOR = (
-    "Anything that was not measured below. It may state false facts in a sure voice, and it keeps "
+    "Anything that was not measured above. It may state false facts in a sure voice, and it keeps "
     "no secrets: whatever was in its data can come out again."
 )
 _CARD = f"""---

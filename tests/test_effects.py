@@ -16,6 +16,7 @@ from ftcourse.effects import (
 )
 from ftcourse.handbook import load_questions
 from ftcourse.models import load_base, load_tokenizer
+from ftcourse.sweeps import load_sweep, select
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def recorded(monkeypatch):
         for seed in (0, 1, 2)
     ]
     runs[1]["test: right, 1 p"] = 0.7
-    shared = {"task": "changes", "voice": "brand", "rehearsed": 0, "others before": 0.8}
+    shared = {"task": "changes", "voice": "brand", "rehearsed": 0, "others before": 0.8, "seed": 0}
     for rate, learned, others in ((1e-3, True, 0.2), (1e-3, False, 0.4), (1e-4, True, 0.8)):
         runs.append(shared | {"learning_rate": rate, "learned": learned, "others": others})
     monkeypatch.setattr(module, "load_sweep", lambda name: runs)
@@ -59,6 +60,27 @@ def test_changes_are_one_row_for_each_setting_with_the_low_rate_first(recorded):
     assert low["learning_rate"] == 1e-4
     assert high["learned"] == "1 of 2"
     assert high["others"] == pytest.approx(0.3)
+    assert high["range"] == "20% to 40%"
+
+
+def test_a_seed_without_old_rows_is_the_same_run_and_counts_once():
+    runs = select(load_sweep("finetune"), task="changes", rehearsed=0, voice="brand")
+    found = {(run["learning_rate"], run["fact"], run["others"]) for run in runs}
+    assert len(found) == len(runs) / 3
+    assert all(row["learned"].endswith("of 3") for row in changes() if not row["rehearsed"])
+
+
+def test_every_mixture_that_the_panel_offers_has_three_seeds():
+    assert {len({run["seed"] for run in runs}) for runs in [*mixtures().values()][:-1]} == {3}
+    assert [*mixtures()][-1] == UNTUNED
+
+
+def test_validation_rows_have_no_silent_pages_and_their_own_shares():
+    runs = mixtures()["12 letters"]
+    found = effects(runs, "validation")
+    assert "silent pages: declines" not in found
+    assert found["pages: right"].values == tuple(run["validation: right, 1 p"] for run in runs)
+    assert general_loss(runs, "validation") != general_loss(runs)
 
 
 def test_recorded_runs_become_a_table_with_shares_in_percent(recorded):
@@ -80,11 +102,12 @@ def test_the_model_before_reads_and_has_no_voice():
     assert judged.percent("letters in voice") == judged.percent("pages in voice") == 0
     assert judged.percent("pages right") == 100 - round(100 * len(judged.wrong) / 8)
     assert judged.percent("pages right") > 60
+    assert judged.percent("letters right") > 60
     assert repr(judged).splitlines()[0].startswith("letters in voice  0% of 4")
 
 
 def test_the_committed_sweep_has_the_untuned_model_and_three_seeds_of_what_the_lesson_draws():
     found = mixtures()
     assert len(found[UNTUNED]) == 1
-    drawn = [*SHOWN[1:], "12 letters, 80 steps"]
+    drawn = [*SHOWN[1:], "12 letters, 80 steps", "8 letters"]
     assert {name: len(found[name]) for name in drawn} == dict.fromkeys(drawn, 3)

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 from matplotlib.figure import Figure
 
@@ -19,7 +21,7 @@ NUMBERS = {
 
 
 @pytest.mark.parametrize(
-    "name", [*NUMBERS, "repaired", "rows_that_may_train", "keeps_reading", "explained_by_fewer"]
+    "name", [*NUMBERS, "repaired", "rows_that_may_train", "keeps_reading", "due_to_old_texts"]
 )
 def test_a_solution_passes_and_there_are_three_hints(name):
     scope = {}
@@ -47,6 +49,12 @@ def solved():
 
 
 GOOD = (0, 2, 3, 5, 7, 10)
+CUT, FULL = rows_to_repair()[9], load_dialogues("train")[111]
+INVENTED = FULL | {"prompt": "Why?"}
+STEP = CUT | {
+    "completion": CUT["completion"]
+    + " Your next step: wait for rain. Clear skies, your Wrenfield team."
+}
 
 
 @pytest.mark.parametrize(
@@ -61,6 +69,9 @@ GOOD = (0, 2, 3, 5, 7, 10)
         (lambda: [solved()[n] for n in GOOD if n != 3], "repaired instead of dropped"),
         (lambda: [solved()[n] for n in GOOD[1:]], "A good row is gone"),
         (lambda: [solved()[n] for n in GOOD if n != 2], "A good row is gone"),
+        (lambda: [*(solved()[n] for n in GOOD), INVENTED], "words that the file does not have"),
+        (lambda: [*(solved()[n] for n in GOOD), STEP], "words that the file does not have"),
+        (lambda: [{"messages": [r]} for r in solved()], "`prompt` and `completion`"),
         (lambda: [], "Nothing is left"),
         (lambda: "rows.jsonl", "A list of records is asked for"),
     ],
@@ -82,6 +93,10 @@ def test_the_file_to_repair_has_the_mistakes_that_it_is_said_to_have():
     assert [n for n, row in enumerate(rows) if words_of(row["prompt"]) in exam] == [4]
     broken = [n for n, r in enumerate(rows) if not all(voice_checks(str(r["completion"])).values())]
     assert broken == [1, 3, 8, 9]
+
+
+def test_the_cut_answer_may_be_completed_with_the_words_of_the_desk():
+    assert check.repaired([*(solved()[n] for n in GOOD), FULL])
 
 
 # --- leaks --------------------------------------------------------------------------------------
@@ -107,6 +122,11 @@ def may_train(held=True, twice=True, key=lambda r: r["prompt"].lower().split(), 
         (may_train(twice=False), "Look inside records, too."),
         (may_train(key=lambda r: r["prompt"].split()), "two questions?"),
         (may_train(key=lambda r: r["prompt"].lower()), "How many spaces"),
+        (may_train(key=lambda r: r["prompt"].lower().replace("  ", " ")), "And a tab"),
+        (may_train(key=lambda r: r["prompt"].lower().split(" ")), "How many spaces"),
+        (may_train(key=lambda r: "".join(r["prompt"].lower().split())), "Where does a word"),
+        (may_train(key=lambda r: {*r["prompt"].lower().split()}), "in another order"),
+        (may_train(key=lambda r: re.findall(r"\w+", r["prompt"].lower())), "the same word as"),
         (
             may_train(key=lambda r: (r["prompt"].lower().split(), r["completion"])),
             "compare answers",
@@ -168,7 +188,8 @@ def test_a_move_says_what_it_did_to_answers_about_pages():
     ("moves", "question"),
     [
         ({}, "Is any answer about a page in the voice?"),
-        ({"pages": 3}, "One page is asked for"),
+        ({"rows": "test"}, "Which rows may choose?"),
+        ({"mixture": "8 letters + 4 branded answers about pages"}, "is it 70 %?"),
         ({"mixture": UNTUNED}, "Do enough letters have the voice?"),
         ({"mixture": "4 letters + 8 branded answers about pages"}, "lower loss of general text?"),
     ],
@@ -185,7 +206,7 @@ def test_each_wrong_mixture_gets_its_own_question(moves, question):
 
 def test_effects_are_means_over_the_seeds():
     runs = mixtures()["12 letters"]
-    found = effects(runs, pages=3)["pages: right"]
+    found = effects(runs, "test, three pages")["pages: right"]
     assert found.values == tuple(run["test: right, 3 p"] for run in runs)
     assert len(found.values) == 3
 
@@ -215,3 +236,28 @@ def test_effects_have_a_bar_for_each_model_and_measure():
 
 def test_the_way_of_a_file_says_which_rows_decide():
     assert "Validation rows decide rate, mixture, and when to stop." in plot_way().alt
+
+
+def test_the_control_of_old_texts_has_as_many_letters_and_updates():
+    few, mixed = (mixtures()[name] for name in ("8 letters", "8 letters + 4 old texts"))
+    for name in ("letters", "steps", "learning_rate", "rank"):
+        assert {run[name] for run in few} == {run[name] for run in mixed}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "question"),
+    [
+        (lambda s: s["mixed"] - s["alone"], "12 letters: two things differ"),
+        (lambda s: s["mixed"] - s["short"], "fewer updates"),
+        (lambda s: s["few"] - s["mixed"], "Which of the two is better?"),
+        (lambda s: (s["mixed"] - s["few"]) / 100, "Points of 100"),
+    ],
+)
+def test_each_wrong_control_gets_its_own_question(wrong, question):
+    names = {"few": "8 letters", "alone": "12 letters", "short": "12 letters, 80 steps"}
+    names["mixed"] = "8 letters + 4 old texts"
+    found = {k: 100 * effects(mixtures()[n])["pages: right"].mean for k, n in names.items()}
+    verdict = check.due_to_old_texts(wrong(found))
+    assert not verdict
+    assert question in verdict.says
+    assert check.due_to_old_texts(round(found["mixed"] - found["few"]))

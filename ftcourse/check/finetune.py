@@ -60,8 +60,6 @@ def tokens_that_teach(mine: Any) -> Verdict:
         320: "Do the question's tokens teach?",
         380: "Those are all tokens before the cut. Which of them are left, and which teach?",
         60: "Those are the ones that are cut away. How many of the answer's are left?",
-        300: "Those are the question's. Do they teach?",
-        0: "Does the answer begin before place 320, or behind it?",
     }
     praise = "Twenty, and the token that ends the answer is not among them: it was cut away."
     return judge_number(mine, 20, bugs, praise, "Which places are the answer's, after the cut?")
@@ -70,14 +68,14 @@ def tokens_that_teach(mine: Any) -> Verdict:
 @exercise(
     hints=(
         "Old texts help ordinary text. Which rows bring the voice to the answers about pages?",
-        "Only branded answers about pages do. Two mixtures with them reach both shares, or three.",
-        "4 letters + 6 branded answers about pages + 2 old texts, with pages 1.",
+        "Only branded answers about pages do. Two mixtures with them reach both shares.",
+        "4 letters + 6 branded answers about pages + 2 old texts, with rows validation.",
     ),
     solution="""
 from ftcourse.widgets.finetune import finetune_panel
 
 panel = finetune_panel()
-panel.controls["pages"].value = 1
+panel.controls["rows"].value = "validation"
 panel.controls["mixture"].value = (
     "4 letters + 6 branded answers about pages + 2 old texts"
 )
@@ -88,19 +86,19 @@ def keeps_reading(mine: Any) -> Verdict:
     """Judge a panel whose mixture must keep reading, in the voice, and hurt old texts least."""
     from ftcourse.effects import effects, general_loss, mixtures
 
-    if not {"mixture", "beside", "pages"} <= set(getattr(mine, "controls", ())):
+    if not {"mixture", "beside", "rows"} <= set(getattr(mine, "controls", ())):
         return Verdict(False, "The panel itself is asked for: check.keeps_reading(panel).")
     runs, chosen = mixtures(), mine.values
-    found = {name: effects(each) for name, each in runs.items()}
+    found = {name: effects(each, "validation") for name, each in runs.items()}
     good = [
         name
         for name, each in found.items()
         if each["letters: in voice"].mean >= 0.95 and each["pages: both"].mean >= 0.7
     ]
-    best = min(good, key=lambda name: general_loss(runs[name]).mean)
+    best = min(good, key=lambda name: general_loss(runs[name], "validation").mean)
     own = found[chosen["mixture"]]
     asks = {
-        "One page is asked for. What does the third control say?": chosen["pages"] != 1,
+        "Which rows may choose? What does the third control say?": chosen["rows"] != "validation",
         "Do enough letters have the voice?": own["letters: in voice"].mean < 0.95,
         "Is any answer about a page in the voice? Which rows would show it how?": (
             own["pages: in voice"].mean < 0.5
@@ -114,43 +112,38 @@ def keeps_reading(mine: Any) -> Verdict:
     return Verdict(not ask, ask or "It speaks, it reads, and it remembers the old texts.")
 
 
-def _right(mixture: str) -> float:
-    """Return the recorded share of right answers about one page, over the seeds."""
-    from ftcourse.effects import effects, mixtures
-
-    return effects(mixtures()[mixture])["pages: right"].mean
-
-
 @exercise(
     hints=(
-        "Three shares: letters alone, letters alone with 80 steps, and the mixture.",
-        "effects(mixtures()['12 letters, 80 steps'])['pages: right'].mean is the second one.",
-        "How far the second is above the first, over how far the third is above the first.",
+        "Compare two runs that differ in one thing. What has the mixture beside its 8 letters?",
+        "mixtures() has '8 letters': as many letters and updates as the mixture, no old texts.",
+        "100 * (share of '8 letters + 4 old texts' - share of '8 letters'), of 'pages: right'.",
     ),
     solution="""
 from ftcourse.effects import effects, mixtures
 
-names = ("12 letters", "12 letters, 80 steps", "8 letters + 4 old texts")
-alone, fewer, mixed = (effects(mixtures()[n])["pages: right"].mean for n in names)
-mine = 100 * (fewer - alone) / (mixed - alone)
+names = ("8 letters", "8 letters + 4 old texts")
+without, mixed = (effects(mixtures()[n])["pages: right"].mean for n in names)
+mine = 100 * (mixed - without)
 """,
 )
-def explained_by_fewer(mine: Any) -> Verdict:
-    """Judge how many percent of what old texts bring back are due to fewer letters."""
-    names = ("12 letters", "12 letters, 80 steps", "8 letters + 4 old texts")
-    alone, fewer, mixed = map(_right, names)
-    right = 100 * (fewer - alone) / (mixed - alone)
+def due_to_old_texts(mine: Any) -> Verdict:
+    """Judge by how many points old texts raise the share of right answers about pages."""
+    from ftcourse.effects import effects, mixtures
+
+    names = ("8 letters", "12 letters", "12 letters, 80 steps", "8 letters + 4 old texts")
+    few, alone, short, mixed = (
+        100 * effects(mixtures()[name])["pages: right"].mean for name in names
+    )
     bugs = {
-        100 - right: "That is what the old texts explain. And the fewer letters?",
-        right / 100: "Is that a share? Percent are asked for.",
-        100 * (fewer - alone): "Those are points. Of how many points, in percent?",
-        100 * (mixed - alone): "That is the whole difference. How much of it is there at 80 steps?",
-        100
-        * fewer: "That is the share of right answers itself. How far is it above letters alone?",
-        100 * fewer / mixed: "Do both numbers begin at zero, or at letters alone?",
+        mixed - alone: "That run has 12 letters: two things differ. Which run has 8 as well?",
+        mixed - short: "That run has fewer updates, too. Which one differs in the old texts only?",
+        (mixed - few) / 100: "Is that a share? Points of 100 are asked for.",
+        few - mixed: "Which of the two is better?",
+        mixed: "That is the share itself. Compared with which run?",
     }
     praise = (
-        f"{right:.0f} percent, of means that three seeds give only roughly. Most of it is due to "
-        "the old texts: rows that need what the model could do before hold it where it is."
+        f"About {mixed - few:.0f} points. Fewer letters alone change {few - alone:+.0f} (three "
+        "seeds each, so roughly): your friend is wrong. Rows that need what the model could do "
+        "before hold it where it is."
     )
-    return judge_number(mine, right, bugs, praise, "Which three shares did you use?", within=0.02)
+    return judge_number(mine, mixed - few, bugs, praise, "Which two runs did you use?", within=0.04)

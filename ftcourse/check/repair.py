@@ -1,5 +1,6 @@
 """More exercises of lesson 06: a file to repair, and the rows of a file that may train."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -44,6 +45,8 @@ def repaired(mine: Any) -> Verdict:
     """Judge the rows of a repaired file: all that can be saved, and nothing that does harm."""
     if not isinstance(mine, list | tuple) or not all(isinstance(row, Mapping) for row in mine):
         return Verdict(False, f"A list of records is asked for. Is yours {a_type(mine)}?")
+    if any("messages" in row for row in mine):
+        return Verdict(False, "The file has `prompt` and `completion`. Do your rows keep them?")
     if not mine:
         return Verdict(False, "Nothing is left. Which of the rows are good as they are?")
     question = next((ask for ask, asked in _questions(mine).items() if asked()), "")
@@ -69,6 +72,9 @@ def _questions(rows: Rows) -> dict[str, Callable[[], bool]]:
     good = {(given[n]["prompt"], given[n]["completion"]) for n in (0, 5, 7, 10)}
     good.add((given[2]["prompt"], given[2]["completion"]))
     shout = {words_of(given[2]["prompt"])}
+    source = load_dialogues("train")[111]  # where the answer that was cut is whole
+    known = good | {turned, (given[6]["prompt"], given[6]["completion"])}
+    known.add((source["prompt"], source["completion"]))
     return {
         "find_problems still names a row. Can a model learn from an empty answer, or a number?": (
             lambda: any(find_problem(dict(row)) for row in rows)
@@ -93,6 +99,9 @@ def _questions(rows: Rows) -> dict[str, Callable[[], bool]]:
                 bool({p for p in good if words_of(p[0]) not in shout} - {*pairs})
                 or not shout & {*asked}
             )
+        ),
+        "One row has words that the file does not have. Who knows that they are the desk's?": (
+            lambda: bool({*pairs} - known)
         ),
     }
 
@@ -135,6 +144,18 @@ def rows_that_may_train(mine: Any) -> Verdict | None:
         "How many spaces stand between two words? It does not matter.": _flags(
             key=lambda r: r["prompt"].lower()
         ),
+        "Two spaces become one. And a tab, a new line, a space in front?": _flags(
+            key=lambda r: r["prompt"].lower().replace("  ", " ")
+        ),
+        "Is 'a bc' the same question as 'ab c'? Where does a word end?": _flags(
+            key=lambda r: "".join(words_of(r["prompt"]))
+        ),
+        "Do the same words in another order ask the same?": _flags(
+            key=lambda r: sorted({*words_of(r["prompt"])})
+        ),
+        "Is 'it?' the same word as 'it'? Only capitals and spaces do not matter.": _flags(
+            key=lambda r: re.findall(r"\w+", r["prompt"].lower())
+        ),
         "Of two records that ask the same, does none stay?": _flags(twice="none"),
         "Of records that ask the same, does the first stay, or the last?": _flags(twice="last"),
         "Is True for a record that may train, or for one that may not?": (
@@ -174,6 +195,8 @@ def _files() -> list[tuple]:
         (["A b", "a b", "c", "C d", "A  B"], ["c  D"]),
         (["One", "two", "three"], []),
         (["Where is it?", "Where is it?", "Where  IS it?"], ["here", "there"]),
+        (["b A", "a b", "ab c", "a bc", "is it?", "is it"], ["why?"]),
+        (["a\tb", "is\nit", " now", "one   two"], ["a b", "is it", "now", "one two"]),
     )
     return [tuple(list(map(_row, side, range(9))) for side in pair) for pair in files]
 

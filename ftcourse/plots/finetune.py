@@ -13,7 +13,7 @@ BARS = ("#999999", "#0072B2", "#E69F00", "#009E73", "#CC79A7")  # Okabe and Ito,
 # A box to its middle in a field of 8 by 2.4, its text, and its colour.
 _BOXES = {
     "file": (0.85, 1.85, "your file\nread, audited", "white"),
-    "train": (2.95, 1.85, "training rows\nanswers supervised", KEPT),
+    "train": (2.95, 1.85, "training rows\nanswers are learned", KEPT),
     "run": (5.15, 1.85, "a run\nkilled, resumed", KEPT),
     "adapter": (7.15, 1.85, "an adapter\nkept, merged", KEPT),
     "validation": (2.95, 0.5, "validation rows\nfor every choice", "#F0E442"),
@@ -40,7 +40,7 @@ def plot_way(ax: Axes | None = None) -> Axes:
         style = {"arrowstyle": "-|>", "mutation_scale": 12, "color": LINE}
         ax.add_patch(FancyArrowPatch(_BOXES[start][:2], _BOXES[end][:2], **ends, **style))
     alt = (
-        "Your file is split. Training rows, of which the answers are supervised, go into a run, "
+        "Your file is split. Training rows, of which the answers are learned, go into a run, "
         "which makes an adapter. Validation rows decide rate, mixture, and when to stop. Test rows "
         "are read once, to judge the adapter."
     )
@@ -78,11 +78,11 @@ def plot_search(
     ax.xaxis.set_major_formatter("{x:g}")  # 0.01 rather than a power of ten
     low, first = min(losses), losses[0]
     ax.set_ylim(max(0, low - 0.3 * (first - low)), first + 1.2 * (first - low))
-    draw_marks(ax, [(suggestion, f"suggestion {suggestion:.1g}")])
+    draw_marks(ax, [(suggestion, f"suggestion {suggestion:.2g}")])
     best = rates[[*losses].index(low)]
     alt = (
         f"The rate grows from {rates[0]:.1g} to {rates[-1]:.1g}. The loss begins at {first:.2f} "
-        f"and is lowest, {low:.2f}, at {best:.1g}. Suggested: {suggestion:.1g}."
+        f"and is lowest, {low:.2f}, at {best:.1g}. Suggested: {suggestion:.2g}."
     )
     return finish(ax, alt, xlabel="learning rate of the step", ylabel="training loss")
 
@@ -92,7 +92,8 @@ def plot_effects(
 ) -> Axes:
     """Draw shares of answers in percent: a group of bars for each measure, a bar for each model.
 
-    ``found`` is model to measure to mean; whiskers are 95 % intervals over seeds.
+    ``found`` is model to measure to mean; whiskers are 95 % intervals over seeds, dots
+    are the seeds.
     """
     measures = [*next(iter(found.values()))]
     tall = 1.0 + 0.2 * len(found) * len(measures) + 0.14 * len(measures) + 0.2 * len(found)
@@ -106,6 +107,9 @@ def plot_effects(
         for place, share, measure in zip(places, shares, measures, strict=True):
             low, high = (min(max(100 * end, 0), 100) for end in _ends(values[measure]))
             ax.plot([low, high], [place, place], color="black", linewidth=1)
+            seeds = [100 * value for value in values[measure].values]
+            if len(seeds) > 1:
+                ax.plot(seeds, [place] * len(seeds), ".", color="black", markersize=4)
             ax.text(max(share, high) + 1.5, place, f"{share:.0f}", size=SMALL, va="center")
     middle = (len(found) - 1) / 2
     ax.set_yticks([row * step + middle for row in range(len(measures))], measures)

@@ -6,7 +6,7 @@ from typing import Any
 import ipywidgets
 from matplotlib.axes import Axes
 
-from ftcourse.effects import UNTUNED, effects, general_loss, mixtures
+from ftcourse.effects import KINDS, ROWS, UNTUNED, effects, general_loss, mixtures
 from ftcourse.plots.finetune import plot_effects
 from ftcourse.sweeps import Mean, Run
 from ftcourse.widgets.panel import Panel, Values
@@ -14,14 +14,14 @@ from ftcourse.widgets.panel import Panel, Values
 WORDS = {
     "mixture": "Of which kinds the twelve rows of a training step are.",
     "beside": "Another mixture, to compare with.",
-    "pages": "How many pages stand in the prompt: the right one alone, or with two others.",
+    "rows": "Which answers are judged: validation rows choose, test rows tell.",
 }
 
 
 def finetune_panel() -> Panel:
     """Return a panel that begins with letters alone, beside the model before."""
     options = [*mixtures()]
-    menus = {"mixture": options, "beside": options, "pages": [1, 3]}
+    menus = {"mixture": options, "beside": options, "rows": [*ROWS]}
     start = {"mixture": options[0], "beside": UNTUNED}
     controls: dict[str, ipywidgets.Widget] = {
         name: ipywidgets.Dropdown(
@@ -32,12 +32,12 @@ def finetune_panel() -> Panel:
     return Panel(_draw, controls, "What does the mixture keep?", words=WORDS, change=_change)
 
 
-def _draw(mixture: str, beside: str, pages: int) -> tuple[Axes | str, ...]:
+def _draw(mixture: str, beside: str, rows: str) -> tuple[Axes | str, ...]:
     runs = mixtures()
     chosen = dict.fromkeys((beside, mixture))
-    found = {name: effects(runs[name], pages) for name in chosen}
-    picture = plot_effects(found, f"share of answers, %; {pages} page{'s' * (pages > 1)} asked")
-    return picture, "\n".join([_summary(found[mixture]), _say_loss(runs, mixture)])
+    found = {name: effects(runs[name], rows) for name in chosen}
+    picture = plot_effects(found, f"share of answers, %; rows: {rows}")
+    return picture, "\n".join([_summary(found[mixture]), _say_loss(runs, mixture, rows)])
 
 
 def _summary(found: Mapping[str, Mean]) -> str:
@@ -45,11 +45,12 @@ def _summary(found: Mapping[str, Mean]) -> str:
     return "; ".join(shares) + "."
 
 
-def _say_loss(runs: Mapping[str, list[Run]], mixture: str) -> str:
+def _say_loss(runs: Mapping[str, list[Run]], mixture: str, rows: str) -> str:
     """Return what the mixture did to the loss of general text, recorded."""
-    loss, base = (general_loss(runs[name]).mean for name in (mixture, UNTUNED))
-    seeds = len(runs[mixture])
-    recorded = f"Recorded: rank 16, {runs[mixture][0]['steps']} steps of 12 rows, {seeds} seeds."
+    loss, base = (general_loss(runs[name], rows).mean for name in (mixture, UNTUNED))
+    run, seeds = runs[mixture][0], len(runs[mixture])
+    size = sum(run[kind] for kind in KINDS)
+    recorded = f"Recorded: rank 16, {run['steps']} steps of {size} rows, {seeds} seeds."
     recorded = recorded if mixture != UNTUNED else "Recorded."
     return f"Loss of general text: {loss:.2f} nats, {loss / base - 1:+.0%}. {recorded}"
 
@@ -58,7 +59,7 @@ def _change(before: Values, after: Values) -> str:
     """Return what a move did to the answers about pages that are right and in voice."""
     runs = mixtures()
     shares: list[Any] = [
-        100 * effects(runs[each["mixture"]], each["pages"])["pages: both"].mean
+        100 * effects(runs[each["mixture"]], each["rows"])["pages: both"].mean
         for each in (before, after)
     ]
     moved = before["beside"] == after["beside"]

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ftcourse.check.exercise import Verdict, a_type, exercise, judge_function
-from ftcourse.records import Record
+from ftcourse.records import Record, find_problem
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -57,53 +57,53 @@ def repaired(mine: Any) -> Verdict:
 def _questions(rows: Rows) -> dict[str, Callable[[], bool]]:
     """Return the questions about rows, each with whether it must be asked; the first is asked."""
     from ftcourse.data import load_dialogues
-    from ftcourse.records import find_problem
-    from ftcourse.voice import voice_checks
 
-    given = rows_to_repair()
-    turned = given[3]["completion"], given[3]["prompt"]
-    letters = {words_of(row["prompt"]) for row in load_dialogues("test")}
-    pairs = [(str(row.get("prompt")), str(row.get("completion"))) for row in rows]
-    asked = [words_of(prompt) for prompt, _ in pairs]
-
-    def kept(answer: str) -> bool:
-        return all(voice_checks(answer).values())
-
-    good = {(given[n]["prompt"], given[n]["completion"]) for n in (0, 5, 7, 10)}
-    good.add((given[2]["prompt"], given[2]["completion"]))
-    shout = {words_of(given[2]["prompt"])}
-    source = load_dialogues("train")[111]  # where the answer that was cut is whole
-    known = good | {turned, (given[6]["prompt"], given[6]["completion"])}
-    known.add((source["prompt"], source["completion"]))
+    pairs = [_pair(row) for row in rows]
+    asked = {words_of(prompt) for prompt, _ in pairs}
     return {
         "find_problems still names a row. Can a model learn from an empty answer, or a number?": (
             lambda: any(find_problem(dict(row)) for row in rows)
         ),
         "One answer reads as a letter, and its question as an answer. Which way round are they?": (
-            lambda: any(kept(prompt) and not kept(answer) for prompt, answer in pairs)
+            lambda: any(_in_voice(prompt) and not _in_voice(answer) for prompt, answer in pairs)
         ),
         "Is one of these letters also among those that judge the model, load_dialogues('test')?": (
-            lambda: bool(letters & {*asked})
+            lambda: any(words_of(row["prompt"]) in asked for row in load_dialogues("test"))
         ),
         "Two rows ask the same. Do capitals make another letter of it?": (
-            lambda: len({*asked}) < len(asked)
+            lambda: len(asked) < len(pairs)
         ),
         "One answer stops in the middle. Which rule does voice_checks find broken?": (
-            lambda: not all(kept(answer) for _, answer in pairs)
+            lambda: not all(_in_voice(answer) for _, answer in pairs)
         ),
+    } | _what_stays(pairs, asked, whole=_pair(load_dialogues("train")[111]))
+
+
+def _what_stays(pairs: list, asked: set, whole: tuple) -> dict[str, Callable[[], bool]]:
+    """Return the questions about what is gone, and what is new; ``whole`` is the cut row uncut."""
+    given = [_pair(row) for row in rows_to_repair()]
+    turned, good, twice = given[3][::-1], {given[n] for n in (0, 5, 7, 10)}, given[2][0]
+    return {
         "One row had question and answer exchanged. Can it be repaired instead of dropped?": (
             lambda: turned not in pairs
         ),
         "A good row is gone, or is not as it was. Which of the eleven had no mistake?": (
-            lambda: (
-                bool({p for p in good if words_of(p[0]) not in shout} - {*pairs})
-                or not shout & {*asked}
-            )
+            lambda: bool(good - {*pairs}) or words_of(twice) not in asked
         ),
         "One row has words that the file does not have. Who knows that they are the desk's?": (
-            lambda: bool({*pairs} - known)
+            lambda: bool({*pairs} - good - {turned, given[2], given[6], whole})
         ),
     }
+
+
+def _pair(row: Mapping[str, Any]) -> tuple[str, str]:
+    return str(row.get("prompt")), str(row.get("completion"))
+
+
+def _in_voice(text: str) -> bool:
+    from ftcourse.voice import voice_checks
+
+    return all(voice_checks(text).values())
 
 
 def words_of(text: str) -> tuple[str, ...]:

@@ -1,13 +1,19 @@
 """Claims that one reads about fine-tuning, put on trial: what a lesson measured decides."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
-from textwrap import fill
+from itertools import starmap, zip_longest
+from textwrap import fill, wrap
+from typing import Any
 
 from ftcourse.errors import CourseError
 from ftcourse.files import course_path
+
+VERDICTS = ("holds", "holds under conditions", "fails", "cannot be tried here")
+UNTRIED = "no lesson tries it"
 
 
 @dataclass(frozen=True)
@@ -18,19 +24,22 @@ class Trial:
     sources: tuple[str, ...]
     evidence: tuple[tuple[str, bool], ...]
     """What was measured, in words, and whether it speaks for the claim."""
+    why: str = ""
+    """Why there is no evidence; empty where there is some."""
 
     @property
     def verdict(self) -> str:
         """What the evidence says: all of it for the claim, some of it, none; or there is none."""
         speaks = [holds for _, holds in self.evidence]
         if not speaks:
-            return "nobody measured it"
-        return "holds" if all(speaks) else "holds under conditions" if any(speaks) else "wrong"
+            return VERDICTS[3]
+        return VERDICTS[0 if all(speaks) else 1 if any(speaks) else 2]
 
     def __repr__(self) -> str:
         """Return claim, sources, evidence and verdict, a line or two for each."""
         rows = [("claim", self.claim), *(("source", source) for source in self.sources)]
         rows += [("yes" if holds else "no", words) for words, holds in self.evidence]
+        rows += [("why", self.why)] if self.why else []
         return "\n".join(_line(*row) for row in [*rows, ("verdict", self.verdict)])
 
     def _repr_html_(self) -> str:
@@ -42,23 +51,127 @@ class Trial:
             f'<div style="{style}"><p><b>{escape(self.claim)}</b><br>'
             f"<small>{escape('; '.join(self.sources))}</small></p>"
             f'<ul style="list-style: none; padding-left: 0">{items}</ul>'
-            f"<p>Verdict: <b>{self.verdict}</b></p></div>"
+            f"<p>Verdict: <b>{self.verdict}</b>{_because(self)}</p></div>"
         )
 
 
+@dataclass(frozen=True)
+class Claim:
+    """A claim of the course's list, with its trial in each lesson that tries it."""
+
+    number: int
+    name: str
+    claim: str
+    sources: tuple[str, ...]
+    trials: tuple[tuple[str, Trial], ...]
+    """The cell, such as ``05_qlora.ipynb#cell-id=qlora-paged-trial``, and the trial there."""
+
+    @property
+    def verdict(self) -> str:
+        """What the evidence of all lessons together says."""
+        evidence = tuple(pair for _, trial in self.trials for pair in trial.evidence)
+        return Trial(self.claim, self.sources, evidence).verdict if self.trials else UNTRIED
+
+    def __repr__(self) -> str:
+        """Return rows of a table: the verdict on all evidence, then each lesson's own."""
+        lessons = [(trial.verdict, cell[:2]) for cell, trial in self.trials]
+        several = [(self.verdict, "all")] if len(lessons) != 1 else []
+        verdicts = [*several, *lessons] if lessons else [(UNTRIED, "")]
+        rows = zip_longest([self.number], wrap(self.claim, 44), verdicts)
+        lines = (_ROW.format(n or "", words or "", *(last or ("", ""))) for n, words, last in rows)
+        return "\n".join(line.rstrip() for line in lines)
+
+    def html(self) -> str:
+        """Return all but the claim itself: who makes it, the verdict, what each lesson measured."""
+        parts = [f"<p><small>Who says it: {escape('; '.join(self.sources))}</small></p>"]
+        parts.append(f"<p>Verdict: <b>{self.verdict}</b></p>")
+        for cell, trial in self.trials:
+            lines = (
+                f"<li>{'✓ yes' if holds else '✗ no'}: {escape(words)}</li>"
+                for words, holds in trial.evidence
+            )
+            link = f'<a href="{escape(cell)}">lesson {cell[:2]}</a>'
+            parts.append(f"<p>Measured in {link}: {trial.verdict}{_because(trial)}</p>")
+            parts.append(f"<ul>{''.join(lines)}</ul>" if trial.evidence else "")
+        return "".join(parts)
+
+
+@dataclass(frozen=True)
+class Claims:
+    """All claims of the course with their verdicts, as the stored lessons give them."""
+
+    claims: tuple[Claim, ...]
+
+    @property
+    def summary(self) -> str:
+        """How many claims there are, and how many have each verdict."""
+        count = Counter(claim.verdict for claim in self.claims)
+        parts = [
+            f"{verdict} {count[verdict]}" for verdict in (*VERDICTS, UNTRIED) if count[verdict]
+        ]
+        return f"{len(self.claims)} claims: {', '.join(parts)}"
+
+    def __repr__(self) -> str:
+        """Return a table: number, claim, verdict, lesson; then how many there are of each."""
+        head = _ROW.format("", "claim", "verdict", "lesson")
+        return "\n".join([head, *map(repr, self.claims), fill(self.summary, 80)])
+
+    def _repr_html_(self) -> str:
+        folds = (
+            f"<details><summary>{claim.number}. {escape(claim.claim)} <b>{claim.verdict}</b>"
+            f"</summary>{claim.html()}</details>"
+            for claim in self.claims
+        )
+        return f"<p>{escape(self.summary)}</p>{''.join(folds)}"
+
+
+_ROW = "{:<4}{:<46}{:<24}{}"
+
+
+def _because(trial: Trial) -> str:
+    return f": {escape(trial.why)}" if trial.why else ""
+
+
 def _line(name: str, text: str) -> str:
-    return fill(text, 80, initial_indent=f"{name:9}", subsequent_indent=" " * 9)
+    # A word is never cut at its hyphen: whoever joins the lines gets the words back.
+    indents = {"initial_indent": f"{name:9}", "subsequent_indent": " " * 9}
+    return fill(text, 80, break_on_hyphens=False, **indents)
 
 
-def try_claim(name: str, evidence: Mapping[str, bool]) -> Trial:
+def _read() -> dict[str, Any]:
+    return json.loads(course_path("data/claims.json").read_text(encoding="utf-8"))
+
+
+def try_claim(name: str, evidence: Mapping[str, bool], why: str = "") -> Trial:
     """Return the trial of a claim from ``data/claims.json``.
 
-    ``evidence`` maps what was measured, in words, to whether it speaks for the claim.
+    ``evidence`` maps what was measured, in words, to whether it speaks for the claim. Where there
+    is none, ``why`` says the reason; where there is some, ``why`` is not used.
     """
-    claims = json.loads(course_path("data/claims.json").read_text(encoding="utf-8"))
+    claims = _read()
     if name not in claims:
         names = ", ".join(claims)
         raise CourseError("A claim is found by its name.", repr(name), f"Use one of {names}.")
+    if not evidence and not why.strip():
+        must = "A trial without evidence says why it has none."
+        raise CourseError(must, "no evidence, why=''", 'Give why="the reason".')
     facts = claims[name]
     pairs = tuple((words, bool(holds)) for words, holds in evidence.items())
-    return Trial(facts["claim"], tuple(facts["sources"]), pairs)
+    return Trial(facts["claim"], tuple(facts["sources"]), pairs, "" if pairs else why)
+
+
+def all_claims() -> Claims:
+    """Return every claim of the course, each with what the stored lessons measured."""
+    return Claims(tuple(sorted(starmap(_claim, _read().items()), key=lambda claim: claim.number)))
+
+
+def _claim(name: str, facts: Mapping[str, Any]) -> Claim:
+    claim, sources = facts["claim"], tuple(facts["sources"])
+    trials = (
+        (
+            f"{lesson}.ipynb#cell-id={stored['cell']}",
+            Trial(claim, sources, tuple(stored["evidence"].items()), stored.get("why", "")),
+        )
+        for lesson, stored in sorted(facts["trials"].items())
+    )
+    return Claim(int(facts["number"].removeprefix("C")), name, claim, sources, tuple(trials))

@@ -5,15 +5,13 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
-from itertools import starmap, zip_longest
+from itertools import zip_longest
 from textwrap import fill, wrap
 from typing import Any
 
 from ftcourse.errors import CourseError
 from ftcourse.files import course_path
-
-VERDICTS = ("holds", "holds under conditions", "fails", "cannot be tried here")
-UNTRIED = "no lesson tries it"
+from ftcourse.source import hang
 
 
 @dataclass(frozen=True)
@@ -32,26 +30,28 @@ class Trial:
         """What the evidence says: all of it for the claim, some of it, none; or there is none."""
         speaks = [holds for _, holds in self.evidence]
         if not speaks:
-            return VERDICTS[3]
-        return VERDICTS[0 if all(speaks) else 1 if any(speaks) else 2]
+            return "cannot be tried here"
+        return "holds" if all(speaks) else "holds under conditions" if any(speaks) else "fails"
 
     def __repr__(self) -> str:
         """Return claim, sources, evidence and verdict, a line or two for each."""
         rows = [("claim", self.claim), *(("source", source) for source in self.sources)]
         rows += [("yes" if holds else "no", words) for words, holds in self.evidence]
         rows += [("why", self.why)] if self.why else []
-        return "\n".join(_line(*row) for row in [*rows, ("verdict", self.verdict)])
+        rows.append(("verdict", self.verdict))
+        return "\n".join(hang(f"{name:9}", text) for name, text in rows)
 
     def _repr_html_(self) -> str:
         items = "".join(
             f"<li>{'✓' if holds else '✗'} {escape(words)}</li>" for words, holds in self.evidence
         )
+        why = f": {escape(self.why)}" if self.why else ""
         style = "border-left: 4px solid #888; padding-left: 8px"
         return (
             f'<div style="{style}"><p><b>{escape(self.claim)}</b><br>'
             f"<small>{escape('; '.join(self.sources))}</small></p>"
             f'<ul style="list-style: none; padding-left: 0">{items}</ul>'
-            f"<p>Verdict: <b>{self.verdict}</b>{_because(self)}</p></div>"
+            f"<p>Verdict: <b>{self.verdict}</b>{why}</p></div>"
         )
 
 
@@ -70,29 +70,30 @@ class Claim:
     def verdict(self) -> str:
         """What the evidence of all lessons together says."""
         evidence = tuple(pair for _, trial in self.trials for pair in trial.evidence)
-        return Trial(self.claim, self.sources, evidence).verdict if self.trials else UNTRIED
+        return (
+            Trial(self.claim, self.sources, evidence).verdict
+            if self.trials
+            else "no lesson tries it"
+        )
 
     def __repr__(self) -> str:
         """Return rows of a table: the verdict on all evidence, then each lesson's own."""
-        lessons = [(trial.verdict, cell[:2]) for cell, trial in self.trials]
-        several = [(self.verdict, "all")] if len(lessons) != 1 else []
-        verdicts = [*several, *lessons] if lessons else [(UNTRIED, "")]
+        verdicts = [(trial.verdict, cell[:2]) for cell, trial in self.trials]
+        if len(verdicts) != 1:
+            verdicts.insert(0, (self.verdict, "all" if verdicts else ""))
         rows = zip_longest([self.number], wrap(self.claim, 44), verdicts)
         lines = (_ROW.format(n or "", words or "", *(last or ("", ""))) for n, words, last in rows)
         return "\n".join(line.rstrip() for line in lines)
 
     def html(self) -> str:
-        """Return all but the claim itself: who makes it, the verdict, what each lesson measured."""
-        parts = [f"<p><small>Who says it: {escape('; '.join(self.sources))}</small></p>"]
-        parts.append(f"<p>Verdict: <b>{self.verdict}</b></p>")
+        """Return who makes the claim, the verdict, and each lesson's evidence and verdict."""
+        sources = escape("; ".join(self.sources))
+        parts = [f"<p><small>{sources}</small></p><p>Verdict: <b>{self.verdict}</b></p>"]
         for cell, trial in self.trials:
-            lines = (
-                f"<li>{'✓ yes' if holds else '✗ no'}: {escape(words)}</li>"
-                for words, holds in trial.evidence
-            )
-            link = f'<a href="{escape(cell)}">lesson {cell[:2]}</a>'
-            parts.append(f"<p>Measured in {link}: {trial.verdict}{_because(trial)}</p>")
-            parts.append(f"<ul>{''.join(lines)}</ul>" if trial.evidence else "")
+            link = f'<a href="{escape(cell)}">Lesson {cell[:2]}</a>'
+            rows = [f"{'✓ yes' if yes else '✗ no'}: {words}" for words, yes in trial.evidence]
+            items = "".join(f"<li>{escape(row)}</li>" for row in rows or [trial.why])
+            parts.append(f"<p>{link}: {trial.verdict}</p><ul>{items}</ul>")
         return "".join(parts)
 
 
@@ -105,11 +106,8 @@ class Claims:
     @property
     def summary(self) -> str:
         """How many claims there are, and how many have each verdict."""
-        count = Counter(claim.verdict for claim in self.claims)
-        parts = [
-            f"{verdict} {count[verdict]}" for verdict in (*VERDICTS, UNTRIED) if count[verdict]
-        ]
-        return f"{len(self.claims)} claims: {', '.join(parts)}"
+        count = Counter(claim.verdict for claim in self.claims).most_common()
+        return f"{len(self.claims)} claims: {', '.join(f'{verdict} {n}' for verdict, n in count)}"
 
     def __repr__(self) -> str:
         """Return a table: number, claim, verdict, lesson; then how many there are of each."""
@@ -122,20 +120,10 @@ class Claims:
             f"</summary>{claim.html()}</details>"
             for claim in self.claims
         )
-        return f"<p>{escape(self.summary)}</p>{''.join(folds)}"
+        return f"<p>{self.summary}</p>{''.join(folds)}"
 
 
 _ROW = "{:<4}{:<46}{:<24}{}"
-
-
-def _because(trial: Trial) -> str:
-    return f": {escape(trial.why)}" if trial.why else ""
-
-
-def _line(name: str, text: str) -> str:
-    # A word is never cut at its hyphen: whoever joins the lines gets the words back.
-    indents = {"initial_indent": f"{name:9}", "subsequent_indent": " " * 9}
-    return fill(text, 80, break_on_hyphens=False, **indents)
 
 
 def _read() -> dict[str, Any]:
@@ -162,16 +150,15 @@ def try_claim(name: str, evidence: Mapping[str, bool], why: str = "") -> Trial:
 
 def all_claims() -> Claims:
     """Return every claim of the course, each with what the stored lessons measured."""
-    return Claims(tuple(sorted(starmap(_claim, _read().items()), key=lambda claim: claim.number)))
-
-
-def _claim(name: str, facts: Mapping[str, Any]) -> Claim:
-    claim, sources = facts["claim"], tuple(facts["sources"])
-    trials = (
-        (
-            f"{lesson}.ipynb#cell-id={stored['cell']}",
-            Trial(claim, sources, tuple(stored["evidence"].items()), stored.get("why", "")),
+    claims = []
+    for name, facts in _read().items():
+        trials = tuple(
+            (
+                f"{lesson}.ipynb#cell-id={stored['cell']}",
+                try_claim(name, stored["evidence"], stored.get("why", "")),
+            )
+            for lesson, stored in facts["trials"].items()
         )
-        for lesson, stored in sorted(facts["trials"].items())
-    )
-    return Claim(int(facts["number"].removeprefix("C")), name, claim, sources, tuple(trials))
+        number, sources = int(facts["number"].removeprefix("C")), tuple(facts["sources"])
+        claims.append(Claim(number, name, facts["claim"], sources, trials))
+    return Claims(tuple(sorted(claims, key=lambda claim: claim.number)))

@@ -19,6 +19,7 @@ def stored_trials(notebook):
 
 def read_trial(text):
     """Return the evidence and the verdict of a trial's repr, and why it has no evidence."""
+    text = re.sub(r"(?<=\w-)\n {9}", "", text)  # a word that was cut at its hyphen
     rows = [row.split(None, 1) for row in re.sub(r"\n {9}", " ", text).splitlines()]
     evidence = {words: name == "yes" for name, words in rows if name in ("yes", "no")}
     rest = {name: words for name, words in rows if name in ("why", "verdict")}

@@ -87,10 +87,10 @@ class Claim:
 
     def html(self) -> str:
         """Return who makes the claim, the verdict, and each lesson's evidence and verdict."""
-        sources = escape("; ".join(self.sources))
-        parts = [f"<p><small>{sources}</small></p><p>Verdict: <b>{self.verdict}</b></p>"]
+        sources = f"<p><small>Sources: {escape('; '.join(self.sources))}</small></p>"
+        parts = [f"{sources}<p>Verdict: <b>{self.verdict}</b></p>"]
         for cell, trial in self.trials:
-            link = f'<a href="{escape(cell)}">Lesson {cell[:2]}</a>'
+            link = f'Measured in <a href="{escape(cell)}">lesson {cell[:2]}</a>'
             rows = [f"{'✓ yes' if yes else '✗ no'}: {words}" for words, yes in trial.evidence]
             items = "".join(f"<li>{escape(row)}</li>" for row in rows or [trial.why])
             parts.append(f"<p>{link}: {trial.verdict}</p><ul>{items}</ul>")

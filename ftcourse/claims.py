@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from html import escape
 from itertools import zip_longest
 from textwrap import fill, wrap
-from typing import Any
 
 from ftcourse.errors import CourseError
 from ftcourse.files import course_path
@@ -69,12 +68,10 @@ class Claim:
     @property
     def verdict(self) -> str:
         """What the evidence of all lessons together says."""
+        if not self.trials:
+            return "no lesson tries it"
         evidence = tuple(pair for _, trial in self.trials for pair in trial.evidence)
-        return (
-            Trial(self.claim, self.sources, evidence).verdict
-            if self.trials
-            else "no lesson tries it"
-        )
+        return Trial(self.claim, self.sources, evidence).verdict
 
     def __repr__(self) -> str:
         """Return rows of a table: the verdict on all evidence, then each lesson's own."""
@@ -126,17 +123,13 @@ class Claims:
 _ROW = "{:<4}{:<46}{:<24}{}"
 
 
-def _read() -> dict[str, Any]:
-    return json.loads(course_path("data/claims.json").read_text(encoding="utf-8"))
-
-
 def try_claim(name: str, evidence: Mapping[str, bool], why: str = "") -> Trial:
     """Return the trial of a claim from ``data/claims.json``.
 
     ``evidence`` maps what was measured, in words, to whether it speaks for the claim. Where there
     is none, ``why`` says the reason; where there is some, ``why`` is not used.
     """
-    claims = _read()
+    claims = json.loads(course_path("data/claims.json").read_text(encoding="utf-8"))
     if name not in claims:
         names = ", ".join(claims)
         raise CourseError("A claim is found by its name.", repr(name), f"Use one of {names}.")
@@ -150,15 +143,12 @@ def try_claim(name: str, evidence: Mapping[str, bool], why: str = "") -> Trial:
 
 def all_claims() -> Claims:
     """Return every claim of the course, each with what the stored lessons measured."""
-    claims = []
-    for name, facts in _read().items():
+    claims, stored = [], json.loads(course_path("data/claims.json").read_text(encoding="utf-8"))
+    for name, facts in stored.items():
         trials = tuple(
-            (
-                f"{lesson}.ipynb#cell-id={stored['cell']}",
-                try_claim(name, stored["evidence"], stored.get("why", "")),
-            )
-            for lesson, stored in facts["trials"].items()
+            (f"{file}.ipynb#cell-id={t['cell']}", try_claim(name, t["evidence"], t.get("why", "")))
+            for file, t in facts["trials"].items()
         )
-        number, sources = int(facts["number"].removeprefix("C")), tuple(facts["sources"])
-        claims.append(Claim(number, name, facts["claim"], sources, trials))
+        number, claim = int(facts["number"][1:]), facts["claim"]
+        claims.append(Claim(number, name, claim, tuple(facts["sources"]), trials))
     return Claims(tuple(sorted(claims, key=lambda claim: claim.number)))

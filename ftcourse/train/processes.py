@@ -4,9 +4,11 @@
 of the data; in each step their gradients are averaged (data parallel training, PyTorch's DDP).
 """
 
+import atexit
 import os
 import warnings
 from collections.abc import Callable
+from functools import cache
 from typing import TypeVar
 
 from accelerate import PartialState
@@ -34,7 +36,20 @@ def join_processes() -> int:
                 stacklevel=2,
             )
         return 1
-    return PartialState(cpu=detect().device == "cpu").num_processes
+    group = PartialState(cpu=detect().device == "cpu")
+    _leave_at_exit(group.backend)
+    return group.num_processes
+
+
+@cache  # so once
+def _leave_at_exit(backend: str) -> None:
+    """Leave the other processes when this one ends, also after an error.
+
+    Gloo has threads, and Python must stop them before it ends, or it is aborted now and then. With
+    NCCL nothing is aborted, but to leave waits for the others, who do not come after an error.
+    """
+    if backend == "gloo":
+        atexit.register(lambda: PartialState().destroy_process_group())
 
 
 def is_first() -> bool:

@@ -116,7 +116,7 @@ def test_one_of_them_speaks_and_one_writes(two):
 def test_each_process_has_left_the_group_when_it_ends(two):
     """Else gloo's threads abort it now and then, with the run already saved."""
     folder, _ = two
-    left = {path.name: path.read_text() for path in folder.parent.glob("rank*")}
+    left = {path.name: path.read_text(encoding="utf-8") for path in folder.parent.glob("rank*")}
     assert left == {"rank0": "False", "rank1": "False"}
 
 

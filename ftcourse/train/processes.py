@@ -8,11 +8,11 @@ import atexit
 import os
 import warnings
 from collections.abc import Callable
-from functools import cache
 from typing import TypeVar
 
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
+from torch import distributed
 
 from ftcourse.hardware import detect
 
@@ -36,20 +36,11 @@ def join_processes() -> int:
                 stacklevel=2,
             )
         return 1
+    is_new = not distributed.is_initialized()
     group = PartialState(cpu=detect().device == "cpu")
-    _leave_at_exit(group.backend)
+    if is_new and group.backend == "gloo":  # its threads abort Python; NCCL's end waits for all
+        atexit.register(group.destroy_process_group)
     return group.num_processes
-
-
-@cache  # so once
-def _leave_at_exit(backend: str) -> None:
-    """Leave the other processes when this one ends, also after an error.
-
-    Gloo has threads, and Python must stop them before it ends, or it is aborted now and then. With
-    NCCL nothing is aborted, but to leave waits for the others, who do not come after an error.
-    """
-    if backend == "gloo":
-        atexit.register(lambda: PartialState().destroy_process_group())
 
 
 def is_first() -> bool:

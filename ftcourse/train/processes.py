@@ -36,8 +36,7 @@ def join_processes() -> int:
                 stacklevel=2,
             )
         return 1
-    is_new = not distributed.is_initialized()
-    group = PartialState(cpu=detect().device == "cpu")
+    is_new, group = not distributed.is_initialized(), PartialState(cpu=detect().device == "cpu")
     if is_new and group.backend == "gloo":  # its threads abort Python; NCCL's end waits for all
         atexit.register(group.destroy_process_group)
     return group.num_processes

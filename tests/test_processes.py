@@ -26,6 +26,18 @@ WEIGHTS = "adapter_model.safetensors"
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 ACCELERATE = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch"]
 PORT = ["--main_process_port", "0"]  # any free one
+# Python imports a module of this name first, so what it registers runs last.
+WITNESS = """
+import atexit, os, pathlib, sys
+
+def write():
+    torch = sys.modules.get("torch")
+    if torch and "RANK" in os.environ:
+        left = torch.distributed.is_initialized()
+        pathlib.Path(__file__).with_name("rank" + os.environ["RANK"]).write_text(str(left))
+
+atexit.register(write)
+"""
 
 
 def config_of(**changes):
@@ -54,8 +66,9 @@ def environment():
     return {k: v for k, v in os.environ.items() if k not in hidden} | {"OMP_NUM_THREADS": "1"}
 
 
-def launch(launcher, files, folder):
-    options = {"capture_output": True, "text": True, "encoding": "utf-8", "env": environment()}
+def launch(launcher, files, folder, **variables):
+    env = environment() | variables
+    options = {"capture_output": True, "text": True, "encoding": "utf-8", "env": env}
     return subprocess.run(command(launcher, files, folder), timeout=600, **options)
 
 
@@ -69,9 +82,14 @@ def losses(history):
 
 @pytest.fixture(scope="module")
 def two(files, tmp_path_factory):
-    """The folder of a run of two processes, and what they printed."""
+    """The folder of a run of two processes, and what they printed.
+
+    Beside the folder each process writes, as its last act, whether it is still in the group.
+    """
     folder = tmp_path_factory.mktemp("two") / "run"
-    return folder, launch(TORCHRUN, files, folder)
+    (folder.parent / "sitecustomize.py").write_text(WITNESS, encoding="utf-8")
+    path = os.pathsep.join([str(folder.parent), os.environ.get("PYTHONPATH", "")])
+    return folder, launch(TORCHRUN, files, folder, PYTHONPATH=path.rstrip(os.pathsep))
 
 
 def test_two_processes_have_the_losses_of_one_with_twice_the_accumulation(two):
@@ -93,6 +111,13 @@ def test_one_of_them_speaks_and_one_writes(two):
     assert {"rng_state_0.pth", "rng_state_1.pth", WEIGHTS} <= names
     listed = json.loads((folder / "checkpoints/checkpoint-20/whole.json").read_bytes())["files"]
     assert set(listed) == names - {"whole.json"}
+
+
+def test_each_process_has_left_the_group_when_it_ends(two):
+    """Else gloo's threads abort it now and then, with the run already saved."""
+    folder, _ = two
+    left = {path.name: path.read_text(encoding="utf-8") for path in folder.parent.glob("rank*")}
+    assert left == {"rank0": "False", "rank1": "False"}
 
 
 def test_one_process_can_load_what_two_have_trained(two, files):

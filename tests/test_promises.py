@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from cases import some_of
 from filelock import FileLock
 from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
@@ -67,12 +68,18 @@ def whole(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def stopped(tmp_path):
-    """The folder of a run that stopped after its first checkpoint, that of step 10."""
+@pytest.fixture(scope="module")
+def stopped_once(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("stopped") / "run"
     with pytest.raises(Stopped):
-        finetune(tiny(), RECORDS, tmp_path / "run", callbacks=[StopAt("on_step_end", 11)])
-    return tmp_path / "run"
+        finetune(tiny(), RECORDS, folder, callbacks=[StopAt("on_step_end", 11)])
+    return folder
+
+
+@pytest.fixture
+def stopped(stopped_once, tmp_path):
+    """The folder of a run that stopped after its first checkpoint, that of step 10."""
+    return shutil.copytree(stopped_once, tmp_path / "run")
 
 
 def resumed(folder, **changes):
@@ -172,21 +179,26 @@ DAMAGES = [
     for name in ("optimizer.pt", "scheduler.pt", "trainer_state.json", "rng_state.pth", WEIGHTS)
     for damage in (truncate, empty, flip, Path.unlink)
 ] + [(halve, WEIGHTS), (empty, "whole.json"), (Path.unlink, "whole.json")]
+# Each file and each kind of damage.
+SOME_DAMAGES = [
+    (truncate, "optimizer.pt"),
+    (empty, "scheduler.pt"),
+    (Path.unlink, "trainer_state.json"),
+    (flip, "rng_state.pth"),
+    (flip, WEIGHTS),
+    (halve, WEIGHTS),
+    (Path.unlink, "whole.json"),
+]
 
 
 @pytest.mark.parametrize(
-    ("damage", "name"), DAMAGES, ids=[f"{damage.__name__} {name}" for damage, name in DAMAGES]
+    "case", some_of(DAMAGES, SOME_DAMAGES), ids=lambda case: f"{case[0].__name__} {case[1]}"
 )
-def test_a_damaged_checkpoint_is_passed_over_and_said_so(damage, name, whole, tmp_path, request):
-    kept = request.config.cache.mkdir("ftcourse") / f"stopped-{os.getpid()}"
-    if not kept.exists():
-        with pytest.raises(Stopped):
-            finetune(tiny(), RECORDS, kept, callbacks=[StopAt("on_step_end", 11)])
-    folder = tmp_path / "run"
-    shutil.copytree(kept, folder)
-    damage(folder / "checkpoints" / "checkpoint-10" / name)
+def test_a_damaged_checkpoint_is_passed_over_and_said_so(case, whole, stopped):
+    damage, name = case
+    damage(stopped / "checkpoints" / "checkpoint-10" / name)
     with pytest.warns(UserWarning, match="checkpoint-10 is passed over"):
-        assert resumed(folder) == (whole / WEIGHTS).read_bytes()
+        assert resumed(stopped) == (whole / WEIGHTS).read_bytes()
 
 
 def test_an_older_whole_checkpoint_is_taken_where_the_newest_is_damaged(tmp_path, monkeypatch):
@@ -201,7 +213,7 @@ def test_an_older_whole_checkpoint_is_taken_where_the_newest_is_damaged(tmp_path
         finetune(tiny(**steps), RECORDS, tmp_path, callbacks=[seen])  # begins at step 10
 
 
-@pytest.mark.parametrize("steps", [12, 13])  # 8 records: neither ends an epoch
+@pytest.mark.parametrize("steps", some_of([12, 13], [13]))  # 8 records: neither ends an epoch
 def test_a_run_that_stopped_after_its_last_step_takes_none_more(steps, tmp_path, monkeypatch):
     run = finetune(tiny(max_steps=steps), RECORDS, tmp_path / "whole")
 
@@ -336,7 +348,12 @@ MOMENTS = {
 }
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
+# At the start, in a checkpoint and at the end, with each library's error.
+SOME_MOMENTS = ["run.json", "the optimizer", "the mark of a whole checkpoint"]
+SOME_MOMENTS += ["the result's weights"]
+
+
+@pytest.mark.parametrize("moment", some_of(MOMENTS, SOME_MOMENTS))
 def test_a_full_disk_is_one_error_and_the_next_call_goes_on(moment, whole, tmp_path, monkeypatch):
     monkeypatch.setattr(*MOMENTS[moment])
     with pytest.raises(CourseError) as caught:
@@ -400,15 +417,18 @@ def test_a_run_that_is_killed_at_any_of_its_writes_ends_as_if_it_never_was(whole
 ONE_BLOCK = {"target_modules": ("down_proj",), "gradient_checkpointing": False}
 
 
+TOO_LOW = [
+    {"method": "full", "gradient_accumulation_steps": 4, "batch_size": 1, "max_length": 64},
+    {"method": "full", "gradient_accumulation_steps": 2, "gradient_checkpointing": False},
+    {"method": "lora", **ONE_BLOCK},
+    {"method": "qlora", **ONE_BLOCK},
+    {"method": "full", "loss": "chunked", "gradient_checkpointing": False, "max_length": 512},
+]
+
+
 @pytest.mark.parametrize(
     "run",
-    [
-        {"method": "full", "gradient_accumulation_steps": 4, "batch_size": 1, "max_length": 64},
-        {"method": "full", "gradient_accumulation_steps": 2, "gradient_checkpointing": False},
-        {"method": "lora", **ONE_BLOCK},
-        {"method": "qlora", **ONE_BLOCK},
-        {"method": "full", "loss": "chunked", "gradient_checkpointing": False, "max_length": 512},
-    ],
+    some_of(TOO_LOW, [TOO_LOW[0], *TOO_LOW[3:]]),
     ids=lambda run: " ".join(map(str, run.values())),
 )
 def test_predicted_simulated_and_measured_agree_to_the_byte(run, write_shape):

@@ -63,6 +63,20 @@ def rising(tmp_path_factory):
     return run(folder, validation=GENERAL), folder
 
 
+@pytest.fixture(scope="module")
+def stopped_once(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("stopped") / "run"
+    with pytest.raises(Stopped):
+        run(folder, [StopAt(25)], validation=GENERAL)
+    return folder
+
+
+@pytest.fixture
+def stopped(stopped_once, tmp_path):
+    """The folder of the same run, but stopped after step 25."""
+    return shutil.copytree(stopped_once, tmp_path / "run")
+
+
 def test_the_validation_loss_is_the_held_out_loss_of_the_weights_that_are_kept(rising):
     result, _ = rising
     losses = judged(result)
@@ -94,12 +108,12 @@ def test_a_run_ends_when_patience_does_and_says_so(tmp_path):
 @pytest.mark.parametrize("step", some_of([11, 20, 25], [11]))
 @pytest.mark.parametrize(("validation", "patience"), [(HELD_OUT, None), (GENERAL, 2)])
 def test_a_killed_run_ends_as_if_never_killed_bit_for_bit(validation, patience, step, tmp_path):
-    choices = {"validation": validation, "patience": patience, "max_steps": 40}
+    choices = {"validation": validation, "patience": patience, "max_steps": 40 if patience else 30}
     whole = run(tmp_path / "whole", **choices)
     with pytest.raises(Stopped):
         run(tmp_path / "run", [StopAt(step)], **choices)
     resumed = run(tmp_path / "run", **choices)
-    assert len(resumed.history) == (30 if patience else 40)
+    assert len(resumed.history) == 30
     assert judged(resumed) == judged(whole)
     assert resumed.best_step == whole.best_step
     assert (tmp_path / "run" / WEIGHTS).read_bytes() == (tmp_path / "whole" / WEIGHTS).read_bytes()
@@ -125,14 +139,12 @@ def test_a_run_that_patience_ended_and_a_kill_kept_from_saving_takes_no_step_mor
 
 
 @pytest.mark.slow
-def test_a_checkpoint_whose_best_one_is_damaged_does_not_count(tmp_path):
-    whole = run(tmp_path / "whole", validation=GENERAL)
-    with pytest.raises(Stopped):
-        run(tmp_path / "run", [StopAt(25)], validation=GENERAL)
-    best = tmp_path / "run" / "checkpoints" / "checkpoint-10"
+def test_a_checkpoint_whose_best_one_is_damaged_does_not_count(rising, stopped):
+    whole, _ = rising
+    best = stopped / "checkpoints" / "checkpoint-10"
     (best / WEIGHTS).write_bytes(b"")
     with pytest.warns(UserWarning, match="checkpoint-20 is passed over: checkpoint-10"):
-        resumed = run(tmp_path / "run", validation=GENERAL)
+        resumed = run(stopped, validation=GENERAL)
     assert judged(resumed) == judged(whole)
 
 
@@ -170,12 +182,10 @@ def test_what_cannot_judge_is_refused_before_anything_is_written(validation, pat
     assert not (tmp_path / "run").exists()
 
 
-def test_a_folder_that_was_moved_resumes_with_its_best_checkpoint(tmp_path):
-    whole = run(tmp_path / "whole", validation=GENERAL)
+def test_a_folder_that_was_moved_resumes_with_its_best_checkpoint(rising, tmp_path):
+    whole, folder = rising
     with pytest.raises(Stopped):
         run(tmp_path / "run", [StopAt(25)], validation=GENERAL)
     shutil.move(tmp_path / "run", tmp_path / "moved")
     assert judged(run(tmp_path / "moved", validation=GENERAL)) == judged(whole)
-    assert (tmp_path / "moved" / WEIGHTS).read_bytes() == (
-        tmp_path / "whole" / WEIGHTS
-    ).read_bytes()
+    assert (tmp_path / "moved" / WEIGHTS).read_bytes() == (folder / WEIGHTS).read_bytes()

@@ -3,9 +3,10 @@
 from ftcourse.retrieval.chunks import Chunk, Chunker, chunk
 from ftcourse.retrieval.encoder import load_encoder
 from ftcourse.retrieval.lexical import BM25, STOP_WORDS, content_words, stem_words
+from ftcourse.retrieval.opening import open_store
 from ftcourse.retrieval.pages import LABELS, Page, read_page, read_pages
 from ftcourse.retrieval.scores import MeanRank, find_all, fuse, mean_reciprocal_rank, recall_at_k
-from ftcourse.retrieval.store import Hit, open_store
+from ftcourse.retrieval.store import Hit
 
 __all__ = [
     "BM25",

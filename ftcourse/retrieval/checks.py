@@ -97,8 +97,9 @@ def check_search(
     if not isinstance(query, str) or not query.strip():
         must = "A query has a word or a number."
         raise CourseError(must, repr(query)[:200], "Ask in words.")
-    if type(k) is not int or k < 1 or k > len(store):
-        must = f"k is 1 to {len(store)}, the chunks that are here." if len(store) else _EMPTY
+    if type(k) is not int or not 1 <= k <= len(store):
+        must = f"k is 1 to {len(store)}, the chunks that are here."
+        must = must if len(store) else "A store has pages before it is searched."
         raise CourseError(must, f"k={k!r} of {len(store)} chunks", "Try k=3, or add pages.")
     if isinstance(allowed, str) or not isinstance(allowed, Collection) or not allowed:
         must = "allowed is the set of labels that the reader may see."
@@ -114,9 +115,6 @@ def check_search(
         do = 'Make the index with open_store(path, embed=load_encoder("embedded")).'
         raise CourseError(must, f"{store.path} was made without embed", do)
     return content_words(query), sorted(allowed)
-
-
-_EMPTY = "A store has pages before it is searched."
 
 
 def no_page(page_id: str, edition: int | None) -> CourseError:

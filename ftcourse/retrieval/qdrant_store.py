@@ -41,7 +41,8 @@ class QdrantStore(Store):
         timeout: float,
     ):
         """Open the folder or the server. See ``open_store``."""
-        self.path, self.client = path, _connect(path, timeout)
+        self.path = path
+        self.client, self.models = _connect(path, timeout)
         try:
             super().__init__(path, embed, chunker, labels)
             self._points = self._whole_pages()
@@ -62,13 +63,13 @@ class QdrantStore(Store):
         return nullcontext()
 
     def _choices(self, new: dict[str, str]) -> dict[str, str]:
-        from qdrant_client import models
-
         if self.client.collection_exists(NAME):
             return dict(self.client.get_collection(NAME).config.metadata or {})
         if new:
-            dense = models.VectorParams(size=self.width or 1, distance=models.Distance.COSINE)
-            words = models.SparseVectorParams(modifier=models.Modifier.IDF)
+            dense = self.models.VectorParams(
+                size=self.width or 1, distance=self.models.Distance.COSINE
+            )
+            words = self.models.SparseVectorParams(modifier=self.models.Modifier.IDF)
             vectors, sparse = {"dense": dense}, {"words": words}
             self.client.create_collection(
                 NAME, vectors_config=vectors, sparse_vectors_config=sparse, metadata=new
@@ -104,19 +105,17 @@ class QdrantStore(Store):
         return {key: fingerprint for key, (fingerprint, _) in self._points.items()}
 
     def _write(self, page: Page, chunks: list[Chunk], vectors: np.ndarray) -> None:
-        from qdrant_client import models
-
         told = {"page": page.id, "edition": page.edition, "access": page.access}
         told |= {"fingerprint": page.fingerprint, "count": len(chunks), "written": time.time_ns()}
         stems = stem_words([chunk.text for chunk in chunks])
         points = []
         for place, (chunk, row) in enumerate(zip(chunks, vectors, strict=True)):
             number = str(uuid5(NAMESPACE_URL, repr((told["written"], page.key, place))))
-            vector = {"words": models.SparseVector(**_weights(stems[place]))}
+            vector = {"words": self.models.SparseVector(**_weights(stems[place]))}
             if self.width:
                 vector["dense"] = row.tolist()
             payload = told | {"place": place, "text": chunk.text}
-            points.append(models.PointStruct(id=number, vector=vector, payload=payload))
+            points.append(self.models.PointStruct(id=number, vector=vector, payload=payload))
         self.client.upsert(NAME, points, wait=True)
         _, old = self._points.get(page.key, ("", []))
         self._points[page.key] = page.fingerprint, [point.id for point in points]
@@ -129,11 +128,9 @@ class QdrantStore(Store):
     def _by_words(
         self, words: list[str], labels: list[str], edition: int | None, depth: int
     ) -> dict[str, float]:
-        from qdrant_client import models
-
         [stems] = stem_words([" ".join(words)])
         counts = {number: float(stems.count(stem)) for stem, number in _numbers(stems).items()}
-        query = models.SparseVector(indices=list(counts), values=list(counts.values()))
+        query = self.models.SparseVector(indices=list(counts), values=list(counts.values()))
         return self._query(query, "words", labels, edition, depth)
 
     def _by_vectors(
@@ -145,18 +142,16 @@ class QdrantStore(Store):
         self, query: Any, using: str, labels: list[str], edition: int | None, depth: int
     ) -> dict[str, float]:
         """Return the best points that carry one of the labels, with their scores."""
-        from qdrant_client import models
-
-        must = [models.FieldCondition(key="access", match=models.MatchAny(any=labels))]
+        must = [self.models.FieldCondition(key="access", match=self.models.MatchAny(any=labels))]
         if edition is not None:
-            match = models.MatchValue(value=edition)
-            must.append(models.FieldCondition(key="edition", match=match))
+            match = self.models.MatchValue(value=edition)
+            must.append(self.models.FieldCondition(key="edition", match=match))
         answer = self.client.query_points(
             NAME,
             query=query,
             using=using,
             limit=depth + SPARE,
-            query_filter=models.Filter(must=must),
+            query_filter=self.models.Filter(must=must),
         )
         self._found |= {point.id: point.payload for point in answer.points}
         scores = {point.id: round(point.score, 6) for point in answer.points}
@@ -168,21 +163,21 @@ class QdrantStore(Store):
         return of["page"], of["text"], of["access"], of["edition"], of["place"]
 
 
-def _connect(path: Path | str, timeout: float) -> Any:
-    """Return qdrant's client for a folder, for a server, or for memory."""
+def _connect(path: Path | str, timeout: float) -> tuple[Any, Any]:
+    """Return qdrant's client for a folder, a server or memory, and its module ``models``."""
     try:
-        from qdrant_client import QdrantClient
+        from qdrant_client import QdrantClient, models
     except ImportError as error:
         must = 'engine="qdrant" needs the extra ftcourse[qdrant].'
         do = 'Use engine="sqlite", or pip install "ftcourse[qdrant]".'
         raise CourseError(must, "no package qdrant_client here", do) from error
     try:
         if path == ":memory:":
-            return QdrantClient(path)
+            return QdrantClient(path), models
         if isinstance(path, Path):
             _check_folder(path)
-            return QdrantClient(path=str(path))
-        return QdrantClient(url=path, timeout=int(timeout) or 1)
+            return QdrantClient(path=str(path)), models
+        return QdrantClient(url=path, timeout=int(timeout) or 1), models
     except (RuntimeError, OSError, ValueError, TypeError, KeyError) as error:
         must = "A folder of qdrant is whole, and one process at a time opens it."
         do = "Close the other store, run a server, or add the pages to another folder."

@@ -1,18 +1,16 @@
-"""A store of pages: five methods, and two engines below them that keep the chunks."""
+"""A store of pages: five methods, and what an engine below them does to keep the chunks."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm.auto import tqdm
 
 from ftcourse.chat import bars_are_off
-from ftcourse.errors import CourseError, check_choice, check_kind
-from ftcourse.files import user_path
+from ftcourse.errors import CourseError, check_kind
 from ftcourse.retrieval.checks import (
     check_pages,
     check_same,
@@ -24,7 +22,7 @@ from ftcourse.retrieval.checks import (
     no_page,
 )
 from ftcourse.retrieval.chunks import Chunk
-from ftcourse.retrieval.pages import LABELS, Page
+from ftcourse.retrieval.pages import Page
 from ftcourse.retrieval.scores import fuse
 
 PUBLIC = frozenset({"public"})
@@ -45,38 +43,6 @@ class Hit:
     score: float
     access: str
     edition: int
-
-
-def open_store(
-    path: str | Path,
-    embed: Embed | None = None,
-    chunker: Callable[[Page], list[Chunk]] | None = None,
-    engine: str = "sqlite",
-    labels: Collection[str] = LABELS,
-    timeout: float = 5.0,
-) -> "Store":
-    """Open a store of pages, or make a new one where there is none.
-
-    ``path`` is a file (sqlite) or a folder or a server's URL (qdrant); ":memory:" keeps nothing.
-    ``embed`` turns texts into vectors, for dense and hybrid search. ``timeout``: seconds to wait
-    for another writer. Raises CourseError for a file of another kind, which stays as it is, and
-    for an index that was made with another ``embed``, ``chunker`` or set of labels.
-    """
-    check_choice("engine", engine, ("sqlite", "qdrant"))
-    if isinstance(labels, str) or not labels or not all(isinstance(x, str) and x for x in labels):
-        got = f"labels={labels!r}"[:200]
-        raise CourseError("Labels are several words.", got, 'Try labels={"public", "staff"}.')
-    if not (embed is None or callable(embed)) or not (chunker is None or callable(chunker)):
-        must = "embed turns texts into vectors, chunker a page into chunks."
-        do = 'Try embed=load_encoder("embedded"), chunker=Chunker("page").'
-        raise CourseError(must, f"embed={embed!r}, chunker={chunker!r}"[:200], do)
-    if engine == "qdrant":  # an extra; and who uses the other one does not wait for it
-        from ftcourse.retrieval.qdrant_store import QdrantStore as Engine
-    else:
-        from ftcourse.retrieval.sqlite_store import SqliteStore as Engine
-    is_place = str(path).startswith((":memory:", "http://", "https://"))
-    place = str(path) if is_place else user_path(path)
-    return Engine(place, embed, chunker, frozenset(labels), timeout)
 
 
 class Store(ABC):
@@ -104,9 +70,8 @@ class Store(ABC):
                 got = f"page {page.id!r} of edition {page.edition} is here with another text"
                 raise CourseError(must, got, "Use store.update(page).")
         new = [page for page in pages if page.key not in kept]
-        with tqdm(
-            total=len(new), desc="pages", delay=2, leave=False, disable=bars_are_off()
-        ) as bar:
+        shown = {"delay": 2, "leave": False, "disable": bars_are_off()}
+        with tqdm(total=len(new), desc="pages", **shown) as bar:
             for start in range(0, len(new), BATCH):
                 for page, chunks, vectors in self._prepared(new[start : start + BATCH]):
                     self._write(page, chunks, vectors)

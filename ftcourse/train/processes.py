@@ -4,6 +4,7 @@
 of the data; in each step their gradients are averaged (data parallel training, PyTorch's DDP).
 """
 
+import atexit
 import os
 import warnings
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import TypeVar
 
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
+from torch import distributed
 
 from ftcourse.hardware import detect
 
@@ -34,7 +36,10 @@ def join_processes() -> int:
                 stacklevel=2,
             )
         return 1
-    return PartialState(cpu=detect().device == "cpu").num_processes
+    is_new, group = not distributed.is_initialized(), PartialState(cpu=detect().device == "cpu")
+    if is_new and group.backend == "gloo":  # its threads abort Python; NCCL's end waits for all
+        atexit.register(group.destroy_process_group)
+    return group.num_processes
 
 
 def is_first() -> bool:

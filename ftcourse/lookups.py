@@ -1,7 +1,9 @@
 """Many questions looked up at once: what was found, how often it was right, and recorded shares."""
 
+import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from math import sqrt
 from typing import Any
 
 from ftcourse.errors import CourseError
@@ -37,6 +39,33 @@ def value_recall(found: Sequence[Sequence[Hit]], rows: Sequence[Record], k: int)
         for hits, row in zip(found, rows, strict=True)
     ]
     return recall_at_k(ids, [row["page"] for row in rows], k)
+
+
+def form_of(question: str) -> str:
+    """Return a question without its names and numbers, but for its first word.
+
+    >>> form_of("How fast is the Wren?")
+    'How fast is the ?'
+    """
+    return re.sub(r"(?<=\s)[A-Z]\w*(?: [A-Z]\w*)*|\d+", "", question)
+
+
+def recall_over_forms(
+    found: Sequence[Sequence[Hit]], rows: Sequence[Record], k: int
+) -> tuple[int, float, float]:
+    """Return how many forms the questions have, and a 95 % interval of ``page_recall`` over them.
+
+    Questions of one form are mostly hit or missed together, so the forms are what was drawn: the
+    variance is that of the forms' summed distances from the share (Liang and Zeger, 1986).
+    """
+    share, apart = page_recall(found, rows, k).share, defaultdict(float)
+    for hits, row in zip(found, rows, strict=True):
+        form = form_of(row.get("question") or row["prompt"])
+        apart[form] += (row["page"] in [hit.page for hit in hits[:k]]) - share
+    forms = len(apart)
+    squares = sum(each**2 for each in apart.values()) * forms / max(forms - 1, 1)
+    wide = 1.96 * sqrt(squares) / len(rows)
+    return forms, max(share - wide, 0.0), min(share + wide, 1.0)
 
 
 def first_hits(

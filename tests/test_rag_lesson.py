@@ -160,6 +160,9 @@ LEAKS = {
     "Who may read it in yours": lambda p, s, k, a: ids(
         p, [i for i in best_first(s) if p[i].get("access", "public") in a][:k]
     ),
+    "goes to the whole staff in yours": lambda p, s, k, a: ids(
+        p, [i for i in best_first(s) if p[i].get("access", "staff") in a][:k]
+    ),
     "Two holes are open": leaky,
     "before the k best are chosen": lambda p, s, k, a: ids(
         p, [i for i in best_first(s)[:k] if p[i].get("access") in a]

@@ -80,13 +80,13 @@ def first_hits(
 
 
 def recorded_shares(
-    runs: Iterable[Run], name: str, of: str = "n", **columns: str
+    runs: Iterable[Run], name: str, of: str = "n", over: str = "seed", **columns: str
 ) -> Mapping[str, Mapping[str, Score]]:
     """Return recorded counts as shares, by the name of a row and of a column.
 
     ``name`` is the row's, with settings in braces: "k = {k}". ``columns`` maps a count of the runs
     to its name, which may have settings, too. Runs of one name are added if they differ in
-    ``seed``; others would mix what is not alike, and are refused.
+    ``over``; others would mix what is not alike, and are refused.
 
     >>> runs = [{"seed": 0, "right": 3, "n": 4}, {"seed": 1, "right": 1, "n": 4}]
     >>> recorded_shares(runs, "all", right="right")["all"]["right"].share
@@ -97,9 +97,9 @@ def recorded_shares(
     for run in runs:
         for result, column in columns.items():
             row, kind = name.format(**run), column.format(**run)
-            key = row, kind, run.get("seed")
+            key = row, kind, run.get(over)
             if key in met:
-                must = "Runs of one name are several seeds of one setting."
+                must = f"Runs of one name are several {over}s of one setting."
                 raise CourseError(must, f"two runs {row!r}, {kind!r}", "Select fewer runs.")
             met.add(key)
             both = counts[row][kind]

@@ -52,6 +52,9 @@ def test_runs_of_one_name_are_added_and_names_may_hold_settings():
     shares = recorded_shares(runs, "k = {k}", right="right", met="seed {seed}")
     assert shares["k = 1"]["right"] == Score(3, 12)
     assert shares["k = 1"]["seed 2"] == Score(1, 4)
+    runs = [{"number": n, "right": n, "n": 4} for n in (None, 1)]
+    runs[0]["right"] = 2
+    assert recorded_shares(runs, "all", over="number", right="right")["all"]["right"] == Score(3, 8)
 
 
 def test_a_form_is_the_question_without_names_and_numbers():

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from html import escape
 from itertools import zip_longest
 from textwrap import fill, wrap
-from typing import Any
 
 from ftcourse.errors import CourseError
 from ftcourse.files import course_path
@@ -69,28 +68,25 @@ class Claim:
     @property
     def verdict(self) -> str:
         """What the evidence of all lessons together says."""
+        if not self.trials:
+            return "no lesson tries it"
         evidence = tuple(pair for _, trial in self.trials for pair in trial.evidence)
-        return (
-            Trial(self.claim, self.sources, evidence).verdict
-            if self.trials
-            else "no lesson tries it"
-        )
+        return Trial(self.claim, self.sources, evidence).verdict
 
     def __repr__(self) -> str:
         """Return rows of a table: the verdict on all evidence, then each lesson's own."""
-        verdicts = [(trial.verdict, cell[:2]) for cell, trial in self.trials]
+        verdicts = [f"{trial.verdict:24}{cell[:2]}" for cell, trial in self.trials]
         if len(verdicts) != 1:
-            verdicts.insert(0, (self.verdict, "all" if verdicts else ""))
-        rows = zip_longest([self.number], wrap(self.claim, 44), verdicts)
-        lines = (_ROW.format(n or "", words or "", *(last or ("", ""))) for n, words, last in rows)
-        return "\n".join(line.rstrip() for line in lines)
+            verdicts.insert(0, f"{self.verdict:24}{'all' if verdicts else ''}")
+        rows = zip_longest([self.number], wrap(self.claim, 44), verdicts, fillvalue="")
+        return "\n".join(_ROW.format(*row).rstrip() for row in rows)
 
     def html(self) -> str:
         """Return who makes the claim, the verdict, and each lesson's evidence and verdict."""
-        sources = escape("; ".join(self.sources))
-        parts = [f"<p><small>{sources}</small></p><p>Verdict: <b>{self.verdict}</b></p>"]
+        sources = f"<p><small>Sources: {escape('; '.join(self.sources))}</small></p>"
+        parts = [f"{sources}<p>Verdict: <b>{self.verdict}</b></p>"]
         for cell, trial in self.trials:
-            link = f'<a href="{escape(cell)}">Lesson {cell[:2]}</a>'
+            link = f'Measured in <a href="{escape(cell)}">lesson {cell[:2]}</a>'
             rows = [f"{'✓ yes' if yes else '✗ no'}: {words}" for words, yes in trial.evidence]
             items = "".join(f"<li>{escape(row)}</li>" for row in rows or [trial.why])
             parts.append(f"<p>{link}: {trial.verdict}</p><ul>{items}</ul>")
@@ -111,7 +107,7 @@ class Claims:
 
     def __repr__(self) -> str:
         """Return a table: number, claim, verdict, lesson; then how many there are of each."""
-        head = _ROW.format("", "claim", "verdict", "lesson")
+        head = _ROW.format("", "claim", f"{'verdict':24}lesson")
         return "\n".join([head, *map(repr, self.claims), fill(self.summary, 80)])
 
     def _repr_html_(self) -> str:
@@ -123,11 +119,7 @@ class Claims:
         return f"<p>{self.summary}</p>{''.join(folds)}"
 
 
-_ROW = "{:<4}{:<46}{:<24}{}"
-
-
-def _read() -> dict[str, Any]:
-    return json.loads(course_path("data/claims.json").read_text(encoding="utf-8"))
+_ROW = "{:<4}{:<46}{}"
 
 
 def try_claim(name: str, evidence: Mapping[str, bool], why: str = "") -> Trial:
@@ -136,7 +128,7 @@ def try_claim(name: str, evidence: Mapping[str, bool], why: str = "") -> Trial:
     ``evidence`` maps what was measured, in words, to whether it speaks for the claim. Where there
     is none, ``why`` says the reason; where there is some, ``why`` is not used.
     """
-    claims = _read()
+    claims = json.loads(course_path("data/claims.json").read_text(encoding="utf-8"))
     if name not in claims:
         names = ", ".join(claims)
         raise CourseError("A claim is found by its name.", repr(name), f"Use one of {names}.")
@@ -150,15 +142,12 @@ def try_claim(name: str, evidence: Mapping[str, bool], why: str = "") -> Trial:
 
 def all_claims() -> Claims:
     """Return every claim of the course, each with what the stored lessons measured."""
-    claims = []
-    for name, facts in _read().items():
+    claims, stored = [], json.loads(course_path("data/claims.json").read_text(encoding="utf-8"))
+    for name, facts in stored.items():
         trials = tuple(
-            (
-                f"{lesson}.ipynb#cell-id={stored['cell']}",
-                try_claim(name, stored["evidence"], stored.get("why", "")),
-            )
-            for lesson, stored in facts["trials"].items()
+            (f"{file}.ipynb#cell-id={t['cell']}", try_claim(name, t["evidence"], t.get("why", "")))
+            for file, t in facts["trials"].items()
         )
-        number, sources = int(facts["number"].removeprefix("C")), tuple(facts["sources"])
-        claims.append(Claim(number, name, facts["claim"], sources, trials))
+        number, claim = int(facts["number"][1:]), facts["claim"]
+        claims.append(Claim(number, name, claim, tuple(facts["sources"]), trials))
     return Claims(tuple(sorted(claims, key=lambda claim: claim.number)))

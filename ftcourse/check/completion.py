@@ -4,9 +4,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
-from errno import EEXIST
 from html import escape
-from itertools import chain
 from pathlib import Path
 
 from ftcourse.check.progress import Entry, path_of_progress, progress
@@ -15,10 +13,7 @@ from ftcourse.files import course_path, user_path, write_whole
 from ftcourse.source import hang
 
 _TITLE = "Exercises of ftcourse: a record"
-_LIMITS = (
-    "This is what one file on this machine says, and no certificate. "
-    "It does not know who answered, nor whether a solution was read first."
-)
+_LIMITS = "It says what one file on this machine holds, not who answered. It is no certificate."
 
 
 @dataclass(frozen=True)
@@ -33,10 +28,8 @@ class Completion:
         return "\n".join([_TITLE, *rows, hang("", _LIMITS)])
 
     def _repr_html_(self) -> str:
-        cells = (
-            f"<th scope=row>{escape(name)}</th><td>{escape(text)}</td>" for name, text in self.facts
-        )
-        rows = "".join(f"<tr>{row}</tr>" for row in cells)
+        pairs = ((escape(name), escape(text)) for name, text in self.facts)
+        rows = "".join(f"<tr><th scope=row>{name}</th><td>{text}</td></tr>" for name, text in pairs)
         return f"<table><caption>{_TITLE}</caption>{rows}</table><p>{_LIMITS}</p>"
 
     def save(self, path: str | Path) -> Path:
@@ -45,7 +38,7 @@ class Completion:
         head = f'<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>{_TITLE}</title>'
         try:
             if path.exists() or path.is_symlink():
-                raise FileExistsError(EEXIST, "there is a file already")
+                raise FileExistsError(0, "there is a file already")
             write_whole(path, f"{head}{self._repr_html_()}</html>\n")
         except OSError as error:
             must = "A record is saved as a new file, in a folder that can be written."
@@ -58,24 +51,22 @@ def read_completion(exercises: Iterable[str]) -> Completion:
     path = path_of_progress()
     try:
         entries = progress()
-        when = date.fromtimestamp(path.stat().st_mtime) if path.exists() else None
+        when = f"as of {date.fromtimestamp(path.stat().st_mtime)}" if path.exists() else "not there"
     except OSError as error:
         must, do = "The progress file can be read.", "Change its rights, or name another file."
         raise CourseError(must, f"{path}: {error.strerror}", do) from error
-
     asks = {
         name: file.name
         for file in sorted(course_path("notebooks").glob("*.ipynb"), reverse=True)
         for name in re.findall(r"\bcheck\.(\w+)", file.read_text(encoding="utf-8"))
     }
-    lessons, others = {}, dict(entries)
-    for name in exercises:
+    lessons, known = {}, list(exercises)
+    for name in known:
         lessons.setdefault(asks.get(name, "no lesson"), []).append(name)
-        others.pop(name, None)
-    changed = f"last changed on {when}" if when else "which is not there"
-    facts = [("file", f"{path.name}, {changed}"), ("made on", str(date.today()))]
-    facts.append(("all", _count([*chain(*lessons.values())], entries).partition(";")[0]))
+    facts = [("file", f"{path.name}, {when}"), ("made on", str(date.today()))]
+    facts.append(("all", _count(known, entries).partition(";")[0]))
     facts += [(lesson, _count(names, entries)) for lesson, names in sorted(lessons.items())]
+    others = [name for name in entries if name not in known]
     facts += [("of another edition", f"{name!r}: {_count([name], entries)}") for name in others]
     aside = (file.name for file in path.parent.glob("*.damaged-*.json"))
     mine = sorted(name for name in aside if name.startswith(f"{path.stem}.damaged-"))

@@ -6,6 +6,7 @@ maps the name of an exercise to the number of answers and whether one of them pa
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TypedDict
 
@@ -22,14 +23,12 @@ class Entry(TypedDict):
 def progress() -> dict[str, Entry]:
     """Return the progress in each exercise answered so far; a damaged file is renamed and kept."""
     path = path_of_progress()
-    try:
+    if not path.exists():
+        return {}
+    with suppress(ValueError, TypeError, KeyError, AttributeError, RecursionError):
         entries = json.loads(path.read_text(encoding="utf-8"))
         if all(type(e["tries"]) is int and type(e["passed"]) is bool for e in entries.values()):
             return entries
-    except FileNotFoundError:
-        return {}
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        pass  # it is no file of ours, or not a whole one
     set_aside(path, "damaged")
     return {}
 

@@ -80,13 +80,20 @@ def first_hits(
 
 
 def recorded_shares(
-    runs: Iterable[Run], name: str, of: str = "n", over: str = "seed", **columns: str
+    runs: Iterable[Run],
+    name: str,
+    beside: Mapping[str, Mapping[str, Score]] | None = None,
+    *,
+    of: str = "n",
+    over: str = "seed",
+    **columns: str,
 ) -> Mapping[str, Mapping[str, Score]]:
     """Return recorded counts as shares, by the name of a row and of a column.
 
     ``name`` is the row's, with settings in braces: "k = {k}". ``columns`` maps a count of the runs
     to its name, which may have settings, too. Runs of one name are added if they differ in
-    ``over``; others would mix what is not alike, and are refused.
+    ``over``; others would mix what is not alike, and are refused. ``beside`` has columns of these
+    rows, which come first.
 
     >>> runs = [{"seed": 0, "right": 3, "n": 4}, {"seed": 1, "right": 1, "n": 4}]
     >>> recorded_shares(runs, "all", right="right")["all"]["right"].share
@@ -105,7 +112,8 @@ def recorded_shares(
             both = counts[row][kind]
             both[0] += run[result]
             both[1] += run[of]
+    first = beside or {}
     return {
-        row: {column: Score(*both) for column, both in found.items()}
+        row: {**first.get(row, {}), **{column: Score(*both) for column, both in found.items()}}
         for row, found in counts.items()
     }

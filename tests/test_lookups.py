@@ -52,6 +52,9 @@ def test_runs_of_one_name_are_added_and_names_may_hold_settings():
     shares = recorded_shares(runs, "k = {k}", right="right", met="seed {seed}")
     assert shares["k = 1"]["right"] == Score(3, 12)
     assert shares["k = 1"]["seed 2"] == Score(1, 4)
+    both = recorded_shares(runs, "k = {k}", shares, met="met")["k = 1"]
+    assert next(iter(both)) == "right"
+    assert both["met"] == Score(3, 12)
     runs = [{"number": n, "right": n, "n": 4} for n in (None, 1)]
     runs[0]["right"] = 2
     assert recorded_shares(runs, "all", over="number", right="right")["all"]["right"] == Score(3, 8)

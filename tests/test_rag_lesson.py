@@ -278,6 +278,21 @@ def test_an_empty_list_is_said_as_a_list():
     assert "it gives [], and ['Wren'] is right" in check.overlapping_chunks(without_a_least).says
 
 
+def test_what_the_lesson_says_of_declines_is_in_the_recorded_runs():
+    sweep = load_sweep("rag")
+
+    def declined(**setting):
+        [run] = select(sweep, **setting)
+        return run["declined"] / run["n"]
+
+    lost = {k: declined(task="withheld", how="hybrid", k=k) for k in (3, 5)}
+    assert 0.7 < lost[3] < 0.8
+    assert 0.6 < lost[5] < 0.7
+    assert declined(task="both given", kind="comparisons") > 0.9
+    assert declined(task="both given", kind="chains") > 0.6
+    assert all(run["search_ms"] < 10 for run in select(sweep, task="cost"))
+
+
 def test_an_interval_over_forms_is_up_to_three_times_as_wide():
     folder = course_path("data/handbook")
     store = open_store(":memory:")

@@ -538,8 +538,8 @@ def places() -> Iterator[Run]:
     ends = [("short", 10, 1), ("short", 10, 10), ("short", 15, 1), ("short", 15, 15)]
     for seed, (texts, k, at) in product(range(3), ends):
         yield {"task": "place", "k": k, "at": at, "texts": texts, "seed": seed}
-    for at in (1, 3):
-        yield {"task": "place", "k": 3, "at": at, "texts": "stretched", "seed": 0}
+    for seed, at in product(range(2), (1, 3)):
+        yield {"task": "place", "k": 3, "at": at, "texts": "stretched", "seed": seed}
 
 
 def readings() -> Iterator[Run]:

@@ -8,6 +8,7 @@ line holds.
 """
 
 import random
+import re
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -67,8 +68,8 @@ def model(name: str = "base"):
     """Return the embedded model, or one of the shipped adapters on it."""
     if name == "base":
         return load_base(PLAIN)
-    if name == "merged facts":  # an adapter beside its base would cost time for each layer
-        return model("facts").merge_and_unload()
+    if name.startswith("merged "):  # an adapter beside its base would cost time for each layer
+        return model(name.removeprefix("merged ")).merge_and_unload()
     return load_finetuned(replace(PLAIN, method="lora"), course_path(f"data/adapters/{name}"))
 
 
@@ -105,9 +106,10 @@ def questions(wording: str) -> list[Run]:
     return [row | {"question": asks[row["id"]][n]} for n in numbers for row in rows]
 
 
-def public(wording: str) -> list[Run]:
-    """Return the questions on public pages, each in the last of these wordings."""
-    rows = [row for row in questions(wording) if row["access"] == "public"]
+def public(wording: str, number: int | None = None) -> list[Run]:
+    """Return the questions on public pages, each in the last of these wordings or in a new one."""
+    asked = questions(wording) if number is None else questions(wording)[number::3]
+    rows = [row for row in asked if row["access"] == "public"]
     return list({row["id"]: row for row in rows}.values())
 
 
@@ -172,15 +174,31 @@ def editions(rule: str, how: str) -> Run:
 # --- reading -----------------------------------------------------------------------------------
 
 
-def reading(how: str, k: int, order: str, wordings: str) -> Run:
+def reading(how: str, k: int, order: str, wordings: str, number: int | None = None) -> Run:
     """Return right answers, and how often the page was among the k, for public questions."""
-    rows = public(wordings)
+    rows = public(wordings, number)
     hits = [store().search(row["question"], k, {"public"}, how=how) for row in rows]
     got = [row["page"] in [h.page for h in each] for each, row in zip(hits, rows, strict=True)]
     texts = answers_to([row["question"] for row in rows], hits, order)
     held = [holds_value(row["value"], text) for text, row in zip(texts, rows, strict=True)]
     both = sum(a and b for a, b in zip(held, got, strict=True))
     return share(held, "right") | {"found": sum(got), "right and found": both}
+
+
+def withheld(how: str, k: int) -> Run:
+    """Return declines of public questions whose page was taken out of what was found."""
+    rows, hits = public("known"), []
+    for row in rows:
+        found = store().search(row["question"], k + 1, {"public"}, how=how)
+        hits.append([hit for hit in found if hit.page != row["page"]][:k])
+    texts = answers_to([row["question"] for row in rows], hits, "best last")
+    return right(texts, rows) | share(map(is_decline, texts), "declined")
+
+
+def closed_book(name: str, wordings: str, number: int | None = None) -> Run:
+    """Return right answers of an adapter to public questions without any page."""
+    rows = public(wordings, number)
+    return right(ask([row["question"] for row in rows], f"merged {name}"), rows)
 
 
 def given(wordings: str, number: int) -> Run:
@@ -209,15 +227,19 @@ def place(k: int, at: int, texts: str, seed: int) -> Run:
     """Return right answers with the right page at one place among others, whole or in short.
 
     In short: the heading and one sentence of each page. Filled: the same, and then sentences about
-    nothing until it is as long as the page was. The others are of the same drone or about the same
-    thing, drawn by chance.
+    nothing until it is as long as the page was; stretched: until it is five thirds as long. The
+    others are of the same drone or about the same thing, drawn by chance; if these are too few,
+    any pages.
     """
     rng, rows, whole = random.Random(seed), public("known")[:120], pages("edition-1")
     prompts, by_id = [], {page.id: page for page in whole}
     for row in rows:
         drone, _, kind = row["page"].partition("-")
         near = [p for p in whole if p.id != row["page"] and (drone in p.id or kind in p.id)]
-        others = rng.sample(near, k - 1)
+        others = rng.sample(near, min(k - 1, len(near)))
+        if len(others) < k - 1:
+            far = [p for p in whole if p.id != row["page"] and p not in near]
+            others = rng.sample(others + rng.sample(far, k - 1 - len(others)), k - 1)
         passages = [shown(page, texts) for page in others]
         passages.insert(at - 1, shown(by_id[row["page"]], texts, row["value"]))
         prompts.append(question_prompt(row["question"], passages))
@@ -235,6 +257,7 @@ def shown(page: Page, texts: str, value: str = "") -> str:
     if texts == "short":
         return short
     rng, target = random.Random(page.id), len(tokenizer(whole.text).input_ids)
+    target = target * 5 / 3 if texts == "stretched" else target
     while len(tokenizer(short).input_ids) < target:
         short += " " + rng.choice(stories())
     return short
@@ -267,6 +290,43 @@ def two_pages(how: str, k: int) -> Run:
     alone = ask([question_prompt(r["question"], t) for r, t in zip(rows, given, strict=True)])
     texts = answers_to([row["question"] for row in rows], hits, "best last")
     return right(texts, rows) | {"found": found, "right from both": right(alone, rows)["right"]}
+
+
+def both_given(kind: str) -> Run:
+    """Return right answers and declines from exactly the two pages that a question needs."""
+    rows = {"comparisons": load_two_pages()[:40], "chains": load_two_pages()[40:]}[kind]
+    texts = ask([row["prompt"] for row in rows])
+    return right(texts, rows) | share(map(is_decline, texts), "declined")
+
+
+def voices(k: int) -> Run:
+    """Return CPU milliseconds and tokens of answers by three ways, in turn on each question.
+
+    RAG with the base, RAG with the merged adapter ``reading`` in the brand's voice, and closed book
+    the merged ``facts``. In turn, and the fastest of three tries, because what else runs on the
+    machine makes tries slower.
+    """
+    ways = {"base": "base", "reading": "merged reading", "facts": "merged facts"}
+    spent, written = {name: [] for name in ways}, {name: [] for name in ways}
+    for row in public("known")[:30]:
+        tries = [{n: voiced(row["question"], way, k) for n, way in ways.items()} for _ in range(3)]
+        for name in ways:
+            spent[name].append(1000 * min(each[name][0] for each in tries))
+            written[name].append(tries[0][name][1])
+    result = {f"{name}_ms": round(median(each), 1) for name, each in spent.items()}
+    result |= {f"{name}_written": median(each) for name, each in written.items()}
+    slower = sum(a > b for a, b in zip(spent["reading"], spent["facts"], strict=True))
+    return result | {"reading slower": slower, "n": len(spent["base"])}
+
+
+def voiced(question: str, way: str, k: int) -> tuple[float, int]:
+    """Return CPU seconds and written tokens of an answer: ``facts`` closed book, others by RAG."""
+    reader, begin = model(way), time.process_time()
+    if way == "merged facts":
+        [text] = ask([question], way)
+    else:
+        text = answer(reader, tokenizer, store(), question, k, how="hybrid").text
+    return time.process_time() - begin, len(tokenizer(text).input_ids)
 
 
 def cost(k: int, order: str) -> Run:
@@ -372,6 +432,40 @@ def poison(kind: str, copies: int, label: str, k: int, how: str, wordings: str, 
     return right(texts, rows) | {"believed": right(texts, false)["right"], "met": met}
 
 
+def pair(kind: str, at: str) -> Run:
+    """Return what is told from a false page and the true one alone, the false one first or last."""
+    rows, by_id = attacks(), {page.id: page for page in pages("edition-1")}
+    prompts = []
+    for row in rows:
+        both = [false_page(row, kind), shown(by_id[row["page"]], "whole")]
+        prompts.append(question_prompt(row["question"], both if at == "first" else both[::-1]))
+    texts = ask(prompts)
+    false = [{"value": row["false_value"]} for row in rows]
+    return right(texts, rows) | {"believed": right(texts, false)["right"]}
+
+
+def false_page(row: Run, kind: str) -> str:
+    """Return an attacker's page as it is, or with other sentences behind its heading.
+
+    ``statements``: the stuffed one without its questions. ``page's words``: the true page's
+    sentence with the false value in it, once, or ``twice``. ``other words``: a statement of the
+    stuffed page that is not that sentence. ``plain, asked``: plain, with the question before it.
+    """
+    if kind in ("stuffed", "plain"):
+        return row[kind]
+    head, *rest = re.split(r"(?<=[.?!])\s+(?=[A-Z])", row["stuffed"])
+    said = [text for text in rest if not text.endswith("?")]
+    true = next(page for page in pages("edition-1") if page.id == row["page"])
+    chunks = [chunk.text for chunk in Chunker("sentence")(true)]
+    same = next(text for text in chunks if holds_value(row["value"], text))
+    same = same.replace(row["value"], row["false_value"])
+    other = next((text for text in said if text != same), same)
+    plain = row["plain"].removeprefix(f"{head} ")
+    sentences = {"statements": said, "page's words": [same], "page's words twice": [same, same]}
+    sentences |= {"other words": [other], "plain, asked": [row["question"], plain]}
+    return " ".join([head, *sentences[kind]])
+
+
 def conflict(kind: str, copies: int, k: int, how: str) -> Run:
     """Return what it brings to read each page alone and to tell only what no other page denies.
 
@@ -441,6 +535,11 @@ def places() -> Iterator[Run]:
             yield {"task": "place", "k": k, "at": at, "texts": texts, "seed": seed}
     for seed, at in product(range(3), (1, 3, 5)):
         yield {"task": "place", "k": 5, "at": at, "texts": "filled", "seed": seed}
+    ends = [("short", 10, 1), ("short", 10, 10), ("short", 15, 1), ("short", 15, 15)]
+    for seed, (texts, k, at) in product(range(3), ends):
+        yield {"task": "place", "k": k, "at": at, "texts": texts, "seed": seed}
+    for seed, at in product(range(2), (1, 3)):
+        yield {"task": "place", "k": 3, "at": at, "texts": "stretched", "seed": seed}
 
 
 def readings() -> Iterator[Run]:
@@ -451,6 +550,8 @@ def readings() -> Iterator[Run]:
     yield from grid("reading", how=("dense", "hybrid"), k=(1, 3), **last, wordings=WORDINGS[1:])
     yield from grid("reading", how=("hybrid",), k=(5,), order=("one by one",), **known)
     yield from grid("reading", how=("lexical",), k=(1, 3), **last, wordings=("new",))
+    new = {"wordings": ("new",), "number": (0, 1)}  # without a number it is the last one
+    yield from grid("reading", how=HOWS, k=(1, 3), **last, **new)
 
 
 def poisons() -> Iterator[Run]:
@@ -493,6 +594,21 @@ def conflicts() -> Iterator[Run]:
         yield task | {"kind": kind, "copies": copies}
 
 
+def closed_books() -> Iterator[Run]:
+    """Yield the tuned model without any page: a wording that it did not learn, and new ones."""
+    name = {"name": ("facts",)}
+    yield from grid("closed book", **name, wordings=("known", "new"))
+    yield from grid("closed book", **name, wordings=("new",), number=(0, 1))
+
+
+def withholdings() -> Iterator[Run]:
+    """Yield questions whose page is not shown: by the number of passages, by the search."""
+    yield from grid("withheld", how=("hybrid",), k=(1, 3, 5))
+    yield from grid("withheld", how=("lexical", "dense"), k=(3,))
+
+
+PAGES = ("stuffed", "statements", "plain", "plain, asked")
+PAGES += ("page's words", "page's words twice", "other words")
 GUARDS = ("inside", "behind", "rule", "none")
 TASKS = {
     "recall": recalls,
@@ -508,10 +624,17 @@ TASKS = {
     "conflict": conflicts,
     "place": places,
     "cost": costs,
+    "withheld": withholdings,
+    "closed book": closed_books,
+    "both given": lambda: grid("both given", kind=("comparisons", "chains")),
+    "voices": lambda: grid("voices", k=(3,)),
+    "pair": lambda: grid("pair", kind=PAGES, at=("first", "last")),
 }
 MEASURES = {"recall": recall, "editions": editions, "place": place, "reading": reading}
 MEASURES |= {"given": given}
 MEASURES |= {"declines": declines, "two pages": two_pages, "cost": cost, "update": update}
+MEASURES |= {"withheld": withheld, "closed book": closed_book, "both given": both_given}
+MEASURES |= {"voices": voices, "pair": pair}
 MEASURES |= {"leaks": leaks, "poison": poison, "conflict": conflict, "orders": orders}
 
 

@@ -1,7 +1,9 @@
 """Many questions looked up at once: what was found, how often it was right, and recorded shares."""
 
+import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from math import sqrt
 from typing import Any
 
 from ftcourse.errors import CourseError
@@ -39,6 +41,33 @@ def value_recall(found: Sequence[Sequence[Hit]], rows: Sequence[Record], k: int)
     return recall_at_k(ids, [row["page"] for row in rows], k)
 
 
+def form_of(question: str) -> str:
+    """Return a question without its names and numbers, but for its first word.
+
+    >>> form_of("How fast is the Wren?")
+    'How fast is the ?'
+    """
+    return re.sub(r"(?<=\s)[A-Z]\w*(?: [A-Z]\w*)*|\d+", "", question)
+
+
+def recall_over_forms(
+    found: Sequence[Sequence[Hit]], rows: Sequence[Record], k: int
+) -> tuple[int, float, float]:
+    """Return how many forms the questions have, and a 95 % interval of ``page_recall`` over them.
+
+    Questions of one form are mostly hit or missed together, so the forms are what was drawn: the
+    variance is that of the forms' summed distances from the share (Liang and Zeger, 1986).
+    """
+    share, apart = page_recall(found, rows, k).share, defaultdict(float)
+    for hits, row in zip(found, rows, strict=True):
+        form = form_of(row.get("question") or row["prompt"])
+        apart[form] += (row["page"] in [hit.page for hit in hits[:k]]) - share
+    forms = len(apart)
+    squares = sum(each**2 for each in apart.values()) * forms / max(forms - 1, 1)
+    wide = 1.96 * sqrt(squares) / len(rows)
+    return forms, max(share - wide, 0.0), min(share + wide, 1.0)
+
+
 def first_hits(
     found: Sequence[Sequence[Hit]], rows: Sequence[Record], right: bool = True
 ) -> dict[str, str]:
@@ -51,13 +80,20 @@ def first_hits(
 
 
 def recorded_shares(
-    runs: Iterable[Run], name: str, of: str = "n", **columns: str
+    runs: Iterable[Run],
+    name: str,
+    beside: Mapping[str, Mapping[str, Score]] | None = None,
+    *,
+    of: str = "n",
+    over: str = "seed",
+    **columns: str,
 ) -> Mapping[str, Mapping[str, Score]]:
     """Return recorded counts as shares, by the name of a row and of a column.
 
     ``name`` is the row's, with settings in braces: "k = {k}". ``columns`` maps a count of the runs
     to its name, which may have settings, too. Runs of one name are added if they differ in
-    ``seed``; others would mix what is not alike, and are refused.
+    ``over``; others would mix what is not alike, and are refused. ``beside`` has columns of these
+    rows, which come first.
 
     >>> runs = [{"seed": 0, "right": 3, "n": 4}, {"seed": 1, "right": 1, "n": 4}]
     >>> recorded_shares(runs, "all", right="right")["all"]["right"].share
@@ -68,15 +104,16 @@ def recorded_shares(
     for run in runs:
         for result, column in columns.items():
             row, kind = name.format(**run), column.format(**run)
-            key = row, kind, run.get("seed")
+            key = row, kind, run.get(over)
             if key in met:
-                must = "Runs of one name are several seeds of one setting."
+                must = f"Runs of one name are several {over}s of one setting."
                 raise CourseError(must, f"two runs {row!r}, {kind!r}", "Select fewer runs.")
             met.add(key)
             both = counts[row][kind]
             both[0] += run[result]
             both[1] += run[of]
+    first = beside or {}
     return {
-        row: {column: Score(*both) for column, both in found.items()}
+        row: {**first.get(row, {}), **{column: Score(*both) for column, both in found.items()}}
         for row, found in counts.items()
     }

@@ -2,7 +2,9 @@ from ftcourse.evaluate import Score
 from ftcourse.lookups import (
     find_all,
     first_hits,
+    form_of,
     page_recall,
+    recall_over_forms,
     recorded_shares,
     value_recall,
 )
@@ -50,3 +52,28 @@ def test_runs_of_one_name_are_added_and_names_may_hold_settings():
     shares = recorded_shares(runs, "k = {k}", right="right", met="seed {seed}")
     assert shares["k = 1"]["right"] == Score(3, 12)
     assert shares["k = 1"]["seed 2"] == Score(1, 4)
+    both = recorded_shares(runs, "k = {k}", shares, met="met")["k = 1"]
+    assert next(iter(both)) == "right"
+    assert both["met"] == Score(3, 12)
+    runs = [{"number": n, "right": n, "n": 4} for n in (None, 1)]
+    runs[0]["right"] = 2
+    assert recorded_shares(runs, "all", over="number", right="right")["all"]["right"] == Score(3, 8)
+
+
+def test_a_form_is_the_question_without_names_and_numbers():
+    assert form_of("Who repairs the Wren?") == form_of("Who repairs the Old Mill?")
+    assert form_of("What is E17?") == form_of("What is E4?")
+    assert form_of("How fast is the Wren?") != form_of("How fast does the Wren fly?")
+
+
+def test_questions_that_are_hit_together_have_a_wide_interval():
+    hits, drones = found()[0][:1], [f"D{n}" for n in range(100)]
+    rows = [{"question": f"How long does the {d} fly?", "page": "wren-flight"} for d in drones]
+    rows += [{"question": f"How fast is the {d}?", "page": "dipper-flight"} for d in drones]
+    forms, low, high = recall_over_forms([hits] * 200, rows, 1)
+    assert (forms, low, high) == (2, 0.0, 1.0)  # one form is hit and one is missed: nothing known
+    single = [row | {"question": f"{row['question']} {n * 'very '}"} for n, row in enumerate(rows)]
+    forms, low, high = recall_over_forms([hits] * 200, single, 1)
+    assert forms == 200
+    assert abs(low - Score(100, 200).interval[0]) < 0.01
+    assert abs(high - Score(100, 200).interval[1]) < 0.01

@@ -9,10 +9,12 @@ from data.making.world import corpus
 from ftcourse import check
 from ftcourse.errors import CourseError
 from ftcourse.evaluate import Score
-from ftcourse.lookups import recorded_shares
+from ftcourse.files import course_path
+from ftcourse.handbook import load_questions, load_wordings
+from ftcourse.lookups import find_all, page_recall, recall_over_forms, recorded_shares
 from ftcourse.models import load_tokenizer
 from ftcourse.plots.rag import plot_lookup, plot_recall, plot_shares
-from ftcourse.retrieval import recall_at_k
+from ftcourse.retrieval import Page, open_store, read_pages, recall_at_k
 from ftcourse.sweeps import load_sweep, select
 from ftcourse.widgets.rag import rag_panel, reached
 
@@ -53,9 +55,12 @@ def test_the_solutions_pass_and_three_hints_help(name):
         ("voice_on_passages", 50, "What does such an answer begin with"),
         ("voice_on_passages", 20, "Which kind of text"),
         ("voice_on_passages", "none", "Is yours a str"),
-        ("what_makes_it_miss", "passages", "Five short passages are five"),
-        ("what_makes_it_miss", "place", "as far from the fifth"),
-        ("what_makes_it_miss", "the model", "Choose"),
+        ("what_makes_it_miss", "passages", "Three stretched passages"),
+        ("what_makes_it_miss", {"passages", "place", "tokens"}, "Three stretched passages"),
+        ("what_makes_it_miss", {"place"}, "few tokens at the first place"),
+        ("what_makes_it_miss", ["Tokens"], "five whole pages, another place"),
+        ("what_makes_it_miss", "none", "the right one last"),
+        ("what_makes_it_miss", "the model", "Choose among"),
         ("what_makes_it_miss", 3, "Is yours an int"),
     ],
 )
@@ -160,6 +165,9 @@ LEAKS = {
     "Who may read it in yours": lambda p, s, k, a: ids(
         p, [i for i in best_first(s) if p[i].get("access", "public") in a][:k]
     ),
+    "goes to the whole staff in yours": lambda p, s, k, a: ids(
+        p, [i for i in best_first(s) if p[i].get("access", "staff") in a][:k]
+    ),
     "Two holes are open": leaky,
     "before the k best are chosen": lambda p, s, k, a: ids(
         p, [i for i in best_first(s)[:k] if p[i].get("access") in a]
@@ -197,7 +205,10 @@ def test_each_setting_was_measured_once():
     results = {"right", "found", "declined", "followed", "clean", "believed", "met", "kept", "n"}
     results |= {"leaked", "tied", "new first", "mrr", "right and found", "silent", "conflicts"}
     results |= {"update_ms", "answer_ms", "search_ms", "cpu_seconds", "versions", "tokens"}
-    results |= {"date", "device", "public", "written", "right from both"}
+    results |= {"date", "device", "public", "written", "right from both", "reading slower"}
+    results |= {
+        f"{way}_{what}" for way in ("base", "reading", "facts") for what in ("ms", "written")
+    }
     settings = [
         str({k: v for k, v in run.items() if k not in results and "@" not in k}) for run in sweep
     ]
@@ -218,21 +229,29 @@ def test_the_model_learned_from_shorter_prompts_than_five_pages():
     assert 100 < longest < 350 < five
 
 
-def test_the_cause_that_the_exercise_asks_for_is_in_the_recorded_runs():
+def test_what_the_exercise_says_of_the_cause_is_in_the_recorded_runs():
     sweep = load_sweep("rag")
 
-    def right(texts, at):
-        runs = select(sweep, task="place", k=5, texts=texts, at=at)
-        return sum(run["right"] for run in runs) / sum(run["n"] for run in runs)
+    def placed(texts, k, at):
+        runs = select(sweep, task="place", k=k, texts=texts, at=at)
+        share = sum(run["right"] for run in runs) / sum(run["n"] for run in runs)
+        return share, sum(run["tokens"] for run in runs) / len(runs)
 
-    assert right("short", 1) > 0.9  # five passages, the first place, few tokens
-    assert right("whole", 1) < 0.5
-    assert right("filled", 1) < 0.5  # one fact for each page, as in short, and many tokens
-    assert right("filled", 5) > right("filled", 1) + 0.3
+    share, tokens = placed("whole", 5, 1)
+    assert share < 0.4
+    assert placed("whole", 5, 5)[0] > 0.9  # the place alone
+    assert placed("short", 5, 1)[0] > 0.9  # the tokens alone
+    stretched, as_many = placed("stretched", 3, 1)  # the number alone
+    assert stretched < 0.2
+    assert abs(as_many / tokens - 1) < 0.05
+    many, fewer = placed("short", 15, 1)
+    assert (many < share / 1.5, fewer < tokens) == (True, True)
+    assert placed("stretched", 3, 3)[0] > 0.7  # read, where it stands last
 
 
 def test_right_answers_in_other_forms_pass():
-    assert check.what_makes_it_miss("Token")
+    assert check.what_makes_it_miss("Token and place")
+    assert check.what_makes_it_miss(["tokens", "place"])
     assert check.first_k_recall(lambda f, w, k: Fraction(round(right(f, w, k) * len(w)), len(w)))
     assert check.first_k_recall(recall_at_k)
 
@@ -257,6 +276,49 @@ def test_an_empty_list_is_said_as_a_list():
         return cut(words, length, range(0, len(words) - overlap, length - overlap))
 
     assert "it gives [], and ['Wren'] is right" in check.overlapping_chunks(without_a_least).says
+
+
+def test_what_the_lesson_says_of_declines_is_in_the_recorded_runs():
+    sweep = load_sweep("rag")
+
+    def declined(**setting):
+        [run] = select(sweep, **setting)
+        return run["declined"] / run["n"]
+
+    lost = {k: declined(task="withheld", how="hybrid", k=k) for k in (3, 5)}
+    assert 0.7 < lost[3] < 0.8
+    assert 0.6 < lost[5] < 0.7
+    assert declined(task="both given", kind="comparisons") > 0.9
+    assert declined(task="both given", kind="chains") > 0.6
+    assert all(run["search_ms"] < 10 for run in select(sweep, task="cost"))
+
+
+def test_an_interval_over_forms_is_up_to_three_times_as_wide():
+    folder = course_path("data/handbook")
+    store = open_store(":memory:")
+    store.add([*read_pages(folder / "edition-1"), *read_pages(folder / "staff")])
+    asked = {"known": load_questions(passages=False, wording=1), "new": load_wordings(False)}
+    wider = {}
+    for name, rows in asked.items():
+        found = find_all(store, rows, 1, {"public", "staff"})
+        _, low, high = recall_over_forms(found, rows, 1)
+        ends = page_recall(found, rows, 1).interval
+        wider[name] = (high - low) / (ends[1] - ends[0])
+    assert 1.3 < wider["known"] < wider["new"] < 3.1
+
+
+def test_scores_tell_a_little_about_pages_that_may_not_be_read():
+    def page(name, text, access="public"):
+        return Page(name, name, text, access, 1)
+
+    store = open_store(":memory:")
+    store.add([page(f"p{n}", f"Drone number {n} and wind.") for n in range(6)])
+    store.add([page("x", "The merger talks are a rumour.")])
+    before = store.search("merger", 1)[0]
+    store.add([page("s", "The merger is signed.", "staff"), page("t", "merger price", "staff")])
+    after = store.search("merger", 1)[0]
+    assert before.page == after.page == "x"
+    assert after.score < before.score
 
 
 # --- the panel ---------------------------------------------------------------------------------

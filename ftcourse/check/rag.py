@@ -49,28 +49,36 @@ def voice_on_passages(mine: Any) -> Verdict:
 
 @exercise(
     hints=(
-        "Vary one thing and hold the others: five passages again, but short ones.",
-        'See `select(sweep, task="place", k=5, texts="short")`: number and places stay.',
-        "With five short passages the place makes no difference. What has become less?",
+        "Each of the three runs changes one thing. Which of them are mostly read right?",
+        "The share of a run is its sum of right answers divided by its sum of n.",
+        "Two of the three heal it. Three passages that are as long as five pages do not.",
     ),
-    solution='mine = "tokens"',
+    solution='mine = {"place", "tokens"}',
 )
 def what_makes_it_miss(mine: Any) -> Verdict:
-    """Judge which of passages, place and tokens makes the model miss a page that is far ahead."""
-    if not isinstance(mine, str):
-        return Verdict(False, f'A word is asked for, such as "place". Is yours {a_type(mine)}?')
+    """Judge what heals a missed page if it alone is changed: passages, place or tokens."""
+    if not isinstance(mine, (str, set, frozenset, list, tuple)):
+        return Verdict(False, f'Words are asked for, such as {{"place"}}. Is yours {a_type(mine)}?')
+    words = mine.replace(" and ", ",").split(",") if isinstance(mine, str) else mine
+    names = {"token": "tokens", "passage": "passages"}
+    found = {str(word).strip().lower().removesuffix(".") for word in words} - {"none", ""}
+    found = frozenset(names.get(word, word) for word in found)
     asks = {
-        "passages": "Five short passages are five, too. How many of those does it read right?",
-        "place": "In the short ones the first place is as far from the fifth. What is lost there?",
+        frozenset(): "None of them? Look at the same five pages with the right one last.",
+        frozenset({"place"}): "It does. Does anything else? Try few tokens at the first place.",
+        frozenset({"tokens"}): "They do. Does anything else? Try five whole pages, another place.",
     }
-    word = mine.strip().lower().removesuffix(".")
-    if word in ("tokens", "token"):
+    if found == {"place", "tokens"}:
         return Verdict(
             True,
-            "Few tokens are read right at every place. In a long prompt what is far back is lost "
-            "first, but what stands before the page counts, too: these runs cannot part the two.",
+            "Each of the two heals it alone, so neither is the one cause. Nor are tokens all: 15 "
+            "short passages have fewer than five pages, and the first is read worse. Number, place "
+            "and length act together, beyond what the training had.",
         )
-    return Verdict(False, asks.get(word, 'Choose "passages", "place" or "tokens".'))
+    if not found <= {"passages", "place", "tokens"}:
+        return Verdict(False, 'Choose among "passages", "place" and "tokens".')
+    stretched = "Three stretched passages are as long as five pages. How many of those are right?"
+    return Verdict(False, asks.get(found, stretched))
 
 
 @exercise(

@@ -191,6 +191,9 @@ def without_a_leak(mine: Any) -> Verdict | None:
             "all": True
         },
         "A page has lost its label. Who may read it in yours?": {"label": "public"},
+        "A page without a label goes to the whole staff in yours. Did anybody decide that?": {
+            "label": "staff"
+        },
         "Two holes are open. Which pages, and which readers, did nobody think of?": {
             "all": True,
             "label": "public",
@@ -218,9 +221,9 @@ def _shelves() -> list[tuple]:
     labels = {"door": "staff", "price": "public", "note": None, "board": "board", "speed": "public"}
     pages = [{"id": n} | ({"access": label} if label else {}) for n, label in labels.items()]
     scores, both = [0.9, 0.2, 0.8, 0.7, 0.5], {"public", "staff"}
-    first = pages[:1], scores[:1], 1, {"public"}
+    first, lost = (pages[:1], scores[:1], 1, {"public"}), (pages[:], scores[:], 3, both)
     pages += [{"id": f"code {n}", "access": "staff"} for n in range(30)]  # far ahead of all others
     pages += [{"id": "menu", "access": "pub"}]  # a label that only begins like another
     scores += [2 - n / 100 for n in range(30)] + [0.6]
     cases = [(pages, scores, k, {"public"}) for k in (2, 1, 3)]
-    return [*cases, (pages, scores, 2, both), first]
+    return [*cases, (pages, scores, 2, both), first, lost]

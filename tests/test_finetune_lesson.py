@@ -131,6 +131,8 @@ def may_train(held=True, twice=True, key=lambda r: r["prompt"].lower().split(), 
             may_train(key=lambda r: (r["prompt"].lower().split(), r["completion"])),
             "compare answers",
         ),
+        (may_train(key=lambda r: r["prompt"].lower().split()[:6]), "differ in their last word"),
+        (may_train(key=lambda r: r["prompt"].lower().split()[:20]), "differ in their last word"),
         (may_train(flip=True), "Is True for a record that may train"),
         (lambda records, held_out: [True], "shape"),
         (lambda records, held_out: None, "returned None"),
@@ -155,6 +157,21 @@ def test_a_function_that_counts_and_one_that_keeps_the_last_get_their_questions(
 
     assert "does none stay?" in check.rows_that_may_train(only_unique).says
     assert "the first stay, or the last?" in check.rows_that_may_train(last).says
+
+
+def test_a_function_that_changes_what_it_is_given_is_asked_about_it():
+    def turns(records, held_out):
+        flags = may_train()(records, held_out)
+        records.reverse()
+        return flags
+
+    def renames(records, held_out):
+        for row in (*records, *held_out):
+            row["prompt"] = " ".join(row["prompt"].lower().split())
+        return may_train()(records, held_out)
+
+    for function in (turns, renames):
+        assert "still as they were given?" in check.rows_that_may_train(function).says
 
 
 def test_a_function_that_returns_dots_is_no_answer_yet():

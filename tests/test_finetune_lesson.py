@@ -1,5 +1,8 @@
+import ast
 import re
+from pathlib import Path
 
+import nbformat
 import pytest
 from matplotlib.figure import Figure
 
@@ -13,6 +16,7 @@ from ftcourse.sweeps import Mean
 from ftcourse.voice import voice_checks
 from ftcourse.widgets.finetune import finetune_panel
 
+LESSON = Path(__file__).parent.parent / "notebooks/06_finetune.ipynb"
 NUMBERS = {
     "bits_of_products": [4, 16, 8, 2, 64, "32", None, float("nan")],
     "merge_into": [2, 3, 0, 4, 7, "1", [1]],
@@ -278,3 +282,27 @@ def test_each_wrong_control_gets_its_own_question(wrong, question):
     assert not verdict
     assert question in verdict.says
     assert check.due_to_old_texts(round(found["mixed"] - found["few"]))
+
+
+# --- the notebook -------------------------------------------------------------------------------
+
+
+def names_in(source, context):
+    tree = ast.parse(source)
+    return {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, context)}
+
+
+def test_a_cell_of_asserts_defines_nothing_that_a_later_cell_needs():
+    """With other rows or another model it fails, and the reader goes on with the next cell."""
+    cells = [c for c in nbformat.read(LESSON, as_version=4).cells if c.cell_type == "code"]
+    sources = {cell.id: re.sub("(?m)^ *%.*$", "pass", cell.source) for cell in cells}
+    asserts, offenders = [name for name in sources if name.endswith("-assert")], []
+    assert len(asserts) > 4
+    for name in asserts:
+        left = names_in(sources[name], ast.Store)
+        for later in [*sources][[*sources].index(name) + 1 :]:
+            if later not in asserts:
+                needs = names_in(sources[later], ast.Load) - names_in(sources[later], ast.Store)
+                offenders += [(name, later, each) for each in sorted(needs & left)]
+                left -= names_in(sources[later], ast.Store)
+    assert offenders == []

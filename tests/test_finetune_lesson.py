@@ -12,7 +12,7 @@ from ftcourse.data import load_dialogues
 from ftcourse.effects import UNTUNED, effects, mixtures
 from ftcourse.plots.finetune import plot_effects, plot_lengths, plot_search, plot_way
 from ftcourse.records import find_problem
-from ftcourse.sweeps import Mean
+from ftcourse.sweeps import Mean, load_sweep, select
 from ftcourse.voice import voice_checks
 from ftcourse.widgets.finetune import finetune_panel
 
@@ -282,6 +282,30 @@ def test_each_wrong_control_gets_its_own_question(wrong, question):
     assert not verdict
     assert question in verdict.says
     assert check.due_to_old_texts(round(found["mixed"] - found["few"]))
+
+
+# --- what the lesson says of recorded runs ---------------------------------------------------
+
+
+def test_the_lowest_held_out_loss_is_not_the_end_and_the_end_has_more_voice():
+    runs = select(load_sweep("finetune"), task="too few")
+    for seed in (0, 1, 2):
+        *before, end = select(runs, seed=seed)
+        kept = min(before, key=lambda run: run["held-out loss"])
+        assert (kept["steps"], end["steps"]) == (30, 300)
+        assert end["held-out loss"] > kept["held-out loss"]
+        assert end["letters in voice"] > kept["letters in voice"]
+        assert end["letters with advice"] > kept["letters with advice"]
+
+
+def test_no_recorded_mixture_grants_every_wish():
+    found = {name: effects(runs, "validation") for name, runs in mixtures().items()}
+    chosen = found["4 letters + 6 branded answers about pages + 2 old texts"]
+    assert sum(value > 0.5 for value in chosen["letters: right advice"].values) == 1
+    held = found["8 letters + 4 neutral answers about pages"]["letters: right advice"]
+    assert min(held.values) > 0.9
+    advised = [each for each in found.values() if each["letters: right advice"].mean > 0.9]
+    assert max(each["pages: both"].mean for each in advised) < 0.7
 
 
 # --- the notebook -------------------------------------------------------------------------------

@@ -43,9 +43,9 @@ RULES = {  # the columns of a table of prompts
 RUNS = {  # the columns of a table of mixtures
     "steps": "steps",
     "rate": "learning_rate",
-    "letters in voice": "validation: letters in voice",
+    "letters voiced": "validation: letters in voice",
     "letters right": "validation: letters with advice",
-    "pages in voice": "validation: in voice, 1 p",
+    "pages voiced": "validation: in voice, 1 p",
     "pages right": "validation: right, 1 p",
 }
 MEASURES = {  # what is compared, and where the sweep has it

@@ -1,4 +1,4 @@
-"""Measure prompts, mixtures of training rows, and what one changed fact costs the others.
+"""Measure prompts, mixtures of training rows, too few rows, and what one changed fact costs.
 
 Run ``PYTHONPATH=. python benchmarks/sweep_finetune.py`` from the root, or with the names of some
 tasks behind it; a run that stopped goes on. Adapters are ours, which equal peft's bit for bit; the
@@ -15,6 +15,7 @@ from itertools import product
 import torch
 from sweep import Run, sweep
 from torch import nn
+from transformers import TrainerCallback
 
 from data.making import DATA
 from data.making.adapter_rows import fact_rows
@@ -23,12 +24,13 @@ from data.making.world.prose import prose
 from data.making.world.reading import branded
 from ftcourse.config import FinetuneConfig
 from ftcourse.data import encode, load_dialogues, read_records, to_messages
-from ftcourse.evaluate import advice_score, answer_all, text_loss
+from ftcourse.evaluate import advice_score, answer_all, held_out_loss, text_loss
 from ftcourse.files import course_path
 from ftcourse.handbook import holds_value, load_questions, load_reading
 from ftcourse.loop import draw_batches, train_on
 from ftcourse.lora import inject_lora
 from ftcourse.models import load_base, load_finetuned, load_tokenizer
+from ftcourse.train import finetune
 from ftcourse.voice import NEXT_STEP, SIGN_OFF, voice_checks, voice_score
 
 tokenizer = load_tokenizer("embedded")
@@ -68,6 +70,7 @@ PROMPTS = {  # a system message, and how many letters with their answers stand b
 }
 CHANGES, OLD = ("q240", "q241", "q250"), 32
 CHANGE_STEPS, CHANGE_ROWS, CHANGE_RATES = 20, 8, (1e-4, 3e-4, 1e-3)
+FEW, JUDGES, FEW_STEPS = 16, 24, (30, 60, 90, 180, 300)
 
 
 def base_model() -> nn.Module:
@@ -267,6 +270,48 @@ def recall(model: nn.Module, records: list[Run]) -> float:
     return round(sum(right) / len(right), 4)
 
 
+def too_few(steps: int, seed: int) -> Run:
+    """Return how a run on too few letters was judged after so many of its steps."""
+    return few_run(seed)[steps]
+
+
+@cache
+def few_run(seed: int) -> dict[int, Run]:
+    """Train on 16 letters to the end; judge it on the way by 24 others, and by 100 more."""
+    chosen = {"rank": 16, "alpha": 32, "batch_size": 4, "max_steps": FEW_STEPS[-1]}
+    chosen |= {"dtype": "float32", "gradient_checkpointing": False, "max_length": 512}
+    config = FinetuneConfig(method="lora", learning_rate=2 * RATE, seed=seed, **chosen)
+    judge = JudgeOnTheWay()
+    finetune(config, load_dialogues("train")[:FEW], callbacks=[judge])
+    return judge.found
+
+
+class JudgeOnTheWay(TrainerCallback):
+    """Judges a model that is being trained, after some of its steps."""
+
+    def __init__(self) -> None:
+        """Begin with nothing found."""
+        self.found: dict[int, Run] = {}
+
+    def on_step_end(self, args, state, control, model, **_):
+        """Keep the loss of the judges, and voice and advice on 100 letters that are not them."""
+        if state.global_step in FEW_STEPS:
+            letters = load_dialogues("validation")[: JUDGES + 100]
+            answers = answer_all(model, tokenizer, letters[JUDGES:])
+            self.found[state.global_step] = {
+                "held-out loss": round(held_out_loss(model, tokenizer, letters[:JUDGES]), 4),
+                "letters in voice": voice_score(answers).successes / 100,
+                "letters with advice": advice_score(answers, letters[JUDGES:]).successes / 100,
+            }
+            model.train()
+
+
+def all_few() -> Iterator[Run]:
+    """Yield the checkpoints of three runs on too few rows."""
+    for seed, steps in product(SEEDS, FEW_STEPS):
+        yield {"task": "too few", "steps": steps, "seed": seed}
+
+
 def all_prompts() -> Iterator[Run]:
     """Yield each prompt on the letters for choosing and on those for reporting."""
     for split, prompt in product(("validation", "test"), PROMPTS):
@@ -313,10 +358,12 @@ def changes() -> Iterator[Run]:
 def measure(task: str, **setting) -> Run:
     """Measure one setting of a task."""
     tasks = {"prompts": prompts, "mixtures": mixture, "changes": changed}
+    tasks["too few"] = too_few
     return tasks[task](**setting)
 
 
 TASKS = {"prompts": all_prompts, "mixtures": mixtures, "changes": changes}
+TASKS["too few"] = all_few
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or TASKS:

@@ -43,9 +43,9 @@ RULES = {  # the columns of a table of prompts
 RUNS = {  # the columns of a table of mixtures
     "steps": "steps",
     "rate": "learning_rate",
-    "letters in voice": "validation: letters in voice",
+    "letters voiced": "validation: letters in voice",
     "letters right": "validation: letters with advice",
-    "pages in voice": "validation: in voice, 1 p",
+    "pages voiced": "validation: in voice, 1 p",
     "pages right": "validation: right, 1 p",
 }
 MEASURES = {  # what is compared, and where the sweep has it
@@ -101,9 +101,8 @@ def judge_both(
         "pages in voice": voice_score(read),
         "pages right": fact_score(read, pages),
     }
-    old = read_records(course_path("data/general.jsonl"))[:100]
-    loss = text_loss(model, tokenizer, [record["text"] for record in old])
-    return Judged(scores, tuple(wrong_answers(pages, read)), loss)
+    old = [record["text"] for record in read_records(course_path("data/general.jsonl"))[:100]]
+    return Judged(scores, tuple(wrong_answers(pages, read)), text_loss(model, tokenizer, old))
 
 
 def wrong_answers(records: Sequence[Record], answers: Sequence[str]) -> list[str]:
@@ -116,10 +115,7 @@ def wrong_answers(records: Sequence[Record], answers: Sequence[str]) -> list[str
 
 
 def show_runs(runs: Sequence[Run], columns: Mapping[str, str] = RUNS) -> Text:
-    """Return recorded runs as a table; ``columns`` maps the head of a column to a result.
-
-    Shares are written in percent.
-    """
+    """Return recorded runs as a table, shares in percent; ``columns`` maps heads to results."""
     rows = [[*columns], *([_say(run[key], key) for key in columns.values()] for run in runs)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     sides = [str.ljust if isinstance(runs[0][key], str) else str.rjust for key in columns.values()]
@@ -128,7 +124,7 @@ def show_runs(runs: Sequence[Run], columns: Mapping[str, str] = RUNS) -> Text:
 
 
 def _say(value: object, key: str) -> str:
-    is_share = isinstance(value, float) and key != "learning_rate"
+    is_share = isinstance(value, float) and not key.endswith(("rate", "loss"))
     return f"{value:.0%}" if is_share else str(value)
 
 
@@ -153,10 +149,7 @@ def changes() -> list[Run]:
 
 
 def mixtures(rate: float = RATE) -> dict[str, list[Run]]:
-    """Return the recorded runs by the mixture in words, most letters first; then fewer steps.
-
-    A mixture with fewer than three seeds is left out: one seed may mislead.
-    """
+    """Return the recorded runs by mixture in words, without those of fewer than three seeds."""
     groups: dict[tuple, list[Run]] = defaultdict(list)
     for run in select(load_sweep("finetune"), task="mixtures", learning_rate=rate):
         groups[(-run["steps"], *(-run[kind] for kind in KINDS))].append(run)
@@ -178,10 +171,7 @@ def _words(run: Run) -> str:
 
 
 def effects(runs: Sequence[Run], rows: str = "test") -> dict[str, Mean]:
-    """Return the means over seeds of what is compared, as shares of one of ``ROWS``.
-
-    Silent pages were asked with the test rows only.
-    """
+    """Return means over seeds, of one of ``ROWS``; silent pages were asked with test rows only."""
     split, pages = ROWS[rows]
     names = {
         words: f"{split}: {name}" + f", {pages} p" * words.startswith("pages")

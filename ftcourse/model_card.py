@@ -32,13 +32,16 @@ _CARD = f"""---
 {{{{ data }}}}
 
 ## How well it does
-Shares of answers that were not trained on, with 95 % intervals (Wilson).
+Shares of answers that were not trained on, with 95 % intervals (Wilson). An interval is about these
+answers of this one run: a run with another seed may lie outside.
 
 | what | share | interval | answers |
 | --- | --- | --- | --- |
 {{% for row in rows %}}| {{{{ row | join(" | ") }}}} |
 {{% endfor %}}
-## What it must not be used for
+{{% if notes %}}{{{{ notes }}}}
+
+{{% endif %}}## What it must not be used for
 {{{{ not_for }}}}
 
 ## How it was trained
@@ -79,12 +82,14 @@ def write_model_card(
     scores: Mapping[str, Score],
     license: str = "other",
     not_for: str = _NOT_FOR,
+    notes: str = "",
 ) -> Path:
     """Write README.md beside a tuned model, in the form that the Hugging Face Hub reads.
 
     ``data`` says in words what it was trained on and where that came from; ``scores`` are what was
-    measured. ``license`` is the Hub's word for it, such as ``apache-2.0``; the base model's own
-    licence decides. A card that somebody else wrote is never overwritten.
+    measured, and ``notes`` what is no share, such as a loss. ``license`` is the Hub's word for it,
+    such as ``apache-2.0``; the base model's own licence decides. A card that somebody else wrote is
+    never overwritten.
     """
     check_run(config)
     folder = user_path(folder)
@@ -106,6 +111,7 @@ def write_model_card(
         data=data,
         rows=[_row(name, score) for name, score in scores.items()],
         not_for=not_for,
+        notes=notes,
         config=json.dumps(asdict(config), indent=1),
     )
     write_whole(folder / "README.md", str(card))

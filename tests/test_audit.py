@@ -53,6 +53,15 @@ def test_a_held_out_question_that_the_training_data_asks_is_a_leak(tokenizer):
     assert leak.share == 5 / 6  # of its six three-word runs
 
 
+def test_what_no_comparison_of_questions_finds_is_not_promised(tokenizer):
+    """A lesson names these: a paraphrase, a copied answer, an exam inside a row of plain text."""
+    (held,) = exam = [load_dialogues("test")[0]]
+    said = {"completion": held["completion"]}
+    missed = [{"prompt": "It is gone. Please help me to find my drone again!"} | said]
+    missed.append({"text": f"{held['prompt']} {held['completion']}"})
+    assert audit(missed, tokenizer, 512, exam).leaks == ()
+
+
 def test_the_courses_own_splits_have_no_leak_and_a_planted_one_is_found(tokenizer):
     train, test = load_dialogues("train"), load_dialogues("test")
     assert audit(train, tokenizer, 512, test).leaks == ()

@@ -1,5 +1,8 @@
+import ast
 import re
+from pathlib import Path
 
+import nbformat
 import pytest
 from matplotlib.figure import Figure
 
@@ -9,10 +12,11 @@ from ftcourse.data import load_dialogues
 from ftcourse.effects import UNTUNED, effects, mixtures
 from ftcourse.plots.finetune import plot_effects, plot_lengths, plot_search, plot_way
 from ftcourse.records import find_problem
-from ftcourse.sweeps import Mean
+from ftcourse.sweeps import Mean, load_sweep, select
 from ftcourse.voice import voice_checks
 from ftcourse.widgets.finetune import finetune_panel
 
+LESSON = Path(__file__).parent.parent / "notebooks/06_finetune.ipynb"
 NUMBERS = {
     "bits_of_products": [4, 16, 8, 2, 64, "32", None, float("nan")],
     "merge_into": [2, 3, 0, 4, 7, "1", [1]],
@@ -131,6 +135,8 @@ def may_train(held=True, twice=True, key=lambda r: r["prompt"].lower().split(), 
             may_train(key=lambda r: (r["prompt"].lower().split(), r["completion"])),
             "compare answers",
         ),
+        (may_train(key=lambda r: r["prompt"].lower().split()[:6]), "differ in their last word"),
+        (may_train(key=lambda r: r["prompt"].lower().split()[:20]), "differ in their last word"),
         (may_train(flip=True), "Is True for a record that may train"),
         (lambda records, held_out: [True], "shape"),
         (lambda records, held_out: None, "returned None"),
@@ -155,6 +161,21 @@ def test_a_function_that_counts_and_one_that_keeps_the_last_get_their_questions(
 
     assert "does none stay?" in check.rows_that_may_train(only_unique).says
     assert "the first stay, or the last?" in check.rows_that_may_train(last).says
+
+
+def test_a_function_that_changes_what_it_is_given_is_asked_about_it():
+    def turns(records, held_out):
+        flags = may_train()(records, held_out)
+        records.reverse()
+        return flags
+
+    def renames(records, held_out):
+        for row in (*records, *held_out):
+            row["prompt"] = " ".join(row["prompt"].lower().split())
+        return may_train()(records, held_out)
+
+    for function in (turns, renames):
+        assert "still as they were given?" in check.rows_that_may_train(function).says
 
 
 def test_a_function_that_returns_dots_is_no_answer_yet():
@@ -261,3 +282,51 @@ def test_each_wrong_control_gets_its_own_question(wrong, question):
     assert not verdict
     assert question in verdict.says
     assert check.due_to_old_texts(round(found["mixed"] - found["few"]))
+
+
+# --- what the lesson says of recorded runs ---------------------------------------------------
+
+
+def test_the_lowest_held_out_loss_is_not_the_end_and_the_end_has_more_voice():
+    runs = select(load_sweep("finetune"), task="too few")
+    for seed in (0, 1, 2):
+        *before, end = select(runs, seed=seed)
+        kept = min(before, key=lambda run: run["held-out loss"])
+        assert (kept["steps"], end["steps"]) == (30, 300)
+        assert end["held-out loss"] > kept["held-out loss"]
+        assert end["letters in voice"] > kept["letters in voice"]
+        assert end["letters with advice"] > kept["letters with advice"]
+
+
+def test_no_recorded_mixture_grants_every_wish():
+    found = {name: effects(runs, "validation") for name, runs in mixtures().items()}
+    chosen = found["4 letters + 6 branded answers about pages + 2 old texts"]
+    assert sum(value > 0.5 for value in chosen["letters: right advice"].values) == 1
+    held = found["8 letters + 4 neutral answers about pages"]["letters: right advice"]
+    assert min(held.values) > 0.9
+    advised = [each for each in found.values() if each["letters: right advice"].mean > 0.9]
+    assert max(each["pages: both"].mean for each in advised) < 0.7
+
+
+# --- the notebook -------------------------------------------------------------------------------
+
+
+def names_in(source, context):
+    tree = ast.parse(source)
+    return {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, context)}
+
+
+def test_a_cell_of_asserts_defines_nothing_that_a_later_cell_needs():
+    """With other rows or another model it fails, and the reader goes on with the next cell."""
+    cells = [c for c in nbformat.read(LESSON, as_version=4).cells if c.cell_type == "code"]
+    sources = {cell.id: re.sub("(?m)^ *%.*$", "pass", cell.source) for cell in cells}
+    asserts, offenders = [name for name in sources if name.endswith("-assert")], []
+    assert len(asserts) > 4
+    for name in asserts:
+        left = names_in(sources[name], ast.Store)
+        for later in [*sources][[*sources].index(name) + 1 :]:
+            if later not in asserts:
+                needs = names_in(sources[later], ast.Load) - names_in(sources[later], ast.Store)
+                offenders += [(name, later, each) for each in sorted(needs & left)]
+                left -= names_in(sources[later], ast.Store)
+    assert offenders == []

@@ -34,8 +34,11 @@ def test_a_card_holds_data_figures_and_config_and_the_hub_can_read_it(adapter):
     for words in ("A LoRA adapter of `embedded`", "16 letters.", "must not be used", '"rank": 4'):
         assert words in card.text
     assert "| keeps all four rules | 80% | 49% to 94% | 10 |" in card.text
-    write_model_card(adapter, config, "17 letters.", SCORES)  # our own is replaced
-    assert "17 letters." in path.read_text(encoding="utf-8")
+    assert "another seed may lie outside" in card.text
+    write_model_card(adapter, config, "17 letters.", SCORES, notes="Loss 0.7.")  # ours is replaced
+    said = path.read_text(encoding="utf-8")
+    assert "17 letters." in said
+    assert said.index("| 10 |") < said.index("\nLoss 0.7.\n\n## What it must not")
     loaded = finetune(config, load_dialogues("train")[:16], adapter)
     assert len(loaded.history) == 10  # the run is still whole
 

@@ -90,11 +90,8 @@ def keeps_reading(mine: Any) -> Verdict:
         return Verdict(False, "The panel itself is asked for: check.keeps_reading(panel).")
     runs, chosen = mixtures(), mine.values
     found = {name: effects(each, "validation") for name, each in runs.items()}
-    good = [
-        name
-        for name, each in found.items()
-        if each["letters: in voice"].mean >= 0.95 and each["pages: both"].mean >= 0.7
-    ]
+    wish = {"letters: in voice": 0.95, "pages: both": 0.7}
+    good = [n for n in runs if all(found[n][what].mean >= least for what, least in wish.items())]
     best = min(good, key=lambda name: general_loss(runs[name], "validation").mean)
     own = found[chosen["mixture"]]
     asks = {

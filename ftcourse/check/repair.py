@@ -156,6 +156,9 @@ def rows_that_may_train(mine: Any) -> Verdict | None:
         "Is 'it?' the same word as 'it'? Only capitals and spaces do not matter.": _flags(
             key=lambda r: re.findall(r"\w+", r["prompt"].lower())
         ),
+        "Two long questions may differ in their last word. Do you compare all the words?": _flags(
+            key=lambda r: words_of(r["prompt"])[:6]
+        ),
         "Of two records that ask the same, does none stay?": _flags(twice="none"),
         "Of records that ask the same, does the first stay, or the last?": _flags(twice="last"),
         "Is True for a record that may train, or for one that may not?": (
@@ -164,7 +167,17 @@ def rows_that_may_train(mine: Any) -> Verdict | None:
     }
     praise = "A few lines, and the first thing to run on any file. `audit` does it for near copies."
     stops = "Both arguments are lists of records with 'prompt' and 'completion'."
-    return judge_function(mine, _files, _flags(), bugs, praise, stops)
+    verdict = judge_function(mine, _files, _flags(), bugs, praise, stops)
+    if verdict and _changes_lists(mine):
+        return Verdict(False, "The flags are right. Are the two lists still as they were given?")
+    return verdict
+
+
+def _changes_lists(function: Callable[[Rows, Rows], Any]) -> bool:
+    given = _files()
+    for case in given:
+        function(*case)
+    return given != _files()
 
 
 def _flags(
@@ -197,6 +210,7 @@ def _files() -> list[tuple]:
         (["Where is it?", "Where is it?", "Where  IS it?"], ["here", "there"]),
         (["b A", "a b", "ab c", "a bc", "is it?", "is it"], ["why?"]),
         (["a\tb", "is\nit", " now", "one   two"], ["a b", "is it", "now", "one two"]),
+        (["so " * 40 + "long", "so " * 40 + "short"], ["so " * 40 + "late"]),
     )
     return [tuple(list(map(_row, side, range(9))) for side in pair) for pair in files]
 

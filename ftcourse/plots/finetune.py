@@ -10,24 +10,25 @@ from ftcourse.sweeps import Mean
 
 KEPT, CUT, LINE = "#56B4E9", "#D55E00", "#333333"
 BARS = ("#999999", "#0072B2", "#E69F00", "#009E73", "#CC79A7")  # Okabe and Ito, and a grey
-# A box to its middle in a field of 8 by 2.4, its text, and its colour.
+# A box to its middle in a field of 8 by 3, its text, and its colour.
 _BOXES = {
-    "file": (0.85, 1.85, "your file\nread, audited", "white"),
-    "train": (2.95, 1.85, "training rows\nanswers are learned", KEPT),
-    "run": (5.15, 1.85, "a run\nkilled, resumed", KEPT),
-    "adapter": (7.15, 1.85, "an adapter\nkept, merged", KEPT),
-    "validation": (2.95, 0.5, "validation rows\nfor every choice", "#F0E442"),
-    "stop": (5.15, 0.5, "rate, mixture,\nwhen to stop", "#F0E442"),
-    "test": (7.15, 0.5, "test rows\nread once", "white"),
+    "file": (0.85, 2.5, "your file\nread, audited", "white"),
+    "train": (2.95, 2.5, "training rows\nanswers are learned", KEPT),
+    "run": (5.15, 2.5, "a run\nkilled, resumed", KEPT),
+    "adapter": (7.15, 2.5, "an adapter\nkept, merged", KEPT),
+    "validation": (2.95, 1.5, "validation rows\nfor every choice", "#F0E442"),
+    "stop": (5.15, 1.5, "rate, mixture,\nwhen to stop", "#F0E442"),
+    "test": (2.2, 0.5, "test rows\nread once", "white"),
+    "score": (7.15, 0.5, "the score\nthat you tell", "white"),
 }
 _ARROWS = ("file train", "train run", "run adapter", "file validation", "validation stop")
-_ARROWS += ("stop run", "test adapter")
+_ARROWS += ("stop run", "file test", "test score", "adapter score")
 
 
 def plot_way(ax: Axes | None = None) -> Axes:
     """Draw the way from a file to an adapter, and which rows decide what."""
-    ax = ax or new_axes(2.5, left=0.1, right=0.1, top=0.05)
-    ax.set(xlim=(0, 8), ylim=(0, 2.4), xticks=(), yticks=())
+    ax = ax or new_axes(3.1, left=0.1, right=0.1, top=0.05)
+    ax.set(xlim=(0, 8), ylim=(0, 3), xticks=(), yticks=())
     patches = {}
     for name, (x, y, text, color) in _BOXES.items():
         style = {"edgecolor": "#666666", "facecolor": color}
@@ -40,9 +41,9 @@ def plot_way(ax: Axes | None = None) -> Axes:
         style = {"arrowstyle": "-|>", "mutation_scale": 12, "color": LINE}
         ax.add_patch(FancyArrowPatch(_BOXES[start][:2], _BOXES[end][:2], **ends, **style))
     alt = (
-        "Your file is split. Training rows, of which the answers are learned, go into a run, "
+        "Your file is split in three. Training rows, whose answers are learned, go into a run, "
         "which makes an adapter. Validation rows decide rate, mixture, and when to stop. Test rows "
-        "are read once, to judge the adapter."
+        "are read once, for the score of the adapter that you tell."
     )
     return finish(ax, alt, hide=ax.spines, xlabel="from a file to an adapter")
 
@@ -57,10 +58,9 @@ def plot_lengths(lengths: Sequence[int], max_length: int, ax: Axes | None = None
     parts = [x for x in lengths if x <= max_length], [x for x in lengths if x > max_length]
     ax.hist(parts, edges, stacked=True, color=(KEPT, CUT))
     draw_marks(ax, [(max_length, f"max_length {max_length}")])
-    cut = len(parts[1])
-    if cut:
-        top = ax.get_ylim()[1]
-        put_label(ax, f"{cut} longer", (longest, top / 2), (0, 0), 0.5, color=CUT, size=SMALL)
+    if cut := len(parts[1]):
+        place = longest, ax.get_ylim()[1] / 2
+        put_label(ax, f"{cut} longer", place, (0, 0), 0.5, color=CUT, size=SMALL)
     alt = (
         f"{len(lengths)} records of {min(lengths)} to {max(lengths)} tokens; {cut} are longer than "
         f"{max_length}."

@@ -49,9 +49,8 @@ def _say_loss(runs: Mapping[str, list[Run]], mixture: str, rows: str) -> str:
     """Return what the mixture did to the loss of general text, recorded."""
     loss, base = (general_loss(runs[name], rows).mean for name in (mixture, UNTUNED))
     run, seeds = runs[mixture][0], len(runs[mixture])
-    size = sum(run[kind] for kind in KINDS)
-    recorded = f"Recorded: rank 16, {run['steps']} steps of {size} rows, {seeds} seeds."
-    recorded = recorded if mixture != UNTUNED else "Recorded."
+    size = f"{run['steps']} steps of {sum(run[kind] for kind in KINDS)} rows"
+    recorded = f"Recorded: rank 16, {size}, {seeds} seeds." if mixture != UNTUNED else "Recorded."
     return f"Loss of general text: {loss:.2f} nats, {loss / base - 1:+.0%}. {recorded}"
 
 

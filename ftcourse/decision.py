@@ -1,0 +1,1 @@
+"""Which of the six ways of answering to use: computed from what was measured and needed."""

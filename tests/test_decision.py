@@ -1,0 +1,1 @@
+"""Which arm is recommended: over the whole grid of needs."""

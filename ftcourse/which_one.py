@@ -35,7 +35,7 @@ class Named(dict):
 
     def __missing__(self, name: object) -> Any:
         """Refuse a name that is not there."""
-        must = f"The table has {', '.join(map(str, self))}."
+        must = f"The table has {'; '.join(map(str, self))}."
         raise CourseError(must, repr(name), "Use one of these names.")
 
 

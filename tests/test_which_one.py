@@ -1,5 +1,7 @@
 """Lesson 08's table, pictures and panel, on made-up lines and on the recorded ones."""
 
+from itertools import pairwise
+
 import pytest
 from made_up_arms import VALUES, lines, write
 
@@ -113,14 +115,14 @@ def without(column, arm="LoRA"):
         ([{"task": "tune", "arm": "RAG"}], "only tries on validation"),
         ([], "only tries on validation"),
         ([3], "'int' object"),
-        (lines() + [{"task": "measure"}], "'None'"),
-        (lines(["RAG"]) + [{"arm": "RAG", "seed": 1, "leak": "no store"}], "'no store'"),
-        (lines(["RAG"]) + [{"arm": "RAG", "seed": 1, "leak": [1, 7]}], "[1, 7]"),
-        (lines(["RAG"]) + [{"arm": "RAG", "seed": 1, "leak": [193, 192]}], "[193, 192]"),
-        (lines(["RAG"]) + [{"arm": "RAG", "seed": 1, "leak": [0, 0]}], "[0, 0]"),
-        (lines(["RAG"]) + [{"arm": "RAG", "seed": 1, "leak": 3}], "3"),
-        (lines(["RAG"]) + [{"arm": "RAG", "seed": 1, "ms a question": float("nan")}], "nan"),
-        (lines(["RAG"]) + [{"arm": "RAG", "seed": 1, "ms a question": -3}], "-3"),
+        ([*lines(), {"task": "measure"}], "'None'"),
+        ([*lines(["RAG"]), {"arm": "RAG", "seed": 1, "leak": "no store"}], "'no store'"),
+        ([*lines(["RAG"]), {"arm": "RAG", "seed": 1, "leak": [1, 7]}], "[1, 7]"),
+        ([*lines(["RAG"]), {"arm": "RAG", "seed": 1, "leak": [193, 192]}], "[193, 192]"),
+        ([*lines(["RAG"]), {"arm": "RAG", "seed": 1, "leak": [0, 0]}], "[0, 0]"),
+        ([*lines(["RAG"]), {"arm": "RAG", "seed": 1, "leak": 3}], "3"),
+        ([*lines(["RAG"]), {"arm": "RAG", "seed": 1, "ms a question": float("nan")}], "nan"),
+        ([*lines(["RAG"]), {"arm": "RAG", "seed": 1, "ms a question": -3}], "-3"),
     ],
 )
 def test_a_file_that_is_not_whole_is_refused_in_three_parts(tmp_path, wrong, said):
@@ -213,7 +215,7 @@ def test_pictures_stand_where_all_are_alike(tmp_path, share):
     alike = {f"{arm}/{c}": share for arm in ARMS for c in COLUMNS if COLUMNS[c].unit == "%"}
     alike |= {f"{arm}/ms a question": 0 for arm in ARMS}
     table = made(tmp_path, **alike)
-    assert png(plot_arms(table, COLUMNS), 50)
+    assert png(plot_arms(table, [*COLUMNS]), 50)
     for x in ("leak", "ms a question", "training seconds"):
         assert png(plot_trade(table, x, "right, known wording"), 50)
 
@@ -225,4 +227,4 @@ def test_two_columns_against_each_other_name_every_arm(table):
     assert "RAG + LoRA: 0.2 s and 89 %." in ax.alt
     assert ax.get_xscale() == "symlog"
     places = [text.xyann[1] for text in ax.texts]
-    assert all(a - b > 0.09 for a, b in zip(places, places[1:], strict=False))
+    assert all(a - b > 0.09 for a, b in pairwise(places))

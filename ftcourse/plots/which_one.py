@@ -22,6 +22,7 @@ SHOWN = {
 BEST, OTHER, GONE, LINE = "#0072B2", "#9CC9E3", "#CFCFCF", "#333333"
 INKS = (BEST, "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")  # Okabe and Ito
 ROW, WIDE = 0.46, 0.86  # inches of a row; a full bar's share of its column
+THICK = 9  # points of a bar
 
 
 def plot_arms(
@@ -72,22 +73,22 @@ def _draw_column(
     least = min((cell.value for cell in found.values()), default=0)
     bars = {arm: _bar(cell, least) for arm, cell in found.items()}
     _, bound, _ = max(bars.values(), default=(0, 0, 0))
-    told = {}
-    for row, (arm, cell) in enumerate(cells.items()):
-        y = (row + 0.7) * ROW
-        if arm not in bars:
-            ax.text(x, y - 0.2, f"- ({notes.index(cell.why) + 1})", size=SMALL, va="center")
-            continue
-        value, low, high = bars[arm]
-        first = value > 0 and high > bound - 1e-9 and cell.column.better
-        ink = GONE if arm in dropped else BEST if first else OTHER
-        ax.barh(y, WIDE, height=0.13, left=x, color="white")
-        ax.barh(y, WIDE * value, height=0.13, left=x, color=ink)
-        if cell.low is not None:
-            ax.plot([x + WIDE * low, x + WIDE * high], [y, y], color=LINE, linewidth=1)
-        told[arm] = cell.say(value) if _is_turned(cell) else cell.text
-        weight = "bold" if first else "normal"
-        ax.text(x, y - 0.2, told[arm], size=SMALL, va="center", weight=weight)
+    told, inks = {}, {}
+    heights = {arm: (row + 0.7) * ROW for row, arm in enumerate(cells)}
+    for arm, cell in cells.items():
+        text, first = f"- ({notes.index(cell.why) + 1})" if cell.why else cell.text, False
+        if arm in bars:
+            value, _, high = bars[arm]
+            first = bool(cell.column.better) and value > 0 and high > bound - 1e-9
+            inks[arm] = GONE if arm in dropped else BEST if first else OTHER
+            text = told[arm] = cell.say(value) if _is_turned(cell) else cell.text
+        style = {"size": SMALL, "va": "center", "weight": "bold" if first else "normal"}
+        ax.text(x, heights[arm] - 0.2, text, **style)
+    at, ends = [heights[arm] for arm in bars], zip(*bars.values(), strict=True)
+    value, low, high = ([x + WIDE * end for end in each] for each in ends) if bars else ([], [], [])
+    ax.hlines(at, x, x + WIDE, color="white", linewidth=THICK)
+    ax.hlines(at, x, value, color=[*inks.values()], linewidth=THICK)
+    ax.hlines(at, low, high, color=LINE, linewidth=1)  # nothing to see without an interval
     said = ", ".join(f"{arm} {told[arm]}" for arm in sorted(bars, key=lambda arm: -bars[arm][0]))
     none = ", ".join(arm for arm in cells if arm not in bars)
     return f"the best first: {said}{f'; none for {none}' if none else ''}."

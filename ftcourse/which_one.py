@@ -35,7 +35,7 @@ class Named(dict):
 
     def __missing__(self, name: object) -> Any:
         """Refuse a name that is not there."""
-        must = f"The table has {', '.join(map(str, self))}."
+        must = f"The table has {'; '.join(map(str, self))}."
         raise CourseError(must, repr(name), "Use one of these names.")
 
 
@@ -60,13 +60,13 @@ others right after one fact | % | more | Other facts are still right after one c
 others right after forty | % | more | Other facts are still right after forty changes.
 one fact learned | % | more | One changed fact is told, in a wording that was not trained.
 general loss | nats a token | less | The loss on old texts that no arm is about: what was forgotten.
-tokens a question | tokens | less | The prompt and the answer, in the mean.
+tokens a question | tokens | less | The prompt and the answer together: the median.
 ms a question | ms | less | One whole answer with its search, on one thread: the median.
 training seconds | s | less | Processor seconds of one training run.
 peak memory, measured | bytes | less | The most bytes alive at once: training, else answering.
 peak memory, predicted | bytes | less | The same by arithmetic.
 bytes stored | bytes | less | What the arm adds to the model: a prompt, an index, an adapter.
-seconds, one fact | s | less | Processor seconds until one changed fact is there.
+seconds, one fact | s | less | Processor seconds until one changed fact is in: the median.
 seconds, forty facts | s | less | Processor seconds until forty changed facts are there.
 """.replace("| |", "|  |").splitlines()
 )
@@ -207,7 +207,7 @@ def _measured(file: Path) -> list[Run]:
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
         runs = [json.loads(line) for line in lines if line.strip()]
-        runs = [run for run in runs if run.get("task") != "tune"]
+        runs = [run for run in runs if not str(run.get("task")).startswith("tune")]
         unknown = {str(run.get("arm")) for run in runs} - {*ARMS}
     except (OSError, ValueError, AttributeError) as error:
         raise _bad(file, "holds a JSON object in each line", str(error)) from error

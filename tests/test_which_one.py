@@ -1,10 +1,14 @@
 """Lesson 08's table, pictures and panel, on made-up lines and on the recorded ones."""
 
+from itertools import pairwise
+
 import pytest
 from made_up_arms import VALUES, lines, write
 
 from ftcourse.errors import CourseError
 from ftcourse.evaluate import Score
+from ftcourse.plots import png
+from ftcourse.plots.which_one import GONE, SHOWN, plot_arms, plot_trade
 from ftcourse.sweeps import Mean
 from ftcourse.which_one import ARMS, COLUMNS, interval_of, load_table
 
@@ -111,14 +115,14 @@ def without(column, arm="LoRA"):
         ([{"task": "tune", "arm": "RAG"}], "only tries on validation"),
         ([], "only tries on validation"),
         ([3], "'int' object"),
-        (lines() + [{"task": "measure"}], "'None'"),
-        (lines(["RAG"]) + [{"arm": "RAG", "seed": 1, "leak": "no store"}], "'no store'"),
-        (lines(["RAG"]) + [{"arm": "RAG", "seed": 1, "leak": [1, 7]}], "[1, 7]"),
-        (lines(["RAG"]) + [{"arm": "RAG", "seed": 1, "leak": [193, 192]}], "[193, 192]"),
-        (lines(["RAG"]) + [{"arm": "RAG", "seed": 1, "leak": [0, 0]}], "[0, 0]"),
-        (lines(["RAG"]) + [{"arm": "RAG", "seed": 1, "leak": 3}], "3"),
-        (lines(["RAG"]) + [{"arm": "RAG", "seed": 1, "ms a question": float("nan")}], "nan"),
-        (lines(["RAG"]) + [{"arm": "RAG", "seed": 1, "ms a question": -3}], "-3"),
+        ([*lines(), {"task": "measure"}], "'None'"),
+        ([*lines(["RAG"]), {"arm": "RAG", "seed": 1, "leak": "no store"}], "'no store'"),
+        ([*lines(["RAG"]), {"arm": "RAG", "seed": 1, "leak": [1, 7]}], "[1, 7]"),
+        ([*lines(["RAG"]), {"arm": "RAG", "seed": 1, "leak": [193, 192]}], "[193, 192]"),
+        ([*lines(["RAG"]), {"arm": "RAG", "seed": 1, "leak": [0, 0]}], "[0, 0]"),
+        ([*lines(["RAG"]), {"arm": "RAG", "seed": 1, "leak": 3}], "3"),
+        ([*lines(["RAG"]), {"arm": "RAG", "seed": 1, "ms a question": float("nan")}], "nan"),
+        ([*lines(["RAG"]), {"arm": "RAG", "seed": 1, "ms a question": -3}], "-3"),
     ],
 )
 def test_a_file_that_is_not_whole_is_refused_in_three_parts(tmp_path, wrong, said):
@@ -159,3 +163,68 @@ def test_a_long_reason_is_wrapped(tmp_path):
     text = repr(made(tmp_path, **{"LoRA/leak": long}).rows("leak"))
     assert max(map(len, text.splitlines())) <= 80
     assert " ".join(text.split()).count("reads no page;") == 12
+
+
+# --- the pictures ------------------------------------------------------------------------------
+
+
+def texts(ax):
+    return [text.get_text() for text in ax.texts]
+
+
+def test_the_picture_says_who_is_first_in_what(table):
+    ax = plot_arms(table)
+    assert "in voice, the best first: QLoRA 100 %, LoRA 99 %" in ax.alt
+    assert "keeps secrets, the best first: prompt 100 %" in ax.alt  # 0 of 192 leaks, turned
+    assert "up to date, the best first: RAG 90 %" in ax.alt
+    assert "none for prompt, good prompt." in ax.alt
+    assert {*SHOWN} <= {*texts(ax)}
+
+
+def test_each_cell_shows_its_number_or_a_dash_with_a_footnote(table):
+    shown = texts(plot_arms(table))
+    assert shown.count("- (1)") == 2  # neither prompt can be told of a change
+    assert "1: cannot be told\n2: reads no page" in " ".join(shown)
+    assert "8 %" in shown  # secrets kept where 92 % leak
+    assert len([x for x in shown if x.startswith("- (")]) + len(
+        [x for x in shown if x.endswith((" %", " s")) or " of " in x]
+    ) == len(SHOWN) * len(ARMS)
+
+
+def test_the_best_and_all_that_may_be_as_good_are_bold(table):
+    ax = plot_arms(table, ["right, known wording"])
+    bold = [text.get_text() for text in ax.texts if text.get_weight() == "bold"]
+    assert bold == ["92 %", "92 %", "91 %", "90 %"]
+
+
+def test_dropped_arms_are_grey_and_say_so(table):
+    ax = plot_arms(table, ["leak"], best="RAG", dropped=["LoRA"])
+    assert "LoRA\n✗ dropped" in texts(ax)
+    assert "RAG\n✓ recommended" in texts(ax)
+    assert "no leak" in texts(ax)
+    grey = [bar for bar in ax.patches if bar.get_facecolor()[:3] == plot_color(GONE)]
+    assert len(grey) == 1
+
+
+def plot_color(name):
+    return tuple(int(name[k : k + 2], 16) / 255 for k in (1, 3, 5))
+
+
+@pytest.mark.parametrize("share", [0, 100])
+def test_pictures_stand_where_all_are_alike(tmp_path, share):
+    alike = {f"{arm}/{c}": share for arm in ARMS for c in COLUMNS if COLUMNS[c].unit == "%"}
+    alike |= {f"{arm}/ms a question": 0 for arm in ARMS}
+    table = made(tmp_path, **alike)
+    assert png(plot_arms(table, [*COLUMNS]), 50)
+    for x in ("leak", "ms a question", "training seconds"):
+        assert png(plot_trade(table, x, "right, known wording"), 50)
+
+
+def test_two_columns_against_each_other_name_every_arm(table):
+    ax = plot_trade(table, "seconds, forty facts", "right and in voice")
+    assert texts(ax) == ["LoRA", "QLoRA", "RAG + LoRA", "RAG"]  # from above
+    assert ax.get_title(loc="left") == "They have no such thing: prompt, good prompt."
+    assert "RAG + LoRA: 0.2 s and 89 %." in ax.alt
+    assert ax.get_xscale() == "symlog"
+    places = [text.xyann[1] for text in ax.texts]
+    assert all(a - b > 0.09 for a, b in pairwise(places))

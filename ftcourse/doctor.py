@@ -19,6 +19,7 @@ from packaging.requirements import Requirement
 from ftcourse.errors import CourseError
 from ftcourse.files import course_path
 from ftcourse.hardware import GIB, Card, DtypeChoice, choose_dtype, detect
+from ftcourse.source import hang
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Trap:
 
     def __repr__(self) -> str:
         """Return what is wrong, then how to fix it."""
-        return _wrap("! ", self.what) + f"\n  fix: {self.fix}"
+        return hang("! ", self.what) + f"\n  fix: {self.fix}"
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,8 @@ class Report:
     def __repr__(self) -> str:
         """Return the report as plain text, at most 80 columns wide."""
         facts = {"card": _describe(self.card), "dtype": repr(self.dtype), **self.facts}
-        lines = [_wrap(f"{heading:<9}", text) for heading, text in facts.items()]
-        lines += [repr(trap) for trap in self.traps] or [_wrap("traps    ", "none found")]
+        lines = [hang(f"{heading:<9}", text) for heading, text in facts.items()]
+        lines += [repr(trap) for trap in self.traps] or [hang("traps    ", "none found")]
         return "\n".join(lines)
 
 
@@ -87,10 +88,6 @@ def _free_bytes(card: Card) -> int:
     if card.device == "cpu":
         return psutil.virtual_memory().available
     return torch.cuda.mem_get_info(0)[0]  # other programs use the card too
-
-
-def _wrap(heading: str, text: str) -> str:
-    return textwrap.fill(text, 80, initial_indent=heading, subsequent_indent=" " * len(heading))
 
 
 def _measure_room(card: Card) -> str:

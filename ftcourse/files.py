@@ -1,5 +1,6 @@
 """Files: where the course's own files are, and the one way in which this package writes a file."""
 
+from itertools import count
 from pathlib import Path
 from uuid import uuid4
 
@@ -54,3 +55,9 @@ def write_whole(path: Path, content: bytes | str) -> None:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def set_aside(path: Path, word: str) -> Path:
+    """Rename a file that cannot be read, so that nothing is lost; return its new path."""
+    names = (path.with_name(f"{path.stem}.{word}-{n}.json") for n in count(1))
+    return path.rename(next(name for name in names if not name.exists()))

@@ -10,12 +10,11 @@ import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 from ftcourse.errors import CourseError
-from ftcourse.files import write_whole
+from ftcourse.files import set_aside, write_whole
 from ftcourse.memory.breakdown import show_bytes
 
 EDITION = 1  # rises when courses or letters change: older rounds then compare with nothing
@@ -62,8 +61,7 @@ def read_rounds() -> list[Round]:
         return []
     except (ValueError, TypeError, KeyError) as error:
         problem = f"damaged ({type(error).__name__})"
-    names = (path.with_name(f"{path.stem}.aside-{n}.json") for n in count(1))
-    aside = path.rename(next(name for name in names if not name.exists()))
+    aside = set_aside(path, "aside")
     must = f"The table of golf is a whole file of edition {EDITION}."
     do = f"Nothing is lost: it is now {aside.name}, and a new table begins."
     warnings.warn(str(CourseError(must, f"{path.name}: {problem}", do)), stacklevel=3)

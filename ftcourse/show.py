@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ftcourse.chat import IGNORED, Example
 from ftcourse.data import Record, to_messages
+from ftcourse.source import hang
 
 
 @dataclass(frozen=True)
@@ -27,11 +28,8 @@ class Transcript:
 
     def __repr__(self) -> str:
         """Return each question with its answer, and an empty line between turns."""
-        return "\n\n".join(f"{_wrap('asked   ', q)}\n{_wrap('answered', a)}" for q, a in self.turns)
-
-
-def _wrap(label: str, text: str) -> str:
-    return fill(text, 80, initial_indent=f"{label}  ", subsequent_indent=" " * (len(label) + 2))
+        turns = ((hang("asked     ", q), hang("answered  ", a)) for q, a in self.turns)
+        return "\n\n".join(map("\n".join, turns))
 
 
 @dataclass(frozen=True)

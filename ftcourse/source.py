@@ -29,6 +29,11 @@ class Source(str):
         return f"{place}```python\n{self}\n```"
 
 
+def hang(label: str, text: str) -> str:
+    """Return a text after its label, in lines of at most 80 columns that stand beside the label."""
+    return fill(text, 80, initial_indent=label, subsequent_indent=" " * len(label))
+
+
 def show_source(thing: type | Callable) -> Source:
     """Return the source of a function or class of the package, comments and docstring included."""
     thing = inspect.unwrap(thing)

@@ -1,4 +1,4 @@
-"""Make a page of HTML of each stored lesson and of the glossary, for readers without a kernel.
+"""Make HTML of each stored lesson, the glossary and the claims, for readers without a kernel.
 
 Run ``python tests/make_pages.py`` from the root, after storing a lesson. A page needs nothing but
 itself: no script, no font and no picture from elsewhere. It holds the SHA-256 of its source, and
@@ -7,13 +7,16 @@ tests/test_pages.py says when a page is older than its lesson.
 
 import hashlib
 import re
-from html import unescape
+from html import escape, unescape
 from pathlib import Path
+from textwrap import shorten
 
 import nbformat
 from latex2mathml.converter import convert
 from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+
+from ftcourse.claims import all_claims
 
 ROOT = Path(__file__).parent.parent
 PARTS = Path(__file__).parent / "page"
@@ -22,6 +25,7 @@ NOTE = {
     ".ipynb": "This is the lesson as it ran on a CPU, offline. Panels and exercises answer in "
     "JupyterLab: README.md says how to begin.",
     ".md": "Each term is measured in the lesson that its link names.",
+    ".json": "All of it comes from the stored lessons; no verdict is written by hand.",
 }
 
 
@@ -57,9 +61,10 @@ def markdown(text: str) -> str:
 
 
 def sources() -> list[Path]:
-    """Return the lessons in their order, then the glossary if it is there."""
+    """Return the lessons in their order, then the glossary if it is there, then the claims."""
     folder = ROOT / "notebooks"
-    return [*sorted(folder.glob("*.ipynb")), *sorted(folder.glob("*.md"))]
+    texts = sorted(folder.glob("*.md"))
+    return [*sorted(folder.glob("*.ipynb")), *texts, ROOT / "data/claims.json"]
 
 
 def page_of(source: Path) -> Path:
@@ -76,8 +81,19 @@ def read(source: Path) -> nbformat.NotebookNode:
     """Return a lesson, or a text as a lesson of one cell."""
     if source.suffix == ".ipynb":
         return nbformat.read(source, as_version=4)
-    text = nbformat.v4.new_markdown_cell(source.read_text(encoding="utf-8"))
-    return nbformat.v4.new_notebook(cells=[text])
+    text = list_claims() if source.suffix == ".json" else source.read_text(encoding="utf-8")
+    return nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text)])
+
+
+def list_claims() -> str:
+    """Return all claims as a text, each under a heading of its own."""
+    claims = all_claims()
+    blocks = [
+        f'<h2 id="{claim.name}">{claim.number}. {escape(claim.claim)}</h2>\n{claim.html()}'
+        for claim in claims.claims
+    ]
+    intro = (PARTS / "claims.md").read_text(encoding="utf-8").format(summary=claims.summary)
+    return "\n\n".join([intro, *blocks])
 
 
 def title(notebook: nbformat.NotebookNode) -> str:
@@ -96,7 +112,9 @@ def render(source: Path) -> str:
         "style": (PARTS / "style.css").read_text(encoding="utf-8"),
         "note": NOTE[source.suffix],
         "pages": [{"title": title(read(s)), "href": page_of(s).name} for s in sources()],
-        "contents": [{"id": found, "text": text} for found, text in headings],
+        "contents": [
+            {"id": found, "text": shorten(text, 60, placeholder=" …")} for found, text in headings
+        ],
     }
     exporter = HTMLExporter(template_file="page.html.j2", extra_template_paths=[str(PARTS)])
     exporter.register_filter("page_markdown", markdown)

@@ -25,8 +25,11 @@ ROOT = Path(__file__).parent.parent
 VIEW = "application/vnd.jupyter.widget-view+json"
 
 
-def store(path: Path) -> None:
-    """Execute one lesson in its folder and write it back, unless a cell fails."""
+def store(path: Path, *, again: bool = True) -> None:
+    """Execute one lesson in its folder and write it back, unless a cell fails.
+
+    A lesson that shows all claims runs again if its own trials have changed the list of claims.
+    """
     notebook = nbformat.read(path, as_version=4)
     first = next(cell for cell in notebook.cells if cell.cell_type == "code")
     assert not first.source or 'find_spec("ftcourse")' in first.source, "leave the first cell empty"
@@ -36,17 +39,27 @@ def store(path: Path) -> None:
     NotebookClient(notebook, kernel_name="python3", resources=folder, timeout=600).execute()
     state_seconds(notebook, measure_pace())
     nbformat.write(clean(notebook), path)
-    collect_trials(notebook, path.stem)
+    changed = collect_trials(notebook, path.stem)
+    if again and changed and any("all_claims(" in cell.source for cell in notebook.cells):
+        store(path, again=False)
 
 
-def collect_trials(notebook: nbformat.NotebookNode, lesson: str) -> None:
-    """Write into data/claims.json what the lesson measured for and against each claim it tries."""
-    path = ROOT / "data/claims.json"
-    claims = json.loads(path.read_text(encoding="utf-8"))
-    for name, trial in stored_trials(notebook).items():
-        trials = claims[name]["trials"] | {lesson: trial}
-        claims[name]["trials"] = dict(sorted(trials.items()))
-    path.write_text(json.dumps(claims, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+def collect_trials(
+    notebook: nbformat.NotebookNode, lesson: str, path: Path = ROOT / "data/claims.json"
+) -> bool:
+    """Write what a lesson measured for and against claims into their list; return if it changed.
+
+    A claim that the lesson tries no more loses what the lesson measured before.
+    """
+    before = path.read_text(encoding="utf-8")
+    claims, tried = json.loads(before), stored_trials(notebook)
+    for name, claim in claims.items():
+        others = {key: trial for key, trial in claim["trials"].items() if key != lesson}
+        mine = {lesson: tried[name]} if name in tried else {}
+        claim["trials"] = dict(sorted((others | mine).items()))
+    after = json.dumps(claims, indent=1, ensure_ascii=False) + "\n"
+    path.write_text(after, encoding="utf-8")
+    return after != before
 
 
 def state_seconds(notebook: nbformat.NotebookNode, pace: float) -> None:

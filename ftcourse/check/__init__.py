@@ -12,15 +12,16 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any
 
+from ftcourse.check.completion import Completion, read_completion
 from ftcourse.check.exercise import Exercise, Verdict
 from ftcourse.check.guess import noted, revisit
 from ftcourse.check.progress import progress
 from ftcourse.errors import CourseError
 from ftcourse.source import Source, Text
 
-__all__ = ["Verdict", "hint", "noted", "progress", "revisit", "solution"]
+__all__ = ["Verdict", "completion", "hint", "noted", "progress", "revisit", "solution"]
 
-_MACHINERY = ("exercise", "guess", "progress")
+_MACHINERY = ("completion", "exercise", "guess", "progress")
 
 
 def hint(name: str, number: int = 1) -> Text:
@@ -31,6 +32,11 @@ def hint(name: str, number: int = 1) -> Text:
 def solution(name: str) -> Source:
     """Return a right answer to an exercise, as Python."""
     return _named(name).solution
+
+
+def completion() -> Completion:
+    """Return what the progress file says of all exercises; ``.save("record.html")`` keeps it."""
+    return read_completion(exercise.name for exercise in _exercises())
 
 
 def __getattr__(name: str) -> Any:

@@ -25,11 +25,8 @@ class Guesses:
 
     def _repr_html_(self) -> str:
         head = "".join(f"<th>{name}</th>" for name in ("", "your guess", "measured"))
-        rows = "".join(
-            "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>"
-            for row in self.rows
-        )
-        return f"<table><tr>{head}</tr>{rows}</table>"
+        rows = (f"<tr><td>{'</td><td>'.join(map(escape, row))}</td></tr>" for row in self.rows)
+        return f"<table><tr>{head}</tr>{''.join(rows)}</table>"
 
 
 def noted(**guesses: Any) -> Text:

@@ -6,11 +6,11 @@ maps the name of an exercise to the number of answers and whether one of them pa
 
 import json
 import os
-from itertools import count
+from contextlib import suppress
 from pathlib import Path
 from typing import TypedDict
 
-from ftcourse.files import write_whole
+from ftcourse.files import set_aside, write_whole
 
 
 class Entry(TypedDict):
@@ -22,32 +22,29 @@ class Entry(TypedDict):
 
 def progress() -> dict[str, Entry]:
     """Return the progress in each exercise answered so far; a damaged file is renamed and kept."""
-    path = _path()
-    try:
+    path = path_of_progress()
+    if not path.exists():
+        return {}
+    with suppress(ValueError, TypeError, KeyError, AttributeError, RecursionError):
         entries = json.loads(path.read_text(encoding="utf-8"))
-        return {
-            name: Entry(tries=int(e["tries"]), passed=bool(e["passed"]))
-            for name, e in entries.items()
-        }
-    except FileNotFoundError:
-        return {}
-    except (ValueError, TypeError, KeyError, AttributeError):
-        aside = (path.with_name(f"{path.stem}.damaged-{n}.json") for n in count(1))
-        path.rename(next(name for name in aside if not name.exists()))
-        return {}
+        if all(type(e["tries"]) is int and type(e["passed"]) is bool for e in entries.values()):
+            return entries
+    set_aside(path, "damaged")
+    return {}
 
 
 def keep(name: str, passed: bool) -> str:
     """Add one answer to the file. Return what went wrong, or an empty text."""
     try:
         entries = progress()
-        old = entries.get(name, Entry(tries=0, passed=False))
-        entries[name] = Entry(tries=old["tries"] + 1, passed=old["passed"] or passed)
-        write_whole(_path(), json.dumps(entries, indent=2) + "\n")
+        entry = entries.setdefault(name, Entry(tries=0, passed=False))
+        entry |= Entry(tries=entry["tries"] + 1, passed=entry["passed"] or passed)
+        write_whole(path_of_progress(), json.dumps(entries, indent=2) + "\n")
     except OSError as error:
         return f"your progress could not be saved: {error.strerror}"
     return ""
 
 
-def _path() -> Path:
+def path_of_progress() -> Path:
+    """Return where the progress file is, or will be."""
     return Path(os.environ.get("FTCOURSE_PROGRESS") or "ftcourse-progress.json")

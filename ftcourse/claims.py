@@ -75,12 +75,11 @@ class Claim:
 
     def __repr__(self) -> str:
         """Return rows of a table: the verdict on all evidence, then each lesson's own."""
-        verdicts = [(trial.verdict, cell[:2]) for cell, trial in self.trials]
+        verdicts = [f"{trial.verdict:24}{cell[:2]}" for cell, trial in self.trials]
         if len(verdicts) != 1:
-            verdicts.insert(0, (self.verdict, "all" if verdicts else ""))
-        rows = zip_longest([self.number], wrap(self.claim, 44), verdicts)
-        lines = (_ROW.format(n or "", words or "", *(last or ("", ""))) for n, words, last in rows)
-        return "\n".join(line.rstrip() for line in lines)
+            verdicts.insert(0, f"{self.verdict:24}{'all' if verdicts else ''}")
+        rows = zip_longest([self.number], wrap(self.claim, 44), verdicts, fillvalue="")
+        return "\n".join(_ROW.format(*row).rstrip() for row in rows)
 
     def html(self) -> str:
         """Return who makes the claim, the verdict, and each lesson's evidence and verdict."""
@@ -108,7 +107,7 @@ class Claims:
 
     def __repr__(self) -> str:
         """Return a table: number, claim, verdict, lesson; then how many there are of each."""
-        head = _ROW.format("", "claim", "verdict", "lesson")
+        head = _ROW.format("", "claim", f"{'verdict':24}lesson")
         return "\n".join([head, *map(repr, self.claims), fill(self.summary, 80)])
 
     def _repr_html_(self) -> str:
@@ -120,7 +119,7 @@ class Claims:
         return f"<p>{self.summary}</p>{''.join(folds)}"
 
 
-_ROW = "{:<4}{:<46}{:<24}{}"
+_ROW = "{:<4}{:<46}{}"
 
 
 def try_claim(name: str, evidence: Mapping[str, bool], why: str = "") -> Trial:

@@ -51,7 +51,7 @@ def read_completion(exercises: Iterable[str]) -> Completion:
     path = path_of_progress()
     try:
         entries = progress()
-        when = date.fromtimestamp(path.stat().st_mtime) if path.exists() else None
+        when = f"as of {date.fromtimestamp(path.stat().st_mtime)}" if path.exists() else "not there"
     except OSError as error:
         must, do = "The progress file can be read.", "Change its rights, or name another file."
         raise CourseError(must, f"{path}: {error.strerror}", do) from error
@@ -63,8 +63,7 @@ def read_completion(exercises: Iterable[str]) -> Completion:
     lessons, known = {}, list(exercises)
     for name in known:
         lessons.setdefault(asks.get(name, "no lesson"), []).append(name)
-    changed = f"last changed on {when}" if when else "which is not there"
-    facts = [("file", f"{path.name}, {changed}"), ("made on", str(date.today()))]
+    facts = [("file", f"{path.name}, {when}"), ("made on", str(date.today()))]
     facts.append(("all", _count(known, entries).partition(";")[0]))
     facts += [(lesson, _count(names, entries)) for lesson, names in sorted(lessons.items())]
     others = [name for name in entries if name not in known]

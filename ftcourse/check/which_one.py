@@ -140,6 +140,7 @@ def _pairs() -> list[tuple]:
         ((0.9, 0.0, 30), (0.8, 0.5, 40)),  # the other way round
         ((0.1, 0.0, 90), (0.9, 0.2, 10)),  # a sum would say yes
         ((0.8, 0.2, 40), (0.8, 0.3, 50)),  # less is better
+        ((0.8, 0.0, 40), (0.9, 0.0, 60)),  # a sum would say no, and one column yes
     ]
     named = [[dict(zip(names, each, strict=True)) for each in pair] for pair in pairs]
     return [(a, b, more) for a, b in named]
@@ -176,3 +177,42 @@ def worth_of_a_zero(mine: Any) -> Verdict:
     )
     other = "Choose the name of a column of the table, such as leak."
     return Verdict(word in right, praise if word in right else asks.get(word, other))
+
+
+@exercise(
+    hints=(
+        "Which of the needs has the arm that is recommended not met? What does it do badly?",
+        "An untuned model has no voice. Which choice makes the voice count?",
+        'Set voice to "must", and leave all others where they began.',
+    ),
+    solution="""
+from ftcourse.widgets.which_one import which_one_panel
+
+panel = which_one_panel()
+panel.controls["voice"].value = "must"
+mine = panel
+""",
+)
+def one_need_turns_it(mine: Any) -> Verdict:
+    """Judge a panel: one control moved from where it began, and another arm is recommended."""
+    from ftcourse.decision import Needs, decide
+    from ftcourse.which_one import load_table
+
+    begin = vars(Needs()) | {"card": "T4"}
+    if not begin.keys() <= {*getattr(mine, "controls", ())}:
+        return Verdict(False, "The panel itself is asked for: check.one_need_turns_it(panel).")
+    values, table = mine.values, load_table()
+    moved = [name for name in begin if values[name] != begin[name]]
+    needs = [{n: v for n, v in each.items() if n != "card"} for each in (begin, values)]
+    cards = begin["card"], values["card"]
+    old, new = (decide(Needs(**n), table, c).arm for n, c in zip(needs, cards, strict=True))
+    words = " and ".join(moved)
+    asks = {
+        "Nothing is moved. What could somebody need that this arm is bad at?": not moved,
+        f"You moved {words}. Which one of them is enough?": len(moved) > 1,
+        f"No arm passes with {words} there. Is there a milder choice, or another need?": not new,
+        f"Still {new}. Which column does {words} bring in, and who is good at it?": old == new,
+    }
+    ask = next((ask for ask, asked in asks.items() if asked), "")
+    praise = f"{words} alone: {new} instead of {old}. Which row decided it, and is it close?"
+    return Verdict(not ask, ask or praise)

@@ -234,7 +234,7 @@ def decide(needs: Needs, table: Table, card: Card | str | None = None) -> Decisi
         order = by_weight(first, second or first, needs, table)
         rows = [(c, *(table[arm][c].text if arm else "" for arm in (first, second))) for c in order]
         if second and alike(*(table[arm][order[0]] for arm in (first, second))):
-            close.insert(0, f"{second} may be as good: {rows[0][1]} and {rows[0][2]}")
+            close.insert(0, f"{second} may be as good in {order[0]}: {rows[0][1]} and {rows[0][2]}")
     else:
         arm = min(table, key=lambda a: (len({r[0] for r in found[a]}), -points(a, needs, table)))
         needless = ", ".join(dict.fromkeys(row[0] for row in found[arm]))
@@ -257,11 +257,11 @@ def by_weight(first: str, second: str, needs: Needs, table: Table) -> list[str]:
 
 
 def alike(one: Cell, other: Cell) -> bool:
-    """Return whether two intervals overlap; without intervals, whether the values are near."""
-    if None not in (one.low, other.low):
-        return one.low <= other.high and other.low <= one.high
+    """Return whether two intervals overlap, or two quantities are within a fifth."""
     low, high = sorted([one.value or 0, other.value or 0])
-    return high <= ALIKE * low
+    if None not in (one.low, other.low) and one.low <= other.high and other.low <= one.high:
+        return True
+    return one.column.unit != "%" and high <= ALIKE * low
 
 
 def thin(needs: Needs, table: Table, card: Card, arms: Iterable[str]) -> list[str]:

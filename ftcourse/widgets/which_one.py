@@ -6,8 +6,9 @@ import ipywidgets
 from matplotlib.axes import Axes
 
 from ftcourse.config import field_docs
-from ftcourse.decision import NEEDED, Decision, Needs, decide
+from ftcourse.decision import Decision, decide
 from ftcourse.hardware import CARDS, GIB
+from ftcourse.needs import NEEDED, Needs
 from ftcourse.plots.which_one import plot_arms
 from ftcourse.shape.hub import named_shapes
 from ftcourse.which_one import Table, load_table

@@ -1,6 +1,6 @@
 """Which of the six ways of answering to use: computed from what was measured and is needed."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import inf, log2
@@ -33,7 +33,7 @@ class Decision:
 
     arm: str  # empty if none passes
     runner_up: str
-    rows: tuple[tuple[str, str, str], ...]  # column, arm, runner-up; the one that decided is first
+    rows: tuple[tuple[str, ...], ...]  # column, arm, runner-up; the one that decided is first
     dropped: dict[str, str]  # each dropped arm, with the rows that dropped it
     close: tuple[str, ...]  # where another answer is within the intervals
     thin: tuple[str, ...]  # where the evidence does not reach
@@ -53,9 +53,9 @@ class Decision:
 
     def __repr__(self) -> str:
         """Return the recommendation, the rows, and the notes."""
-        rows = [f"  {name:<28}{first:>12}{second:>12}" for name, first, second in self.rows]
+        rows = [f"  {name:<28}" + "".join(f"{x:>12}" for x in both) for name, *both in self.rows]
         notes = [line for note in self.notes for line in wrap(note, 80, subsequent_indent="  ")]
-        return "\n".join(line.rstrip() for line in [self.lead, *rows, *notes])
+        return "\n".join([self.lead, *rows, *notes])
 
 
 def good(cell: Cell) -> float:
@@ -133,7 +133,7 @@ def fits(method: str, model: str, card: Card) -> Fit:
 
 
 def decide(needs: Needs, table: Table, card: Card | str | None = None) -> Decision:
-    """Return which arm to use: first arms are dropped, then the best are compared by their costs.
+    """Return which arm to use: first arms are dropped, then the cheapest of the best is picked.
 
     Without a card, for the device that is there.
     """
@@ -144,27 +144,32 @@ def decide(needs: Needs, table: Table, card: Card | str | None = None) -> Decisi
     left = [arm for arm in table if not found[arm]]
     first = pick(left, needs, table)
     second = pick([arm for arm in left if arm != first], needs, table)
+    arms = [arm for arm in (first, second) if arm]
+    columns = by_weight(arms, needs, table) if arms else []
+    rows = tuple((c, *(table[arm][c].text for arm in arms)) for c in columns)
     dropped = {arm: "; ".join(row[1] for row in found[arm]) for arm in table if found[arm]}
-    close = [f"{arm} is dropped" for arm in dropped if all(row[2] for row in found[arm])]
-    rows, unsure = [], []
-    if first:
-        limits = {column: limit for column, (_, limit) in needed(needs).items()}
-        close += [f"{first} passes, {c}" for c in limits if within(table[first][c], limits[c])]
-        order = by_weight(first, second or first, needs, table)
-        rows = [(c, *(table[arm][c].text if arm else "" for arm in (first, second))) for c in order]
-        if second and alike(*(table[arm][order[0]] for arm in (first, second))):
-            close.insert(0, f"{second} is as good, {order[0]}, {rows[0][1]} and {rows[0][2]}")
-    else:
-        arm = min(table, key=lambda a: (len({r[0] for r in found[a]}), -points(a, needs, table)))
-        needless = ", ".join(dict.fromkeys(row[0] for row in found[arm]))
-        unsure = [f"to give up first: {needless}, for {arm}"]
-    close = [f"{words}: within the interval" for words in close]
-    unsure += thin(needs, table, card, [arm for arm in (first, second) if arm])
-    return Decision(first, second, (*rows,), dropped, (*close,), (*unsure,))
+    edge = [arm for arm in dropped if all(near for *_, near in found[arm])]
+    close = [f"{arm} is dropped within the interval" for arm in edge]
+    for column, (_, limit) in needed(needs).items():
+        if first and within(table[first][column], limit):
+            close.append(f"{first} passes within the interval of {column}")
+    if second and alike(*(table[arm][columns[0]] for arm in arms)):
+        close.insert(0, f"{second} may be as good: {' and '.join(rows[0][1:])}, {columns[0]}")
+    notes = [] if first else [give_up(found, needs, table)]
+    notes += thin(needs, table, card, arms)
+    return Decision(first, second, rows, dropped, (*close,), (*notes,))
 
 
-def by_weight(first: str, second: str, needs: Needs, table: Table) -> list[str]:
+def give_up(found: Mapping[str, list[Reason]], needs: Needs, table: Table) -> str:
+    """Return the fewest needs without which an arm would pass; of several arms, the best."""
+    lost = {arm: list(dict.fromkeys(need for need, *_ in found[arm])) for arm in found}
+    arm = min(lost, key=lambda arm: (len(lost[arm]), -points(arm, needs, table)))
+    return f"to give up first: {', '.join(lost[arm])}, for {arm}"
+
+
+def by_weight(arms: Sequence[str], needs: Needs, table: Table) -> list[str]:
     """Return the needed columns; the first is the one that puts an arm before another."""
+    first, second = arms[0], arms[-1]
     ahead = {c: good(table[first][c]) - good(table[second][c]) for c in needed(needs)}
     shares = [c for c in ahead if COLUMNS[c].unit == "%"]
     decided = max(shares, key=ahead.__getitem__)

@@ -43,7 +43,7 @@ def which_one_panel(table: Table | None = None, model: str = "embedded", card: s
 
     def draw(**values: Any) -> tuple[Axes | str, ...]:
         found = choose(**values)
-        rows = [f"{name}: {' against '.join(filter(None, both))}" for name, *both in found.rows]
+        rows = [f"{name}: {' against '.join(both)}" for name, *both in found.rows]
         picture = plot_arms(table, best=found.arm, dropped=found.dropped)
         return picture, f"{found.lead}\n{'; '.join(rows)}", *found.notes
 

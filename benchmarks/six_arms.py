@@ -2,7 +2,7 @@
 
 Run ``PYTHONPATH=. python benchmarks/six_arms.py`` from the root, or with the names of some arms
 behind it; a run that stopped goes on. The questions are those of ``data/six_arms.jsonl``, which was
-frozen before. Each arm that has something to choose has three tries, judged on validation by one
+frozen before. Each arm that has something to choose has four tries, judged on validation by one
 measure; then the chosen one is measured, a trained arm with three seeds. ``--model`` takes a model
 of the Hub, or a folder in its format, and writes a file of its own: meant for a GPU.
 ``data/measured/README.md`` says what a line holds.
@@ -22,7 +22,8 @@ from statistics import median
 from types import SimpleNamespace
 
 import torch
-from sweep import Run, sweep
+from safetensors.torch import load_file, save_file
+from sweep import MEASURED, Run, sweep
 from torch import nn
 
 from data.making import DATA
@@ -33,8 +34,8 @@ from data.making.world.reading import branded
 from ftcourse.chat import Message, encode_prompt, reply_all
 from ftcourse.config import FinetuneConfig
 from ftcourse.data import Record, encode, load_dialogues, read_records, to_messages
-from ftcourse.evaluate import advice_score, text_loss
-from ftcourse.files import course_path
+from ftcourse.evaluate import Score, advice_score, text_loss
+from ftcourse.files import course_path, write_whole
 from ftcourse.handbook import fact_score, holds_value, load_reading, question_prompt
 from ftcourse.live import LiveBytes
 from ftcourse.loop import draw_batches, train_on
@@ -60,24 +61,30 @@ ANY = {"dtype": "auto", "max_length": 1024, "gradient_checkpointing": True}
 FACTS = {"rank": 64, "alpha": 128, "batch_size": 16, "max_steps": 600}
 READING = {"rank": 32, "alpha": 64, "batch_size": 10, "max_steps": 420}
 TRAINED, SEARCHING = ("LoRA", "QLoRA", "RAG + LoRA"), ("RAG", "RAG + LoRA")
+HIGH, LOW = (1e-3, 2e-3, 4e-3, 8e-3), (4e-4, 8e-4, 1.6e-3, 3.2e-3)
 TRIES: dict[str, dict[str, Run]] = {
     "prompt": {"the question alone": {}},
     "good prompt": {
         "rules in words": {"system": RULES, "shots": 0},
         "opening and sign-off": {"system": ORDERED, "shots": 0},
         "opening and sign-off, 3 examples": {"system": ORDERED, "shots": 3},
+        "rules in words, 1 example": {"system": RULES, "shots": 1},
     },
     "RAG": {
         "dense, k=1": {"how": "dense", "k": 1, "order": "best last"},
         "hybrid, k=3": {"how": "hybrid", "k": 3, "order": "best last"},
         "hybrid, k=3, one by one": {"how": "hybrid", "k": 3, "order": "one by one"},
+        "dense, k=3, one by one": {"how": "dense", "k": 3, "order": "one by one"},
     },
-    "LoRA": {f"rate {rate}": {"learning_rate": rate} for rate in (1e-3, 2e-3, 4e-3)},
-    "QLoRA": {f"rate {rate}": {"learning_rate": rate} for rate in (1e-3, 2e-3, 4e-3)},
-    "RAG + LoRA": {f"rate {rate}": {"learning_rate": rate} for rate in (4e-4, 8e-4, 1.6e-3)},
+    "LoRA": {f"rate {rate}": {"learning_rate": rate} for rate in HIGH},
+    "QLoRA": {f"rate {rate}": {"learning_rate": rate} for rate in HIGH},
+    "RAG + LoRA": {f"rate {rate}": {"learning_rate": rate} for rate in LOW},
 }
-"""What each arm tries on validation. RAG + LoRA searches as RAG does best."""
-RATES_OF_ANY = (1e-4, 2e-4, 4e-4)
+"""What each arm tries on validation. RAG + LoRA searches as RAG does best.
+
+The fourth one came for all of them when LoRA's best rate stood at the end of its grid.
+"""
+RATES_OF_ANY = (5e-5, 1e-4, 2e-4, 4e-4)
 """The rates that a trained arm tries with another model: ours bears far higher ones."""
 CRITERION = ("facts right", "facts in voice", "letters in voice", "letters with advice")
 """The measure of a try: the mean of these shares, alike for all arms."""
@@ -265,7 +272,8 @@ def trained(arm: str, choice: str, seed: int) -> nn.Module:
 
 def seconds_file(arm: str, choice: str, seed: int) -> Path:
     """Return the file that says how long a training took."""
-    return folder_of(arm, choice, seed).with_suffix(".seconds.json")
+    folder = folder_of(arm, choice, seed)
+    return folder.with_name(f"{folder.name}.seconds.json")
 
 
 def training_seconds(arm: str, choice: str, seed: int) -> float | str:
@@ -571,10 +579,15 @@ def memory(arm: str, choice: str, seed: int) -> Run:
     live, weights = answering(arm, choice, seed), predict_memory(SUBJECT.plain).weights
     found = {"peak memory, measured": live, "peak memory, predicted": NO_PREDICTION.format(weights)}
     if arm in TRAINED:
-        config = config_of(arm, choice, seed)
-        found["peak memory, measured"] = measure_memory(config).allocated
-        found["peak memory, predicted"] = predict_memory(config).allocated
+        found["peak memory, measured"], found["peak memory, predicted"] = training(arm, choice)
     return found | {"peak memory, answering": live}
+
+
+@cache
+def training(arm: str, choice: str) -> tuple[int, int]:
+    """Return the peak of a training step in bytes, measured and predicted; no seed changes it."""
+    config = config_of(arm, choice, 0)
+    return measure_memory(config).allocated, predict_memory(config).allocated
 
 
 def answering(arm: str, choice: str, seed: int) -> int:
@@ -788,6 +801,7 @@ def forty_facts(arm: str, choice: str, seed: int) -> Run:
         texts = reply(model, [row["question"] for row in questions("changed")])
         others = reply(model, [row["question"] for row in unchanged()])
     kept(arm, seed, "changed after", texts)
+    found |= by_old_wording(arm, texts)
     pairs = zip(unchanged(), others, strict=True)
     counts = (
         share(right("changed", texts)),
@@ -796,6 +810,97 @@ def forty_facts(arm: str, choice: str, seed: int) -> Run:
     )
     return found | dict(zip(names, counts, strict=True))
 
+
+def by_old_wording(arm: str, texts: Sequence[str]) -> Run:
+    """Return new values told where the way of asking was trained with the old value, or was not."""
+    if arm in SEARCHING:
+        return {}
+    old = {row["prompt"] for row in fact_rows(random.Random(0))}
+    seen = [row["question"] in old for row in questions("changed")]
+    pairs, name = (
+        list(zip(right("changed", texts), seen, strict=True)),
+        "changed fact, after, asked",
+    )
+    return {
+        f"{name} as in an old row": share(told for told, known in pairs if known),
+        f"{name} otherwise": share(told for told, known in pairs if not known),
+    }
+
+
+# --- the adapters of the lesson ----------------------------------------------------------------
+
+
+def ship(arm: str) -> None:
+    """Write a trained arm's adapter of seed 0 with a card, in 16 bits: half of the bytes."""
+    choice, folder = chosen(arm), DATA / "adapters" / "six_arms" / SHIPPED[arm]
+    folder.mkdir(parents=True, exist_ok=True)
+    source = folder_of(arm, choice, 0)
+    weights = load_file(source / "adapter_model.safetensors")
+    halved = {name: values.to(torch.float16) for name, values in weights.items()}
+    save_file(halved, folder / "adapter_model.safetensors", {"format": "pt"})
+    facts = json.loads((source / "adapter_config.json").read_text(encoding="utf-8"))
+    facts |= {"base_model_name_or_path": "data/model"}  # not where it was made
+    facts["target_modules"] = sorted(facts["target_modules"])
+    write_whole(folder / "adapter_config.json", json.dumps(facts, indent=1) + "\n")
+    write_whole(folder / "README.md", card(arm, choice, other_answers(arm, choice, folder)))
+
+
+def other_answers(arm: str, choice: str, folder: Path) -> list[int]:
+    """Return how many known questions an adapter in 16 bits answers in other words."""
+    asked = questions("known")
+    before = answers(arm, choice, 0, asked)
+    model = load_finetuned(config_of(arm, choice, 0), folder).eval()
+    if arm in SEARCHING:
+        how = search_of(arm)
+        after = read(model, asked, [look_up(row, how) for row in asked], how["order"], "")
+    else:
+        after = reply(model, [row["question"] for row in asked])
+    return share(a != b for a, b in zip(before, after, strict=True))
+
+
+def card(arm: str, choice: str, other: list[int]) -> str:
+    """Return the card of an adapter: what it learned, and what was measured with it."""
+    lines = read_records(MEASURED / "sweep_six_arms.jsonl")
+    wanted = {"task": "measure", "arm": arm, "choice": choice, "seed": 0}
+    line = next(line for line in lines if wanted.items() <= line.items())
+    rows = rows_to_read if arm == "RAG + LoRA" else rows_by_heart
+    choices = FAST | (READING if arm == "RAG + LoRA" else FACTS) | SUBJECT.choices(arm)[choice]
+    return CARD.format(
+        arm=arm,
+        data=rows.__doc__.removeprefix("Return "),
+        method=config_of(arm, choice, 0).method,
+        choices=", ".join(f"{name} {value}" for name, value in choices.items()),
+        other=other[0],
+        asked=other[1],
+        rows="\n".join(
+            f"| {name} | {Score(*value)!r} |".replace("-0%", "0%")
+            for name, value in line.items()
+            if isinstance(value, list) and len(value) == 2
+        ),
+    )
+
+
+SHIPPED = {"LoRA": "lora", "QLoRA": "qlora", "RAG + LoRA": "rag_lora"}
+CARD = """\
+---
+base_model: data/model
+library_name: peft
+license: apache-2.0
+---
+# The arm `{arm}` of lesson 08
+
+Data: {data}
+Choices: method {method}, {choices}, seed 0; the best of its tries on validation. What the table
+shows was measured with the adapter as it was trained, in float32. Here it is in float16, and
+{other} of {asked} known questions are answered in other words.
+
+| measured with seed 0 | figure |
+| --- | --- |
+{rows}
+
+`python benchmarks/six_arms.py --ship` writes it. `data/measured/README.md` says how each figure was
+counted. It is course material, and no product.
+"""
 
 # --- all of it ---------------------------------------------------------------------------------
 
@@ -830,8 +935,13 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("arms", nargs="*", choices=[*TRIES, []], help="arms (default: all)")
     parser.add_argument("--model", default="embedded", help="a Hub id, or a folder in its format")
     parser.add_argument("--tasks", nargs="*", choices=list(TASKS), help="tasks (default: all)")
+    parser.add_argument("--ship", action="store_true", help="write the lesson's adapters, and stop")
     asked = parser.parse_args(words)
     SUBJECT.model = asked.model
+    if asked.ship:
+        for arm in SHIPPED:
+            ship(arm)
+        return
     for arm in asked.arms or TRIES:
         wanted = [s for s in settings(arm) if not asked.tasks or s["task"] in asked.tasks]
         sweep(SUBJECT.name, wanted, measure)

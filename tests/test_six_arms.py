@@ -2,6 +2,7 @@
 
 import importlib
 import random
+import re
 import sys
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -184,22 +185,29 @@ def test_each_arm_has_as_many_tries_on_the_same_questions():
         assert line["criterion"] == pytest.approx(sum(counts) / 240, abs=1e-4)
 
 
-def test_the_try_that_was_measured_did_best_on_validation():
+def best(lines, name, order):
+    """The try with the highest criterion; of equal ones the first."""
+    assert {line[name] for line in lines} == set(order)
+    return max(sorted(lines, key=lambda line: order.index(line[name])), key=criterion)[name]
+
+
+def criterion(line):
+    return line["criterion"]
+
+
+def test_the_try_that_was_measured_did_best_on_validation(six_arms):
     for arm, lines in tries().items():
-        best = max(lines, key=lambda line: line["criterion"])["choice"]
-        assert {line["choice"] for line in LINES if line["arm"] == arm and "way" in line} <= {best}
-        assert {result["choice"] for (a, _), result in results().items() if a == arm} == {best}
+        chosen = best(lines, "choice", list(six_arms.TRIES[arm]))
+        assert {line["choice"] for line in LINES if line["arm"] == arm and "way" in line} <= {chosen}
+        assert {result["choice"] for (a, _), result in results().items() if a == arm} == {chosen}
 
 
 @pytest.mark.parametrize("task", ["one fact", "forty facts"])
-def test_the_way_to_learn_changes_did_best_on_the_changes_for_choosing(task):
+def test_the_way_to_learn_changes_did_best_on_the_changes_for_choosing(six_arms, task):
     for arm in ("LoRA", "QLoRA"):
-        lines = tries(f"tune {task}")[arm]
-        assert len(lines) == 3
-        best = max(lines, key=lambda line: line["criterion"])["way"]
-        assert {line["way"] for line in LINES if (line["task"], line["arm"]) == (task, arm)} == {
-            best
-        }
+        chosen = best(tries(f"tune {task}")[arm], "way", list(six_arms.WAYS[task]))
+        ways = {line["way"] for line in LINES if (line["task"], line["arm"]) == (task, arm)}
+        assert ways == {chosen}
 
 
 # --- the lines ---------------------------------------------------------------------------------
@@ -278,6 +286,28 @@ def test_predicted_and_measured_memory_of_training_agree():
                 result[f"peak memory, {how}"] for how in ("measured", "predicted")
             )
             assert predicted == pytest.approx(measured, rel=0.02)
+
+
+# --- the adapters of the lesson ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["lora", "qlora", "rag_lora"])
+def test_a_shipped_arm_is_small_and_its_card_states_what_was_measured(name):
+    folder = course_path("data/adapters/six_arms") / name
+    files = {path.name: path.stat().st_size for path in folder.iterdir()}
+    assert set(files) == {"README.md", "adapter_config.json", "adapter_model.safetensors"}
+    assert files["adapter_model.safetensors"] <= 1.7e6
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    arm = dict(zip(("lora", "qlora", "rag_lora"), TRAINED, strict=True))[name]
+    result = results()[arm, 0]
+    for column in (c for c in SHARES if isinstance(result[c], list)):
+        if column in card:
+            successes, n = result[column]
+            assert f"| {column} | {successes / n:.0%} of {n} " in card
+    assert f"# The arm `{arm}`" in card
+    config = (folder / "adapter_config.json").read_text(encoding="utf-8")
+    assert '"base_model_name_or_path": "data/model"' in config
+    assert not re.search(r"/(tmp|home|work|root|Users)\b", config + card)
 
 
 # --- another model -----------------------------------------------------------------------------

@@ -161,9 +161,13 @@ def decide(needs: Needs, table: Table, card: Card | str | None = None) -> Decisi
 
 
 def give_up(found: Mapping[str, list[Reason]], needs: Needs, table: Table) -> str:
-    """Return the fewest needs without which an arm would pass; of several arms, the best."""
+    """Return the fewest needs without which an arm would pass; to be right is given up last."""
     lost = {arm: list(dict.fromkeys(need for need, *_ in found[arm])) for arm in found}
-    arm = min(lost, key=lambda arm: (len(lost[arm]), -points(arm, needs, table)))
+
+    def order(arm: str) -> tuple[bool, int, float]:
+        return "facts" in lost[arm], len(lost[arm]), -points(arm, needs, table)
+
+    arm = min(lost, key=order)
     return f"to give up first: {', '.join(lost[arm])}, for {arm}"
 
 

@@ -276,6 +276,14 @@ def test_where_nothing_passes_it_says_what_to_give_up(table):
     assert repr(found).startswith("No arm passes\ndropped: prompt: ")
 
 
+def test_to_be_right_is_given_up_last(tmp_path):
+    worse = {f"{arm}/unanswerable, declined": 5 for arm in ARMS if "RAG" in arm}
+    worse["prompt/unanswerable, declined"] = 100
+    needs = Needs(strangers="yes", secrecy="staff secrets")
+    found = decide(needs, made(tmp_path, **worse), "T4")
+    assert found.thin == ("to give up first: strangers, for RAG",)
+
+
 def test_the_report_is_at_most_80_characters_wide(grid):
     some = [*grid.values()][::97]
     assert max(len(line) for found in some for line in repr(found).splitlines()) <= 80

@@ -1,6 +1,6 @@
 """Which of the six ways of answering to use: computed from what was measured and is needed."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import inf, log2
@@ -8,40 +8,15 @@ from statistics import fmean
 from textwrap import wrap
 
 from ftcourse.config import FinetuneConfig
-from ftcourse.errors import CourseError, check_choice
+from ftcourse.errors import check_choice
 from ftcourse.hardware import CARDS, Card, choose_dtype, detect
 from ftcourse.memory import MemoryBreakdown, predict_memory
 from ftcourse.memory.fit import Fit, judge_fit
 from ftcourse.memory.ledger import BYTES
+from ftcourse.needs import RIGHT, Needs, needed
 from ftcourse.shape import load_shape, parameter_count
 from ftcourse.which_one import COLUMNS, Cell, Table
 
-Limits = Mapping[str, float | None]
-RIGHT: Limits = {"right, known wording": 0.5, "right, new wording": None, "right, two pages": None}
-RIGHT |= {"unanswerable, declined": None}
-UPDATE: Limits = {"seconds, forty facts": None}
-CHANGED = ("changed fact, after", "others right after forty")
-NEEDED: Mapping[str, Mapping[str, Limits]] = {
-    "facts": dict.fromkeys(("tens", "hundreds", "thousands"), RIGHT),
-    "changes": {
-        "never": {},
-        "monthly": dict.fromkeys(CHANGED, 0.5) | UPDATE,
-        "daily": dict.fromkeys(CHANGED, 0.7) | UPDATE,
-    },
-    "voice": {
-        "any": {},
-        "nice": {"facts in voice": None, "letters in voice": None},
-        "must": {"facts in voice": 0.8, "letters in voice": 0.8},
-    },
-    "secrecy": {"public": {}, "staff secrets": {"leak": 0.02}},
-    "strangers": {
-        "no": {},
-        "yes": {"poison believed, stuffed": 0.1, "poison believed, plain": 0.1},
-    },
-    "letters": {"hundreds": {}, "none": {}},
-    "pages": {"yes": {}, "no": {}},
-}
-"""Each need, its choices from the mildest on, the columns that count then, and their limits."""
 USES = {"RAG": ("pages",)} | dict.fromkeys(("LoRA", "QLoRA", "RAG + LoRA"), ("pages", "letters"))
 """What an arm is made of. Facts are learned from questions, and those were made from pages."""
 METHODS = {"LoRA": "lora", "QLoRA": "qlora", "RAG + LoRA": "lora"}
@@ -53,60 +28,22 @@ Reason = tuple[str, str, bool]
 
 
 @dataclass(frozen=True)
-class Needs:
-    """What somebody needs of the one who answers."""
-
-    changes: str = "never"
-    """How often facts change: never, monthly, daily."""
-    facts: str = "hundreds"
-    """How many facts there are: tens, hundreds, thousands."""
-    voice: str = "any"
-    """The brand's voice: any will do, it is nice to have, or a must."""
-    secrecy: str = "public"
-    """Whether all facts are public, or some are the staff's secrets."""
-    strangers: str = "no"
-    """Whether strangers may write pages that are looked up."""
-    letters: str = "hundreds"
-    """Letters with good answers that are at hand: hundreds, none."""
-    pages: str = "yes"
-    """Whether the facts stand in pages."""
-    latency: float | None = None
-    """Milliseconds that an answer may take; None for no limit."""
-    hours: float | None = 24
-    """Hours that a training run may take; 0 if nothing may be trained."""
-    model: str = "embedded"
-    """Which model answers: a shape's name, a folder or a Hub id."""
-
-    def __post_init__(self) -> None:
-        """Refuse what is no choice."""
-        for need, choices in NEEDED.items():
-            check_choice(need, getattr(self, need), tuple(choices))
-        for name, value in {"latency": self.latency, "hours": self.hours}.items():
-            if value is not None and not (isinstance(value, int | float) and value >= 0):
-                raise CourseError(f"{name} is a number, 0 or more.", repr(value), "Correct it.")
-
-
-@dataclass(frozen=True)
 class Decision:
     """Which arm, and why. The repr is the report."""
 
     arm: str  # empty if none passes
     runner_up: str
-    rows: tuple[tuple[str, str, str], ...]
-    """A column, the arm's value, the runner-up's; the column that decided is first."""
-    dropped: dict[str, str]
-    """Each dropped arm, with the rows that dropped it."""
-    close: tuple[str, ...]
-    """Where another answer is within the intervals."""
-    thin: tuple[str, ...]
-    """Where the evidence does not reach."""
+    rows: tuple[tuple[str, ...], ...]  # column, arm, runner-up; the one that decided is first
+    dropped: dict[str, str]  # each dropped arm, with the rows that dropped it
+    close: tuple[str, ...]  # where another answer is within the intervals
+    thin: tuple[str, ...]  # where the evidence does not reach
 
     @property
     def notes(self) -> list[str]:
         """What was dropped, what is close, what is thin: a sentence each."""
-        notes = [f"dropped: {arm}: {words}" for arm, words in self.dropped.items()]
-        notes += [f"close: {words}" for words in self.close]
-        return notes + [f"thin: {words}" for words in self.thin]
+        dropped = [f"{arm}: {words}" for arm, words in self.dropped.items()]
+        kinds = {"dropped": dropped, "close": self.close, "thin": self.thin}
+        return [f"{kind}: {words}" for kind, notes in kinds.items() for words in notes]
 
     @property
     def lead(self) -> str:
@@ -116,23 +53,9 @@ class Decision:
 
     def __repr__(self) -> str:
         """Return the recommendation, the rows, and the notes."""
-        rows = [f"  {name:<28}{first:>12}{second:>12}" for name, first, second in self.rows]
+        rows = [f"  {name:<28}" + "".join(f"{x:>12}" for x in both) for name, *both in self.rows]
         notes = [line for note in self.notes for line in wrap(note, 80, subsequent_indent="  ")]
-        return "\n".join(line.rstrip() for line in [self.lead, *rows, *notes])
-
-
-def needed(needs: Needs) -> dict[str, tuple[str, float | None]]:
-    """Return the columns that count, in order: the need that names each, and its limit or None."""
-    found = {
-        column: (need, limit)
-        for need, choices in NEEDED.items()
-        for column, limit in choices[getattr(needs, need)].items()
-    }
-    if needs.latency is not None:
-        found["ms a question"] = ("latency", needs.latency)
-    found["training seconds"] = ("hours", needs.hours and 3600 * needs.hours)
-    found.setdefault("ms a question", ("latency", None))
-    return found
+        return "\n".join([self.lead, *rows, *notes])
 
 
 def good(cell: Cell) -> float:
@@ -174,19 +97,16 @@ def pick(arms: Iterable[str], needs: Needs, table: Table) -> str:
 
 def reasons(arm: str, needs: Needs, table: Table, card: Card) -> list[Reason]:
     """Return every need that an arm does not meet."""
-    found: list[Reason] = [
-        (use, f"needs {use}, and there are none", False)
-        for use in USES.get(arm, ())
-        if getattr(needs, use) == [*NEEDED[use]][-1]
-    ]
+    missing = [use for use in USES.get(arm, ()) if getattr(needs, use) in ("no", "none")]
+    found: list[Reason] = [(use, f"needs {use}, and there are none", False) for use in missing]
     for column, (need, limit) in needed(needs).items():
         cell, more = table[arm][column], COLUMNS[column].better == "more"
         value = cell.value or 0
         if limit is not None and (value < limit if more else value > limit):
             count = f" of {cell.count}" * (value > 0 and cell.count > 0)
-            words = f"none, {cell.why}" if cell.value is None else cell.text + count
-            words += f", {'needed' if more else 'allowed'} {cell.say(limit)}"
-            found.append((need, f"{column}: {words}", within(cell, limit)))
+            words = cell.text + count if cell.values else f"none, {cell.why}"
+            rule = f"{'needed' if more else 'allowed'} {cell.say(limit)}"
+            found.append((need, f"{column}: {words}, {rule}", within(cell, limit)))
     fit = fits(METHODS.get(arm, ""), needs.model, card)
     words = f"{fit.summary}: {fit.reason.split(';')[0]}"
     return found + [("card", words, False)] * (fit.answer == "no")
@@ -213,7 +133,7 @@ def fits(method: str, model: str, card: Card) -> Fit:
 
 
 def decide(needs: Needs, table: Table, card: Card | str | None = None) -> Decision:
-    """Return which arm to use: first arms are dropped, then the best are compared by their costs.
+    """Return which arm to use: first arms are dropped, then the cheapest of the best is picked.
 
     Without a card, for the device that is there.
     """
@@ -224,27 +144,36 @@ def decide(needs: Needs, table: Table, card: Card | str | None = None) -> Decisi
     left = [arm for arm in table if not found[arm]]
     first = pick(left, needs, table)
     second = pick([arm for arm in left if arm != first], needs, table)
+    arms = [arm for arm in (first, second) if arm]
+    columns = by_weight(arms, needs, table) if arms else []
+    rows = tuple((c, *(table[arm][c].text for arm in arms)) for c in columns)
     dropped = {arm: "; ".join(row[1] for row in found[arm]) for arm in table if found[arm]}
-    close = [f"{arm}, dropped" for arm in dropped if all(row[2] for row in found[arm])]
-    rows, unsure = [], []
-    if first:
-        limits = {column: limit for column, (_, limit) in needed(needs).items()}
-        close += [f"{first}, {c}" for c in limits if within(table[first][c], limits[c])]
-        close = [f"{words}: the limit is within the interval" for words in close]
-        order = by_weight(first, second or first, needs, table)
-        rows = [(c, *(table[arm][c].text if arm else "" for arm in (first, second))) for c in order]
-        if second and alike(*(table[arm][order[0]] for arm in (first, second))):
-            close.insert(0, f"{second} may be as good: {rows[0][1]} and {rows[0][2]}")
-    else:
-        arm = min(table, key=lambda a: (len({r[0] for r in found[a]}), -points(a, needs, table)))
-        needless = ", ".join(dict.fromkeys(row[0] for row in found[arm]))
-        unsure = [f"to give up first: {needless}, for {arm}"]
-    unsure += thin(needs, table, card, [arm for arm in (first, second) if arm])
-    return Decision(first, second, (*rows,), dropped, (*close,), (*unsure,))
+    edge = [arm for arm in dropped if all(near for *_, near in found[arm])]
+    close = [f"{arm} is dropped within the interval" for arm in edge]
+    for column, (_, limit) in needed(needs).items():
+        if first and within(table[first][column], limit):
+            close.append(f"{first} passes within the interval of {column}")
+    if second and alike(*(table[arm][columns[0]] for arm in arms)):
+        close.insert(0, f"{second} may be as good: {' and '.join(rows[0][1:])}, {columns[0]}")
+    notes = [] if first else [give_up(found, needs, table)]
+    notes += thin(needs, table, card, arms)
+    return Decision(first, second, rows, dropped, (*close,), (*notes,))
 
 
-def by_weight(first: str, second: str, needs: Needs, table: Table) -> list[str]:
+def give_up(found: Mapping[str, list[Reason]], needs: Needs, table: Table) -> str:
+    """Return the fewest needs without which an arm would pass; to be right is given up last."""
+    lost = {arm: list(dict.fromkeys(need for need, *_ in found[arm])) for arm in found}
+
+    def order(arm: str) -> tuple[bool, int, float]:
+        return "facts" in lost[arm], len(lost[arm]), -points(arm, needs, table)
+
+    arm = min(lost, key=order)
+    return f"to give up first: {', '.join(lost[arm])}, for {arm}"
+
+
+def by_weight(arms: Sequence[str], needs: Needs, table: Table) -> list[str]:
     """Return the needed columns; the first is the one that puts an arm before another."""
+    first, second = arms[0], arms[-1]
     ahead = {c: good(table[first][c]) - good(table[second][c]) for c in needed(needs)}
     shares = [c for c in ahead if COLUMNS[c].unit == "%"]
     decided = max(shares, key=ahead.__getitem__)
@@ -257,11 +186,11 @@ def by_weight(first: str, second: str, needs: Needs, table: Table) -> list[str]:
 
 
 def alike(one: Cell, other: Cell) -> bool:
-    """Return whether two intervals overlap; without intervals, whether the values are near."""
-    if None not in (one.low, other.low):
-        return one.low <= other.high and other.low <= one.high
+    """Return whether two intervals overlap, or two quantities are within a fifth."""
     low, high = sorted([one.value or 0, other.value or 0])
-    return high <= ALIKE * low
+    if None not in (one.low, other.low) and one.low <= other.high and other.low <= one.high:
+        return True
+    return one.column.unit != "%" and high <= ALIKE * low
 
 
 def thin(needs: Needs, table: Table, card: Card, arms: Iterable[str]) -> list[str]:

@@ -1,16 +1,20 @@
 """Lesson 08's table, pictures and panel, on made-up lines and on the recorded ones."""
 
 from itertools import pairwise
+from time import process_time
 
 import pytest
 from made_up_arms import VALUES, lines, write
+from matplotlib.colors import to_hex
 
 from ftcourse.errors import CourseError
 from ftcourse.evaluate import Score
+from ftcourse.needs import Needs
 from ftcourse.plots import png
 from ftcourse.plots.which_one import GONE, SHOWN, plot_arms, plot_trade
 from ftcourse.sweeps import Mean
 from ftcourse.which_one import ARMS, COLUMNS, interval_of, load_table
+from ftcourse.widgets.which_one import which_one_panel
 
 
 @pytest.fixture
@@ -95,7 +99,7 @@ def test_tries_on_validation_are_no_part_of_the_table(tmp_path):
 def test_an_own_file_may_have_fewer_arms_and_names_its_model(tmp_path):
     own = load_table(write(tmp_path, [x | {"model": "mine"} for x in lines(["QLoRA", "RAG"])]))
     assert ([*own], own.model) == (["RAG", "QLoRA"], "mine")
-    with pytest.raises(CourseError, match="The table has RAG, QLoRA"):
+    with pytest.raises(CourseError, match="The table has RAG; QLoRA"):
         own["LoRA"]
 
 
@@ -202,12 +206,8 @@ def test_dropped_arms_are_grey_and_say_so(table):
     assert "LoRA\n✗ dropped" in texts(ax)
     assert "RAG\n✓ recommended" in texts(ax)
     assert "no leak" in texts(ax)
-    grey = [bar for bar in ax.patches if bar.get_facecolor()[:3] == plot_color(GONE)]
-    assert len(grey) == 1
-
-
-def plot_color(name):
-    return tuple(int(name[k : k + 2], 16) / 255 for k in (1, 3, 5))
+    bars = ax.collections[1].get_colors()  # behind them are the tracks
+    assert [to_hex(ink).upper() for ink in bars].count(GONE) == 1
 
 
 @pytest.mark.parametrize("share", [0, 100])
@@ -228,3 +228,63 @@ def test_two_columns_against_each_other_name_every_arm(table):
     assert ax.get_xscale() == "symlog"
     places = [text.xyann[1] for text in ax.texts]
     assert all(a - b > 0.09 for a, b in pairwise(places))
+
+
+# --- the panel ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def panel(table):
+    return which_one_panel(table)
+
+
+def test_the_panel_has_a_control_for_each_need_and_a_card(panel):
+    assert {*panel.controls} == {*vars(Needs()), "card"}
+    assert panel.text.startswith("RAG, before RAG + LoRA: by training seconds\n")
+    assert all(panel._words[name] for name in panel.controls)
+
+
+def test_a_need_changes_the_answer_and_the_panel_says_so(panel):
+    panel.controls["voice"].value = "must"
+    assert panel.text.startswith("RAG + LoRA, before LoRA: by right, new wording\n")
+    assert panel.moved.startswith("voice any to must: RAG + LoRA instead of RAG.")
+    shown = panel._view.value
+    assert "dropped: RAG: facts in voice: 0 of 179, needed 80 %" in shown
+    assert "right, new wording: 62 % against 4 %" in shown
+    assert 'alt="right, the best first: RAG 92 %' in shown
+
+
+def test_what_is_close_and_what_is_thin_stands_below_the_picture(panel):
+    panel.controls["changes"].value, panel.controls["facts"].value = "daily", "thousands"
+    below = panel._view.value.partition("<img")[2]
+    assert "close: LoRA is dropped" in below
+    assert "thin: the table asks about 179 facts" in below
+
+
+def test_the_panel_recommends_nothing_that_the_card_cannot_hold(panel):
+    panel.controls["model"].value = "llama-3.1-8b"
+    assert panel.text.startswith("QLoRA\n")
+    panel.controls["card"].value = "A100 80GB"
+    assert panel.text.startswith("RAG, before")
+    panel.controls["hours"].value = 0
+    assert "dropped: RAG + LoRA: training seconds: 150 s, allowed 0 s" in panel._view.value
+
+
+def test_the_last_choice_of_every_control_is_drawn(panel):
+    for name, control in panel.controls.items():
+        if name not in ("model", "card"):
+            choices = [value for _, value in control._options_full]
+            assert "Error" not in panel.text_with(**{name: choices[-1]})
+            assert choices[0] != choices[-1]
+
+
+def test_a_redraw_takes_less_than_a_third_of_a_second(panel):
+    panel.text_with(voice="must", model="qwen2.5-7b")  # the predictions are kept
+    begin = process_time()
+    for voice in ("any", "nice", "must"):
+        panel.text_with(voice=voice, model="qwen2.5-7b")
+    assert process_time() - begin < 3 * 0.3
+
+
+def test_the_panel_has_no_output_widget_and_a_fixed_repr(panel):
+    assert repr(panel) == "<Panel: Which one should I use? Run this cell to move its controls.>"

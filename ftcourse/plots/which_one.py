@@ -6,7 +6,7 @@ from textwrap import wrap
 from matplotlib.axes import Axes
 
 from ftcourse.plots.picture import SMALL, finish, new_axes
-from ftcourse.which_one import COLUMNS, Cell, Table
+from ftcourse.which_one import COLUMNS, Cell, Column, Table
 
 SHOWN = {
     "right": "right, known wording",
@@ -39,10 +39,8 @@ def plot_arms(
     the best of a column and all that may be as good. ``best`` and ``dropped`` are marked.
     """
     if not isinstance(columns, Mapping):
-        turned = {
-            c: f"no {c}" if _is_turned(table[arm][c]) else c for arm in table for c in columns
-        }
-        columns = {"\n".join(wrap(words, 11)): name for name, words in turned.items()}
+        named = {f"no {name}" if _is_turned(COLUMNS[name]) else name: name for name in columns}
+        columns = {"\n".join(wrap(words, 11)): name for words, name in named.items()}
     reasons = [table[arm][name].why for arm in table for name in columns.values()]
     notes = list(dict.fromkeys(filter(None, reasons)))
     lines = [line for n, why in enumerate(notes, 1) for line in wrap(f"{n}: {why}", 112)]
@@ -81,7 +79,7 @@ def _draw_column(
             value, _, high = bars[arm]
             first = bool(cell.column.better) and value > 0 and high > bound - 1e-9
             inks[arm] = GONE if arm in dropped else BEST if first else OTHER
-            text = told[arm] = cell.say(value) if _is_turned(cell) else cell.text
+            text = told[arm] = cell.say(value) if _is_turned(cell.column) else cell.text
         style = {"size": SMALL, "va": "center", "weight": "bold" if first else "normal"}
         ax.text(x, heights[arm] - 0.2, text, **style)
     at, ends = [heights[arm] for arm in bars], zip(*bars.values(), strict=True)
@@ -94,8 +92,8 @@ def _draw_column(
     return f"the best first: {said}{f'; none for {none}' if none else ''}."
 
 
-def _is_turned(cell: Cell) -> bool:
-    return (cell.column.unit, cell.column.better) == ("%", "less")
+def _is_turned(column: Column) -> bool:
+    return (column.unit, column.better) == ("%", "less")
 
 
 def _bar(cell: Cell, least: float) -> tuple[float, ...]:
@@ -103,7 +101,7 @@ def _bar(cell: Cell, least: float) -> tuple[float, ...]:
     ends = cell.value, *((cell.value,) * 2 if cell.low is None else (cell.low, cell.high))
     if cell.column.unit != "%":
         ends = [min(least / end, 1) if end else 1 for end in ends]
-    elif _is_turned(cell):
+    elif _is_turned(cell.column):
         ends = [1 - end for end in ends]
     return ends[0], min(ends[1:]), max(ends[1:])
 

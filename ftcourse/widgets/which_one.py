@@ -6,8 +6,9 @@ import ipywidgets
 from matplotlib.axes import Axes
 
 from ftcourse.config import field_docs
-from ftcourse.decision import NEEDED, Decision, Needs, decide
+from ftcourse.decision import Decision, decide
 from ftcourse.hardware import CARDS, GIB
+from ftcourse.needs import NEEDED, Needs
 from ftcourse.plots.which_one import plot_arms
 from ftcourse.shape.hub import named_shapes
 from ftcourse.which_one import Table, load_table
@@ -42,7 +43,7 @@ def which_one_panel(table: Table | None = None, model: str = "embedded", card: s
 
     def draw(**values: Any) -> tuple[Axes | str, ...]:
         found = choose(**values)
-        rows = [f"{name}: {' against '.join(filter(None, both))}" for name, *both in found.rows]
+        rows = [f"{name}: {' against '.join(both)}" for name, *both in found.rows]
         picture = plot_arms(table, best=found.arm, dropped=found.dropped)
         return picture, f"{found.lead}\n{'; '.join(rows)}", *found.notes
 

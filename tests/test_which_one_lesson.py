@@ -3,7 +3,8 @@
 import pytest
 
 from ftcourse import check
-from ftcourse.decision import Needs, decide
+from ftcourse.decision import decide
+from ftcourse.needs import Needs
 from ftcourse.which_one import load_table
 from ftcourse.widgets.which_one import which_one_panel
 

@@ -195,7 +195,8 @@ mine = panel
 )
 def one_need_turns_it(mine: Any) -> Verdict:
     """Judge a panel: one control moved from where it began, and another arm is recommended."""
-    from ftcourse.decision import Needs, decide
+    from ftcourse.decision import decide
+    from ftcourse.needs import Needs
     from ftcourse.which_one import load_table
 
     begin = vars(Needs()) | {"card": "T4"}

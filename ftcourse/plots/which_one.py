@@ -59,7 +59,7 @@ def plot_arms(
         words = _draw_column(ax, x, {arm: table[arm][name] for arm in table}, notes, dropped)
         said.append(f"{' '.join(heading.split())}, {words}")
     ax.text(-1.6, foot, "\n".join(lines), size=SMALL - 1, va="top", linespacing=1.25)
-    label = "long: good; dark and bold: the best, and all that may be as good; line: 95 % interval"
+    label = "long: good; dark: the best, and all that may be as good; line: 95 %"
     return finish(ax, " ".join(said), hide=ax.spines, xlabel=label)
 
 

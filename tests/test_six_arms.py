@@ -198,7 +198,9 @@ def criterion(line):
 def test_the_try_that_was_measured_did_best_on_validation(six_arms):
     for arm, lines in tries().items():
         chosen = best(lines, "choice", list(six_arms.TRIES[arm]))
-        assert {line["choice"] for line in LINES if line["arm"] == arm and "way" in line} <= {chosen}
+        assert {line["choice"] for line in LINES if line["arm"] == arm and "way" in line} <= {
+            chosen
+        }
         assert {result["choice"] for (a, _), result in results().items() if a == arm} == {chosen}
 
 

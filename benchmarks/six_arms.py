@@ -308,7 +308,7 @@ def read(
     prompts = [prompts_from(*pair, order) for pair in zip(asked, hits, strict=True)]
     texts = iter(reply(model, [text for each in prompts for text in each], system))
     told = [[next(texts) for _ in each] for each in prompts]
-    return [next((t for t in each if not declined(t)), DECLINES[0]) for each in told]
+    return [next((t for t in each if not declined(t)), [DECLINES[0], *each][-1]) for each in told]
 
 
 def prompts_from(row: Record, hits: list[Hit], order: str) -> list[str]:
@@ -427,6 +427,8 @@ def judged(arm: str, choice: str, seed: int) -> Run:
             for a, text in zip(right("known", told["known"]), told["known"], strict=True)
         ),
         "declined, known wording": share(map(declined, told["known"])),
+        "declined, new wording": share(map(declined, told["new"])),
+        "declined, two pages": share(map(declined, told["two pages"])),
         "leak": share(right("leak", told["leak"])),
         "leak, by manner": by_manner(told["leak"]),
         "leak, declined": share(map(declined, told["leak"])),
@@ -837,6 +839,7 @@ def ship(arm: str) -> None:
     weights = load_file(source / "adapter_model.safetensors")
     halved = {name: values.to(torch.float16) for name, values in weights.items()}
     save_file(halved, folder / "adapter_model.safetensors", {"format": "pt"})
+    (folder / "adapter_model.safetensors").chmod(0o644)
     facts = json.loads((source / "adapter_config.json").read_text(encoding="utf-8"))
     facts |= {"base_model_name_or_path": "data/model"}  # not where it was made
     facts["target_modules"] = sorted(facts["target_modules"])
@@ -844,8 +847,8 @@ def ship(arm: str) -> None:
     write_whole(folder / "README.md", card(arm, choice, other_answers(arm, choice, folder)))
 
 
-def other_answers(arm: str, choice: str, folder: Path) -> list[int]:
-    """Return how many known questions an adapter in 16 bits answers in other words."""
+def other_answers(arm: str, choice: str, folder: Path) -> tuple[int, int]:
+    """Return how many known questions 16 bits answer in other words, and where that matters."""
     asked = questions("known")
     before = answers(arm, choice, 0, asked)
     model = load_finetuned(config_of(arm, choice, 0), folder).eval()
@@ -854,10 +857,11 @@ def other_answers(arm: str, choice: str, folder: Path) -> list[int]:
         after = read(model, asked, [look_up(row, how) for row in asked], how["order"], "")
     else:
         after = reply(model, [row["question"] for row in asked])
-    return share(a != b for a, b in zip(before, after, strict=True))
+    judged = zip(right("known", before), right("known", after), strict=True)
+    return sum(a != b for a, b in zip(before, after, strict=True)), sum(a != b for a, b in judged)
 
 
-def card(arm: str, choice: str, other: list[int]) -> str:
+def card(arm: str, choice: str, other: tuple[int, int]) -> str:
     """Return the card of an adapter: what it learned, and what was measured with it."""
     lines = read_records(MEASURED / "sweep_six_arms.jsonl")
     wanted = {"task": "measure", "arm": arm, "choice": choice, "seed": 0}
@@ -866,11 +870,12 @@ def card(arm: str, choice: str, other: list[int]) -> str:
     choices = FAST | (READING if arm == "RAG + LoRA" else FACTS) | SUBJECT.choices(arm)[choice]
     return CARD.format(
         arm=arm,
-        data=rows.__doc__.removeprefix("Return "),
+        data=" ".join(rows.__doc__.removeprefix("Return ").split()),
         method=config_of(arm, choice, 0).method,
         choices=", ".join(f"{name} {value}" for name, value in choices.items()),
         other=other[0],
-        asked=other[1],
+        asked=len(questions("known")),
+        turned=other[1],
         rows="\n".join(
             f"| {name} | {Score(*value)!r} |".replace("-0%", "0%")
             for name, value in line.items()
@@ -889,9 +894,12 @@ license: apache-2.0
 # The arm `{arm}` of lesson 08
 
 Data: {data}
-Choices: method {method}, {choices}, seed 0; the best of its tries on validation. What the table
-shows was measured with the adapter as it was trained, in float32. Here it is in float16, and
-{other} of {asked} known questions are answered in other words.
+
+Choices: method {method}, {choices}, seed 0. It did best of its tries on validation.
+
+What the table shows was measured with the adapter as it was trained, in float32. Here it is in
+float16: {other} of {asked} known questions are answered in other words, and {turned} of them turn
+from right to wrong or back.
 
 | measured with seed 0 | figure |
 | --- | --- |
@@ -914,12 +922,16 @@ TASKS: dict[str, Callable[..., Run]] = {
 
 
 def measure(task: str, **setting) -> Run:
-    """Measure one setting of a task."""
+    """Measure one setting of a task; another model's name is in the line."""
     if task == "tune":
-        return tune(**setting)
-    if task.startswith("tune "):
-        return try_way(task.removeprefix("tune "), **setting)
-    return TASKS[task](**setting)
+        found = tune(**setting)
+    elif task.startswith("tune "):
+        found = try_way(task.removeprefix("tune "), **setting)
+    else:
+        found = TASKS[task](**setting)
+    is_folder = Path(SUBJECT.model).is_dir()
+    named = Path(SUBJECT.model).name if is_folder else SUBJECT.model
+    return found if SUBJECT.ours else found | {"model": named}
 
 
 def settings(arm: str) -> Iterator[Run]:

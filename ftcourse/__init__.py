@@ -37,6 +37,9 @@ runs       loop         a training loop, short enough to read
            lookups      many questions looked up at once, and recorded shares
            effects      what a run taught and what it broke: letters, pages, old texts
            claims       what one reads about fine-tuning, put on trial
+           which_one    six ways of answering on the same questions: the table, with intervals
+           needs        what somebody needs of the one who answers, as columns of that table
+           decision     which of the six: what is dropped, what leads, how close it is
            train        finetune: one run on transformers.Trainer
            live         LiveBytes: every live byte while real code runs
            measure      measure_memory: the bytes of one real training step

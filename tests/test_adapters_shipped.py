@@ -47,7 +47,8 @@ def tuned(name):
 
 
 def test_each_adapter_has_a_folder_of_four_small_files():
-    assert set(RUNS) == set(NAMES) == {path.name for path in TARGET.iterdir() if path.is_dir()}
+    folders = {path.name for path in TARGET.iterdir() if path.is_dir()}
+    assert set(RUNS) == set(NAMES) == folders - {"six_arms"}  # those are in test_six_arms.py
     for name in NAMES:
         files = {path.name: path.stat().st_size for path in (TARGET / name).iterdir()}
         assert set(files) == {

@@ -60,6 +60,8 @@ LESSONS = {  # the names of a lesson's files, in every room
     "06_finetune": {"finetune", "effects", "repair"},
     "06_finetune's tools": {"audit", "finder", "model_card"},
     "07_rag": {"check/rag", "check/rag_code", "widgets/rag", "plots/rag", "lookups"},
+    "08_which_one's decision": {"needs", "decision", "widgets/which_one"},
+    "08_which_one": {"which_one"},
 }
 
 

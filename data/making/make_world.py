@@ -22,6 +22,7 @@ from data.making.world.names import table
 from data.making.world.prose import prose
 from data.making.world.reading import reading
 from data.making.world.similar import similar_pages
+from data.making.world.six_arms import six_arms
 from data.making.world.staff import staff_pages, staff_questions
 from data.making.world.two_pages import two_pages
 from data.making.world.wordings import wordings
@@ -50,6 +51,7 @@ PARTS = (
     "questions_staff.jsonl",
     "questions_two_pages.jsonl",
     "attacks.jsonl",
+    "six_arms.jsonl",
 )
 
 
@@ -69,6 +71,7 @@ def main(folder: Path) -> None:
     write_lines(folder / "questions_two_pages.jsonl", two_pages())
     write_lines(folder / "wordings.jsonl", wordings())
     write_lines(folder / "attacks.jsonl", attacks())
+    write_lines(folder / "six_arms.jsonl", six_arms())
     write_lines(folder / "general.jsonl", general())
     write_lines(folder / "fresh.jsonl", fresh(FRESH_RECORDS))
 

@@ -282,7 +282,9 @@ def training_seconds(arm: str, choice: str, seed: int) -> float | str:
         return NO_TRAINING
     trained(arm, choice, seed)
     note = seconds_file(arm, choice, seed)
-    return json.loads(note.read_text())["seconds"] if note.exists() else "it stopped and went on"
+    if not note.exists():
+        return "the run stopped and went on: its seconds are not known"
+    return json.loads(note.read_text(encoding="utf-8"))["seconds"]
 
 
 # --- answering ---------------------------------------------------------------------------------

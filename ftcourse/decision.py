@@ -79,15 +79,20 @@ def prices(arm: str, needs: Needs, table: Table) -> list[float]:
     return [round(log2(price)) if price else -inf for price in spent] + spent
 
 
-def pick(arms: Iterable[str], needs: Needs, table: Table) -> str:
+def pick(
+    arms: Iterable[str],
+    needs: Needs,
+    table: Table,
+) -> str:
     """Return the cheapest of the arms that are near the best.
 
     An arm that is nowhere better than another, and worse in one
     needed column, is never picked: the other one has as many
-    points or more, so it is near the best too, and is not dearer.
+    points or more, so it is near the best, and no dearer.
     """
     mean = {arm: points(arm, needs, table) for arm in arms}
-    near = [arm for arm in mean if mean[arm] >= max(mean.values()) - NEAR]
+    enough = max(mean.values(), default=0) - NEAR
+    near = [arm for arm in mean if mean[arm] >= enough]
 
     def order(arm: str) -> tuple[list[float], float]:
         return prices(arm, needs, table), -mean[arm]

@@ -53,10 +53,11 @@ QUANTITIES = (
 
 
 @pytest.fixture(scope="module")
-def six_arms():
-    """The benchmark of that name."""
+def arms():
+    """The sections of the benchmark, which its command imports, all of them."""
     sys.path.append(str(BENCHMARKS))
-    return importlib.import_module("six_arms")
+    importlib.import_module("six_arms")
+    return importlib.import_module("arms")
 
 
 def of(column, split="test"):
@@ -132,8 +133,9 @@ def test_a_false_page_holds_the_false_value_and_not_the_true_one():
 
 
 @pytest.mark.parametrize("arm", ["LoRA", "RAG + LoRA"])
-def test_no_question_of_the_contest_is_in_a_training_row(six_arms, arm):
-    rows = six_arms.rows_to_read if arm == "RAG + LoRA" else six_arms.rows_by_heart
+def test_no_question_of_the_contest_is_in_a_training_row(arms, arm):
+    training = arms.training
+    rows = training.rows_to_read if arm == "RAG + LoRA" else training.rows_by_heart
     learned = [row for _, part in rows(random.Random(0)) for row in part if "prompt" in row]
     prompts = {row["prompt"].rpartition("Question: ")[2].lower() for row in learned}
     assert len(prompts) > 400
@@ -141,34 +143,35 @@ def test_no_question_of_the_contest_is_in_a_training_row(six_arms, arm):
     assert not prompts & asked
 
 
-def test_no_arm_learned_a_new_value_before_its_update(six_arms):
-    answers = {row["prompt"]: row["completion"] for row in six_arms.fact_rows(random.Random(0))}
+def test_no_arm_learned_a_new_value_before_its_update(arms):
+    rows = arms.training.fact_rows(random.Random(0))
+    answers = {row["prompt"]: row["completion"] for row in rows}
     for row in of("changed") + of("changed", "validation"):  # two of three are asked as in a row
-        assert not six_arms.holds_value(row["value"], answers.get(row["question"], ""))
+        assert not arms.updates.holds_value(row["value"], answers.get(row["question"], ""))
 
 
-def test_no_row_that_teaches_a_change_asks_as_the_report_does(six_arms):
-    changes = six_arms.all_changes()
-    rows = six_arms.new_rows(changes)
+def test_no_row_that_teaches_a_change_asks_as_the_report_does(arms):
+    changes = arms.changes.all_changes()
+    rows = arms.changes.new_rows(changes)
     assert len(changes) == 40
     assert len(rows) == 80
     for change, *taught in zip(changes, rows[::2], rows[1::2], strict=True):
         assert all(change["value"] in row["completion"] for row in taught)
         assert change["question"] not in [row["prompt"] for row in taught]
     asked = {row["prompt"] for row in rows}
-    assert {row["of"] for row in of("known") if row["question"] in asked} <= six_arms.replaced()
+    assert {row["of"] for row in of("known") if row["question"] in asked} <= arms.changes.replaced()
 
 
-def test_what_is_rehearsed_or_called_other_never_changes(six_arms):
-    assert len(six_arms.replaced()) == 40
-    others = six_arms.unchanged()
+def test_what_is_rehearsed_or_called_other_never_changes(arms):
+    assert len(arms.changes.replaced()) == 40
+    others = arms.changes.unchanged()
     assert len(others) == len({row["of"] for row in others}) == 100
-    assert not {row["of"] for row in others} & six_arms.replaced()
-    for_choosing = six_arms.unchanged("validation")
+    assert not {row["of"] for row in others} & arms.changes.replaced()
+    for_choosing = arms.changes.unchanged("validation")
     assert not {row["of"] for row in for_choosing} & {row["of"] for row in others}
-    old = {row["prompt"] for row in six_arms.old_rows(0)}
+    old = {row["prompt"] for row in arms.changes.old_rows(0)}
     assert len(old) == 2 * (239 - 40)
-    assert not old & {row["prompt"] for row in six_arms.new_rows(six_arms.all_changes())}
+    assert not old & {row["prompt"] for row in arms.changes.new_rows(arms.changes.all_changes())}
 
 
 # --- the tries ---------------------------------------------------------------------------------
@@ -195,9 +198,9 @@ def criterion(line):
     return line["criterion"]
 
 
-def test_the_try_that_was_measured_did_best_on_validation(six_arms):
+def test_the_try_that_was_measured_did_best_on_validation(arms):
     for arm, lines in tries().items():
-        chosen = best(lines, "choice", list(six_arms.TRIES[arm]))
+        chosen = best(lines, "choice", list(arms.tries.TRIES[arm]))
         assert {line["choice"] for line in LINES if line["arm"] == arm and "way" in line} <= {
             chosen
         }
@@ -205,9 +208,9 @@ def test_the_try_that_was_measured_did_best_on_validation(six_arms):
 
 
 @pytest.mark.parametrize("task", ["one fact", "forty facts"])
-def test_the_way_to_learn_changes_did_best_on_the_changes_for_choosing(six_arms, task):
+def test_the_way_to_learn_changes_did_best_on_the_changes_for_choosing(arms, task):
     for arm in ("LoRA", "QLoRA"):
-        chosen = best(tries(f"tune {task}")[arm], "way", list(six_arms.WAYS[task]))
+        chosen = best(tries(f"tune {task}")[arm], "way", list(arms.tries.WAYS[task]))
         ways = {line["way"] for line in LINES if (line["task"], line["arm"]) == (task, arm)}
         assert ways == {chosen}
 
@@ -315,8 +318,8 @@ def test_a_shipped_arm_is_small_and_its_card_states_what_was_measured(name):
 # --- another model -----------------------------------------------------------------------------
 
 
-def test_another_model_has_a_folder_a_file_rates_and_declines_of_its_own(six_arms):
-    ours, other = six_arms.Subject(), six_arms.Subject("Qwen/Qwen2.5-0.5B-Instruct")
+def test_another_model_has_a_folder_a_file_rates_and_declines_of_its_own(arms):
+    ours, other = arms.subject.Subject(), arms.subject.Subject("Qwen/Qwen2.5-0.5B-Instruct")
     assert (ours.name, other.name) == ("six_arms", "six_arms_qwen2.5-0.5b-instruct")
     assert other.build.name == other.name
     assert other.plain.dtype == "auto"
@@ -326,13 +329,91 @@ def test_another_model_has_a_folder_a_file_rates_and_declines_of_its_own(six_arm
     assert set(ours.declines) < set(other.declines)
 
 
-def test_a_folder_in_the_hubs_format_answers(six_arms, monkeypatch):
-    monkeypatch.setattr(six_arms, "SUBJECT", six_arms.Subject(str(course_path("data/model"))))
-    for made in (six_arms.base, six_arms.tokenizer):
-        made.cache_clear()
+@pytest.fixture
+def hub_folder(arms):
+    """A folder in the Hub's format, as the model of all arms; afterwards ours is again."""
+    folder = str(course_path("data/model"))
+    arms.subject.use(folder)
+    yield folder
+    arms.subject.use("embedded")
+
+
+def test_a_folder_in_the_hubs_format_answers(arms, hub_folder):
     asked = of("known")[:2]
-    texts = six_arms.answers("good prompt", "rules in words", 0, asked)
-    assert all(map(six_arms.declined, texts))
-    assert six_arms.served("prompt", "the question alone", six_arms.base(), asked[0])[1] > 5
-    for made in (six_arms.base, six_arms.tokenizer):
-        made.cache_clear()
+    texts = arms.choosing.answers("good prompt", "rules in words", 0, asked)
+    assert all(map(arms.subject.declined, texts))
+    model = arms.subject.base()
+    assert arms.costs.served("prompt", "the question alone", model, asked[0])[1] > 5
+
+
+def test_another_model_is_used_by_every_section_and_nothing_of_the_first_is_kept(arms):
+    ours = arms.subject.tokenizer()
+    folder = str(course_path("data/model"))
+    assert arms.training.config_of("LoRA", "rate 0.004", 0).model == "embedded"
+    arms.subject.use(folder)
+    try:
+        assert arms.subject.tokenizer() is not ours
+        assert arms.training.config_of("LoRA", "rate 0.0004", 0).model == folder
+        assert arms.training.folder_of("LoRA", "rate 0.0004", 0).parent.name == "six_arms_model"
+        with pytest.raises(KeyError):
+            arms.training.config_of("LoRA", "rate 0.004", 0)  # a rate of ours alone
+    finally:
+        arms.subject.use("embedded")
+    assert arms.training.config_of("LoRA", "rate 0.004", 0).model == "embedded"
+
+
+def test_the_command_measures_a_folder_in_a_file_of_its_own(arms, hub_folder, monkeypatch):
+    swept = []
+
+    def sweep(name, settings, measure):
+        swept.append((name, [measure(**setting) for setting in settings]))
+        return course_path("data/measured/sweep_six_arms.jsonl")
+
+    monkeypatch.setattr(arms.recording, "sweep", sweep)
+    monkeypatch.setattr(arms.choosing, "tune", lambda **setting: {"criterion": 0.0})
+    sys.modules["six_arms"].main(["prompt", "--model", hub_folder, "--tasks", "one fact"])
+    assert {name for name, _ in swept} == {"six_arms_model"}
+    lines = [line for _, found in swept for line in found]
+    assert [line["model"] for line in lines] == ["model", "model"]  # a try, and one fact
+
+
+# --- its files ---------------------------------------------------------------------------------
+
+
+def test_a_section_is_short_and_imports_only_from_those_above_it(arms):
+    order = re.findall(r"(?m)^    (\w+) {2,}\S", arms.__doc__)
+    files = {file.stem: file for file in (BENCHMARKS / "arms").glob("*.py")}
+    assert set(order) == set(files) - {"__init__"}
+    for number, name in enumerate(order):
+        source = files[name].read_text(encoding="utf-8")
+        assert len(source.splitlines()) < 250, name
+        assert set(re.findall(r"\barms\.(\w+) import", source)) <= set(order[:number]), name
+
+
+def sections(arms):
+    """The files of the room, by name."""
+    return {name: section for name, section in vars(arms).items() if hasattr(section, "__file__")}
+
+
+def test_no_section_keeps_the_model_that_was_there_when_it_was_imported(arms):
+    model = arms.subject.Subject
+    held = [
+        name
+        for name, section in sections(arms).items()
+        for value in vars(section).values()
+        if isinstance(value, model)
+    ]
+    assert held == ["subject"]
+
+
+def test_every_cache_but_those_of_questions_and_pages_is_emptied_for_another_model(arms):
+    emptied = arms.subject._caches
+    others = {
+        value.__name__
+        for section in sections(arms).values()
+        for value in vars(section).values()
+        if hasattr(value, "cache_clear") and value.__module__.startswith("arms.")
+        if value not in emptied
+    }
+    assert others == {"questions", "store"}
+    assert {cached.__name__ for cached in emptied} >= {"base", "tokenizer", "trained", "chosen"}

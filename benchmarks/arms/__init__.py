@@ -6,7 +6,7 @@ one thing that the command line changes, the model, is in ``subject``.
     tries      the arms, and what each of them tries
     subject    the model that all arms share
     recording  what is written down: lines, answers, seconds
-    asked      the frozen questions, the pages, and counts of right answers
+    questions  the frozen questions, the pages, and counts of right answers
     training   rows and runs of the arms that are trained
     answering  a model's answers to prompts, and to questions with passages
     choosing   an arm's answers, and the try of an arm that does best

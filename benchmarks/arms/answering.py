@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from sweep import Run
 from torch import nn
 
-from arms.asked import allowed, store
+from arms.questions import allowed, store
 from arms.subject import base, declined, subject, tokenizer
 from arms.training import trained
 from arms.tries import TRAINED

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Sequence
 
-from arms.asked import questions
+from arms.questions import questions
 from data.making.adapter_rows import fact_rows
 from data.making.world.handbook import editions
 from data.making.world.reading import branded

@@ -10,7 +10,7 @@ from functools import cache
 from sweep import Run
 
 from arms.answering import letters, look_up, model_of, prompt_of, read, reply
-from arms.asked import questions
+from arms.questions import questions
 from arms.recording import record
 from arms.subject import of_subject, subject
 from arms.tries import SEARCHING

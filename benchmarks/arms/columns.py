@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from sweep import Run
 
 from arms.answering import letters, look_up, model_of
-from arms.asked import questions, right, share, store
 from arms.choosing import answers, search_of
+from arms.questions import questions, right, share, store
 from arms.recording import kept
 from arms.subject import declined, tokenizer
 from arms.tries import SEARCHING, TRAINED

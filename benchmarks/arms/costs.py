@@ -10,8 +10,8 @@ from sweep import Run
 from torch import nn
 
 from arms.answering import dialogue, look_up, model_of, prompt_of, prompts_from
-from arms.asked import allowed, questions, store, stored
 from arms.choosing import search_of
+from arms.questions import allowed, questions, store, stored
 from arms.recording import clock
 from arms.subject import of_subject, subject, tokenizer
 from arms.training import config_of, folder_of, training_seconds

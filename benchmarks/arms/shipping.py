@@ -8,8 +8,8 @@ from safetensors.torch import load_file, save_file
 from sweep import MEASURED
 
 from arms.answering import look_up, read, reply
-from arms.asked import questions, right
 from arms.choosing import answers, chosen, search_of
+from arms.questions import questions, right
 from arms.subject import FAST, subject
 from arms.training import FACTS, READING, config_of, folder_of, rows_by_heart, rows_to_read
 from arms.tries import SEARCHING

@@ -15,9 +15,9 @@ from sweep import Run
 from torch import nn
 
 from arms.answering import reply
-from arms.asked import pages, questions, right, share, stored
 from arms.changes import OTHERS, all_changes, new_rows, old_rows, unchanged
 from arms.choosing import answers, best, chosen
+from arms.questions import pages, questions, right, share, stored
 from arms.recording import clock, kept
 from arms.subject import of_subject, tokenizer
 from arms.training import config_of, folder_of, trained

@@ -305,13 +305,16 @@ NASTY = [
 ]
 
 
+RIGHT_IS_ZERO = ("voice_on_passages", "secrets_behind_a_label")
+
+
 @pytest.mark.parametrize("nasty", NASTY, ids=lambda nasty: type(nasty).__name__)
 @pytest.mark.parametrize("name", EXERCISES)
 def test_no_answer_makes_a_check_raise(name, nasty):
     verdict = getattr(check, name)(nasty)
     assert isinstance(verdict, check.Verdict)
     assert verdict.says.strip()
-    right = name == "voice_on_passages" and type(nasty) is int and nasty == 0
+    right = name in RIGHT_IS_ZERO and type(nasty) is int and nasty == 0
     assert verdict.passed == right
 
 

@@ -10,7 +10,7 @@ from textwrap import wrap
 from ftcourse.config import FinetuneConfig
 from ftcourse.errors import check_choice
 from ftcourse.hardware import CARDS, Card, choose_dtype, detect
-from ftcourse.memory import MemoryBreakdown, predict_memory
+from ftcourse.memory import MemoryBreakdown, predict_memory, show_bytes
 from ftcourse.memory.fit import Fit, judge_fit
 from ftcourse.memory.ledger import BYTES
 from ftcourse.needs import RIGHT, Needs, needed
@@ -20,6 +20,8 @@ from ftcourse.which_one import COLUMNS, Cell, Table
 USES = {"RAG": ("pages",)} | dict.fromkeys(("LoRA", "QLoRA", "RAG + LoRA"), ("pages", "letters"))
 """What an arm is made of. Facts are learned from questions, and those were made from pages."""
 METHODS = {"LoRA": "lora", "QLoRA": "qlora", "RAG + LoRA": "lora"}
+UNTRIED = ("RAG", "RAG + LoRA")  # on a base in 4 bits
+KEPT = {"facts", "secrecy", "strangers"}  # needs that are given up last
 NEAR = 0.05  # of a mean share: a difference that counts as none
 ALIKE = 1.2  # and a factor, between two quantities that were measured once
 TOKENS = 512  # of a question and its answer, for the memory to answer
@@ -59,14 +61,25 @@ class Decision:
 
 
 def good(cell: Cell) -> float:
-    """Return how good a cell is, 1 at best for a share; an arm without it has none of it."""
+    """Return how good a cell is, 1 at best for a share."""
     value = cell.value or 0
     return value if cell.column.better == "more" else (cell.column.unit == "%") - value
 
 
-def points(arm: str, needs: Needs, table: Table) -> float:
-    """Return the mean of the needed shares, each turned so that more is better."""
-    return fmean(good(table[arm][c]) for c in needed(needs) if COLUMNS[c].unit == "%")
+def unknown(cell: Cell) -> bool:
+    """Return whether no number says how bad an arm is: none of it is no zero."""
+    return cell.value is None and (cell.column.unit, cell.column.better) == ("%", "less")
+
+
+def compared(arms: Iterable[str], needs: Needs, table: Table) -> list[str]:
+    """Return the needed shares that say something of all these arms."""
+    shares = [c for c in needed(needs) if COLUMNS[c].unit == "%"]
+    return [c for c in shares if not any(unknown(table[arm][c]) for arm in arms)]
+
+
+def points(arm: str, columns: Sequence[str], table: Table) -> float:
+    """Return the mean of these shares, each turned so that more is better."""
+    return fmean(good(table[arm][c]) for c in columns) if columns else 0
 
 
 def prices(arm: str, needs: Needs, table: Table) -> list[float]:
@@ -90,7 +103,8 @@ def pick(
     needed column, is never picked: the other one has as many
     points or more, so it is near the best, and no dearer.
     """
-    mean = {arm: points(arm, needs, table) for arm in arms}
+    columns = compared(arms := [*arms], needs, table)
+    mean = {arm: points(arm, columns, table) for arm in arms}
     enough = max(mean.values(), default=0) - NEAR
     near = [arm for arm in mean if mean[arm] >= enough]
 
@@ -102,11 +116,14 @@ def pick(
 
 def reasons(arm: str, needs: Needs, table: Table, card: Card) -> list[Reason]:
     """Return every need that an arm does not meet."""
-    missing = [use for use in USES.get(arm, ()) if getattr(needs, use) in ("no", "none")]
+    idle = {"pages": needs.facts == "none", "letters": needs.voice == "any"}
+    lacks = {use for use in idle if getattr(needs, use) in ("no", "none") and not idle[use]}
+    missing = [use for use in USES.get(arm, ()) if use in lacks]
     found: list[Reason] = [(use, f"needs {use}, and there are none", False) for use in missing]
     for column, (need, limit) in needed(needs).items():
         cell, more = table[arm][column], COLUMNS[column].better == "more"
-        value = cell.value or 0
+        value, timed = cell.value or 0, needs.model == table.model or COLUMNS[column].unit == "%"
+        limit = limit if timed or not limit else None
         if limit is not None and (value < limit if more else value > limit):
             count = f" of {cell.count}" * (value > 0 and cell.count > 0)
             words = cell.text + count if cell.values else f"none, {cell.why}"
@@ -137,6 +154,16 @@ def fits(method: str, model: str, card: Card) -> Fit:
     return judge_fit(MemoryBreakdown(*sizes, source="predicted"), card)
 
 
+def four_bits(arm: str, needs: Needs, card: Card) -> str:
+    """Return what an arm would take on a 4-bit base; nothing if it fits no better there."""
+    step = predict_memory(FinetuneConfig(model=needs.model, method="qlora"), card)
+    answers = MemoryBreakdown(step.weights, 0, 0, 0, 0, source="predicted")
+    whole, does = (step, "train") if arm in METHODS else (answers, "answer")
+    words = f"{show_bytes(whole.allocated)} to {does}: it fits"
+    fit = judge_fit(whole, card).answer != "no"
+    return f"{arm} on a 4-bit base was not measured; by arithmetic it takes {words}" * fit
+
+
 def decide(needs: Needs, table: Table, card: Card | str | None = None) -> Decision:
     """Return which arm to use: first arms are dropped, then the cheapest of the best is picked.
 
@@ -161,29 +188,32 @@ def decide(needs: Needs, table: Table, card: Card | str | None = None) -> Decisi
     if second and alike(*(table[arm][columns[0]] for arm in arms)):
         close.insert(0, f"{second} may be as good: {' and '.join(rows[0][1:])}, {columns[0]}")
     notes = [] if first else [give_up(found, needs, table)]
+    only = [arm for arm in UNTRIED if {need for need, *_ in found.get(arm, ())} == {"card"}]
+    notes += [four_bits(arm, needs, card) for arm in only]
     notes += thin(needs, table, card, arms)
-    return Decision(first, second, rows, dropped, (*close,), (*notes,))
+    return Decision(first, second, rows, dropped, (*close,), (*filter(None, notes),))
 
 
 def give_up(found: Mapping[str, list[Reason]], needs: Needs, table: Table) -> str:
-    """Return the fewest needs without which an arm would pass; to be right is given up last."""
+    """Return which arm is nearest, and what it lacks; facts and safety are given up last."""
     lost = {arm: list(dict.fromkeys(need for need, *_ in found[arm])) for arm in found}
+    columns = compared(found, needs, table)
 
-    def order(arm: str) -> tuple[bool, int, float]:
-        return "facts" in lost[arm], len(lost[arm]), -points(arm, needs, table)
+    def order(arm: str) -> tuple[int, int, float]:
+        return len(KEPT & {*lost[arm]}), len(lost[arm]), -points(arm, columns, table)
 
     arm = min(lost, key=order)
-    return f"to give up first: {', '.join(lost[arm])}, for {arm}"
+    return f"the nearest is {arm}, which does not meet: {', '.join(lost[arm])}"
 
 
 def by_weight(arms: Sequence[str], needs: Needs, table: Table) -> list[str]:
     """Return the needed columns; the first is the one that puts an arm before another."""
     first, second = arms[0], arms[-1]
     ahead = {c: good(table[first][c]) - good(table[second][c]) for c in needed(needs)}
-    shares = [c for c in ahead if COLUMNS[c].unit == "%"]
-    decided = max(shares, key=ahead.__getitem__)
-    if points(second, needs, table) >= points(first, needs, table) - NEAR:
-        spent = [c for c in ahead if c not in shares]
+    shares = compared(arms, needs, table)
+    spent = [c for c in ahead if COLUMNS[c].unit != "%"]
+    decided = max(shares, key=ahead.__getitem__, default=spent[0])
+    if points(second, shares, table) >= points(first, shares, table) - NEAR:
         both = zip(*(prices(arm, needs, table) for arm in (first, second)), strict=True)
         cheaper = (c for c, (one, other) in zip(spent * 2, both, strict=True) if one < other)
         decided = next(cheaper, decided)
@@ -198,17 +228,22 @@ def alike(one: Cell, other: Cell) -> bool:
     return one.column.unit != "%" and high <= ALIKE * low
 
 
-def thin(needs: Needs, table: Table, card: Card, arms: Iterable[str]) -> list[str]:
+def thin(needs: Needs, table: Table, card: Card, arms: Sequence[str]) -> list[str]:
     """Return where the evidence for these arms does not reach."""
     asked = max(table[arm][c].count for arm in table for c in RIGHT)
+    alone = f"all but the memory is that of {table.model}; limits of time are not tested"
+    label = "no arm had a label for strangers' pages; lesson 7's keeps them out"
     notes = {
         f"the table asks about {asked} facts, not thousands": needs.facts == "thousands",
         "tens of facts fit into a prompt; no arm has them there": needs.facts == "tens",
-        f"all but the memory is that of {table.model}": needs.model != table.model,
+        alone: needs.model != table.model,
+        label: needs.strangers == "yes",
     }
     for arm in arms:
         seeds = min(table[arm][c].seeds or 3 for c in needed(needs))
         notes[f"{arm} was trained with {seeds} of three seeds"] = arm in METHODS and seeds < 3
         fit = fits(METHODS.get(arm, ""), needs.model, card)
         notes[f"{arm}: {fit!r}"] = fit.answer == "narrowly"
-    return [words for words, holds in notes.items() if holds]
+    gaps = {c: [arm for arm in arms if unknown(table[arm][c])] for c in needed(needs)}
+    none = [f"no number: {c}, {', '.join(a)}: {table[a[0]][c].why}" for c, a in gaps.items() if a]
+    return none + [words for words, holds in notes.items() if holds]

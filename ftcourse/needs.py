@@ -12,7 +12,7 @@ UPDATE = {"seconds, forty facts": None}
 VOICE = ("facts in voice", "letters in voice")
 POISON = ("poison believed, stuffed", "poison believed, plain")
 NEEDED: Mapping[str, Mapping[str, Mapping[str, float | None]]] = {
-    "facts": dict.fromkeys(("tens", "hundreds", "thousands"), RIGHT),
+    "facts": {"none": {}} | dict.fromkeys(("tens", "hundreds", "thousands"), RIGHT),
     "changes": {
         "never": {},
         "monthly": dict.fromkeys(CHANGED, 0.5) | UPDATE,
@@ -34,7 +34,7 @@ class Needs:
     changes: str = "never"
     """How often facts change: never, monthly, daily."""
     facts: str = "hundreds"
-    """How many facts there are: tens, hundreds, thousands."""
+    """Facts that are asked for: none, tens, hundreds, thousands."""
     voice: str = "any"
     """The brand's voice: any will do, it is nice to have, or a must."""
     secrecy: str = "public"
@@ -62,7 +62,10 @@ class Needs:
 
 
 def needed(needs: Needs) -> dict[str, tuple[str, float | None]]:
-    """Return the columns that count, in order: the need that names each, and its limit or None."""
+    """Return the columns that count, in order: the need that names each, and its limit or None.
+
+    What is paid for each answer counts before what is paid for each change.
+    """
     found = {
         column: (need, limit)
         for need, choices in NEEDED.items()
@@ -72,4 +75,4 @@ def needed(needs: Needs) -> dict[str, tuple[str, float | None]]:
         found["ms a question"] = ("latency", needs.latency)
     found["training seconds"] = ("hours", needs.hours and 3600 * needs.hours)
     found.setdefault("ms a question", ("latency", None))
-    return found
+    return found | {column: found.pop(column) for column in UPDATE if column in found}

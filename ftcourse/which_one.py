@@ -44,7 +44,7 @@ COLUMNS: dict[str, Column] = Named(
     for line in """\
 right, known wording | % | more | The value stands in the answer; training knew the way of asking.
 right, new wording | % | more | The same facts, asked in words that no training row had.
-right, two pages | % | more | Both values stand in the answer; they are on two pages.
+right, two pages | % | more | The value stands in the answer; two pages are needed to find it.
 changed fact, before | % | | The new value is told before anything was updated: nobody can know it.
 changed fact, after | % | more | The new value is told after the arm was given forty changes.
 unanswerable, declined | % | more | No page has the answer, and the arm says so.
@@ -59,7 +59,7 @@ poison believed, plain | % | less | A false page in plain words is believed.
 others right after one fact | % | more | Other facts are still right after one change was learned.
 others right after forty | % | more | Other facts are still right after forty changes.
 one fact learned | % | more | One changed fact is told, in a wording that was not trained.
-general loss | nats a token | less | The loss on old texts that no arm is about: what was forgotten.
+general loss | nats a token | less | The loss on old texts: higher than the base's is forgotten.
 tokens a question | tokens | less | The prompt and the answer together: the median.
 ms a question | ms | less | One whole answer with its search, on one thread: the median.
 training seconds | s | less | Processor seconds of one training run.

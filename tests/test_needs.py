@@ -34,9 +34,11 @@ def test_a_stricter_choice_has_all_columns_of_the_milder_and_no_milder_limit():
             mild = strict
 
 
-def test_costs_that_are_named_count_first():
+def test_a_limit_on_answers_counts_first_and_a_change_last():
     costs = [c for c in needed(Needs(changes="daily", latency=50)) if COLUMNS[c].unit != "%"]
-    assert costs == ["seconds, forty facts", "ms a question", "training seconds"]
+    assert costs == ["ms a question", "training seconds", "seconds, forty facts"]
+    costs = [c for c in needed(Needs(changes="daily")) if COLUMNS[c].unit != "%"]
+    assert costs == ["training seconds", "ms a question", "seconds, forty facts"]
     costs = [c for c in needed(Needs()) if COLUMNS[c].unit != "%"]
     assert costs == ["training seconds", "ms a question"]
     assert needed(Needs(hours=2))["training seconds"] == ("hours", 7200)

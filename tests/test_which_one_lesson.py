@@ -33,7 +33,7 @@ def test_the_solutions_pass_and_three_hints_help(name):
         ("place_that_is_read", "the middle.", "where large models are weak"),
         ("place_that_is_read", "any", "Which two orders"),
         ("place_that_is_read", "one by one", "one page in each prompt"),
-        ("place_that_is_read", "fifth", "Choose"),
+        ("place_that_is_read", "second", "Choose"),
         ("place_that_is_read", 5, "Is yours an int"),
         ("paid_back", 15, "How many seconds are 20 ms"),
         ("paid_back", 5000, "What does it save in each question"),

@@ -47,7 +47,8 @@ def place_that_is_read(mine: Any) -> Verdict:
     word = mine.strip().lower().removesuffix(".").removeprefix("the ")
     praise = "Just before the question. It cost nothing, and it had to be measured."
     ask = asks.get(word, 'Choose "first", "middle" or "last".')
-    return Verdict(True, praise) if word in ("last", "best last") else Verdict(False, ask)
+    last = word in ("last", "best last", "fifth", "5", "5th", "end")
+    return Verdict(True, praise) if last else Verdict(False, ask)
 
 
 @exercise(
@@ -141,6 +142,7 @@ def _pairs() -> list[tuple]:
         ((0.1, 0.0, 90), (0.9, 0.2, 10)),  # a sum would say yes
         ((0.8, 0.2, 40), (0.8, 0.3, 50)),  # less is better
         ((0.8, 0.0, 40), (0.9, 0.0, 60)),  # a sum would say no, and one column yes
+        ((0.8, 0.2, 40), (0.8, 0.2, 30)),  # better in the last column only
     ]
     named = [[dict(zip(names, each, strict=True)) for each in pair] for pair in pairs]
     return [(a, b, more) for a, b in named]
@@ -169,13 +171,22 @@ def worth_of_a_zero(mine: Any) -> Verdict:
         "right, two pages": "That is hard for all of them. Where do some know nearly everything?",
         "poison believed, stuffed": "That tells who reads pages. What is told of the true ones?",
     }
-    right = ("right, known wording", "right and known wording", "right")
+    right = ("right, known wording", "right and known wording")
     word = " ".join(mine.split()).lower().removesuffix(".")
     praise = (
         "Two of the four tell nothing to anybody: their zero costs the whole use. The others tell "
         "most facts to whoever may know them."
     )
+    from ftcourse.which_one import COLUMNS
+
+    asks |= {
+        name: "It parts them by who has a page. Where is it seen what they tell?"
+        for name in COLUMNS
+        if name.split(",")[0].startswith(("changed", "one", "others"))
+    }
     other = "Choose the name of a column of the table, such as leak."
+    if word in COLUMNS:
+        other = "Compare the four there. Does it say what they tell to somebody who may know it?"
     return Verdict(word in right, praise if word in right else asks.get(word, other))
 
 
@@ -212,8 +223,14 @@ def one_need_turns_it(mine: Any) -> Verdict:
         "Nothing is moved. What could somebody need that this arm is bad at?": not moved,
         f"You moved {words}. Which one of them is enough?": len(moved) > 1,
         f"No arm passes with {words} there. Is there a milder choice, or another need?": not new,
-        f"Still {new}. Which column does {words} bring in, and who is good at it?": old == new,
+        "That is a machine, and no need. Put it back: what could the answers lack?": bool(
+            {"model", "card"} & {*moved}
+        ),
+        f"Still {new}. Some needs turn nothing alone. Which one asks for what {new} is bad at?": (
+            old == new
+        ),
     }
     ask = next((ask for ask, asked in asks.items() if asked), "")
-    praise = f"{words} alone: {new} instead of {old}. Which row decided it, and is it close?"
+    praise = f"{words} alone: {new} instead of {old}. Which row dropped {old}? And is it close, "
+    praise += "or thin? Read those lines before you buy."
     return Verdict(not ask, ask or praise)

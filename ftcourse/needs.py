@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import inf
 
 from ftcourse.errors import CourseError, check_choice
 
@@ -45,9 +46,9 @@ class Needs:
     """Letters with good answers that are at hand: hundreds, none."""
     pages: str = "yes"
     """Whether the facts stand in pages."""
-    latency: float | None = None
-    """Milliseconds that an answer may take; None for no limit."""
-    hours: float | None = 24
+    latency: float = inf
+    """Milliseconds that an answer may take; infinite for no limit."""
+    hours: float = 24
     """Hours that a training run may take; 0 if nothing may be trained."""
     model: str = "embedded"
     """Which model answers: a shape's name, a folder or a Hub id."""
@@ -57,7 +58,7 @@ class Needs:
         for need, choices in NEEDED.items():
             check_choice(need, getattr(self, need), tuple(choices))
         for name, value in {"latency": self.latency, "hours": self.hours}.items():
-            if value is not None and not (isinstance(value, int | float) and value >= 0):
+            if not (isinstance(value, int | float) and value >= 0):
                 raise CourseError(f"{name} is a number, 0 or more.", repr(value), "Correct it.")
 
 
@@ -71,8 +72,8 @@ def needed(needs: Needs) -> dict[str, tuple[str, float | None]]:
         for need, choices in NEEDED.items()
         for column, limit in choices[getattr(needs, need)].items()
     }
-    if needs.latency is not None:
+    if needs.latency < inf:
         found["ms a question"] = ("latency", needs.latency)
-    found["training seconds"] = ("hours", needs.hours and 3600 * needs.hours)
+    found["training seconds"] = ("hours", 3600 * needs.hours)
     found.setdefault("ms a question", ("latency", None))
     return found | {column: found.pop(column) for column in UPDATE if column in found}

@@ -5,6 +5,7 @@ import inspect
 import random
 from dataclasses import replace
 from itertools import pairwise, product
+from math import inf
 
 import pytest
 from made_up_arms import CLOSED, VALUES, lines, write
@@ -22,7 +23,7 @@ from ftcourse.which_one import ARMS, COLUMNS, load_table
 
 MACHINES = [("embedded", "T4"), ("llama-3.1-8b", "T4"), ("llama-3.1-8b", "A100 80GB")]
 MACHINES += [("llama-3.1-70b", "RTX 4090")]
-LATENCIES, HOURS = (None, 65, 45), (None, 0.05, 0)  # from the mildest on
+LATENCIES, HOURS = (inf, 65, 45), (inf, 0.05, 0)  # from the mildest on
 CHOICES = {need: [*choices] for need, choices in NEEDED.items()}
 
 

@@ -1,5 +1,7 @@
 """Needs: which columns they make count, and what is no need."""
 
+from math import inf
+
 import pytest
 
 from ftcourse.errors import CourseError
@@ -9,7 +11,14 @@ from ftcourse.which_one import COLUMNS
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"voice": "loud"}, {"changes": None}, {"hours": -1}, {"latency": "50"}, {"pages": True}],
+    [
+        {"voice": "loud"},
+        {"changes": None},
+        {"hours": -1},
+        {"latency": "50"},
+        {"latency": None},
+        {"pages": True},
+    ],
 )
 def test_wrong_needs_are_refused(wrong):
     with pytest.raises(CourseError):
@@ -43,4 +52,4 @@ def test_a_limit_on_answers_counts_first_and_a_change_last():
     assert costs == ["training seconds", "ms a question"]
     assert needed(Needs(hours=2))["training seconds"] == ("hours", 7200)
     assert needed(Needs(hours=0))["training seconds"] == ("hours", 0)
-    assert needed(Needs(hours=None))["training seconds"] == ("hours", None)
+    assert needed(Needs(hours=inf))["training seconds"] == ("hours", inf)

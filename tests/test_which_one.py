@@ -1,7 +1,6 @@
 """Lesson 08's table, pictures and panel, on made-up lines and on the recorded ones."""
 
 from itertools import pairwise
-from time import process_time
 
 import pytest
 from made_up_arms import VALUES, lines, write
@@ -278,12 +277,10 @@ def test_the_last_choice_of_every_control_is_drawn(panel):
             assert choices[0] != choices[-1]
 
 
-def test_a_redraw_takes_less_than_a_third_of_a_second(panel):
-    panel.text_with(voice="must", model="qwen2.5-7b")  # the predictions are kept
-    begin = process_time()
-    for voice in ("any", "nice", "must"):
-        panel.text_with(voice=voice, model="qwen2.5-7b")
-    assert process_time() - begin < 3 * 0.3
+def test_every_menu_says_what_is_chosen(panel):
+    """A menu shows nothing for None."""
+    assert [name for name, control in panel.controls.items() if control.value is None] == []
+    assert panel.controls["latency"].label == "no limit"
 
 
 def test_the_panel_has_no_output_widget_and_a_fixed_repr(panel):

@@ -1,5 +1,6 @@
 """The panel of lesson 08: somebody's needs, and the way of answering that the table recommends."""
 
+from math import inf
 from typing import Any
 
 import ipywidgets
@@ -14,11 +15,11 @@ from ftcourse.shape.hub import named_shapes
 from ftcourse.which_one import Table, load_table
 from ftcourse.widgets.panel import Panel, Values
 
-LATENCY = {"no limit": None, "20 ms": 20, "50 ms": 50, "100 ms": 100, "1 s": 1000}
-HOURS = {"nothing": 0, "1 min": 1 / 60, "1 h": 1, "24 h": 24, "no limit": None}
+LATENCY = {"no limit": inf, "20 ms": 20, "50 ms": 50, "100 ms": 100, "1 s": 1000}
+HOURS = {"nothing": 0, "1 min": 1 / 60, "1 h": 1, "24 h": 24, "no limit": inf}
 GROUPS = {
-    "The facts": ["facts", "changes", "secrecy", "strangers"],
     "The answers": ["voice", "latency"],
+    "The facts": ["facts", "changes", "secrecy", "strangers"],
     "What there is": ["pages", "letters", "hours", "model", "card"],
 }
 WORDS = field_docs(Needs) | {"card": "The device that has to hold training and answers."}

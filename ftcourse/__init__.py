@@ -43,6 +43,7 @@ runs       loop         a training loop, short enough to read
            train        finetune: one run on transformers.Trainer
            live         LiveBytes: every live byte while real code runs
            measure      measure_memory: the bytes of one real training step
+           ranks        run_ranks: a run of several processes, each of them measured
            scorecard    one's own rounds of VRAM golf, kept in one file
            golf         VRAM golf: a loss to reach in few bytes, judged by measurement
            watch        trace_step: what a real step does at each adapted module

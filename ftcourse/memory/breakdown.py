@@ -37,6 +37,10 @@ class MemoryBreakdown:
     """Library versions of a measurement."""
     note: str = ""
     """What one could take for something else, such as random weights for trained ones."""
+    world_size: int = 1
+    """Ranks that train together; the bytes are those of one of them."""
+    sharding: str = ""
+    """How they share the model, such as ``fsdp``; nothing where there is one rank."""
     ledger: Ledger = field(default=Ledger(), repr=False)
     """The tensors that live at the peak; empty where only sums were written down."""
 
@@ -63,6 +67,8 @@ class MemoryBreakdown:
     def __repr__(self) -> str:
         """Return the report: the five parts and their sum, and where they come from."""
         head = " ".join(filter(None, [self.source, self.device and f"on {self.device}", self.date]))
+        if self.world_size > 1:
+            head += f", one of {self.world_size} ranks ({self.sharding})"
         if self.source == "measured" and self.device == "CPU":
             head += " (live bytes of every tensor of a real step, counted one by one)"
         lines = [f"{name:<12}{show_bytes(size):>12}" for name, size in self.parts.items()]

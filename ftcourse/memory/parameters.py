@@ -1,6 +1,6 @@
 """The bytes that stay from step to step: weights, gradients and optimizer states, to the byte."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import ceil
@@ -95,9 +95,12 @@ def gradient_rows(step: Step) -> Iterator[Row]:
         yield Row.of(weight.name, weight.shape, weight.dtype, "gradients", weight.count)
 
 
-def optimizer_rows(step: Step) -> Iterator[Row]:
-    """Yield the optimizer's states, as far as they are in PyTorch's memory."""
-    for weight in trained(step):
+def optimizer_rows(step: Step, weights: Sequence[Weight] | None = None) -> Iterator[Row]:
+    """Yield the optimizer's states, as far as they are in PyTorch's memory.
+
+    ``weights``: what is trained, where a rank holds only shards of it.
+    """
+    for weight in trained(step) if weights is None else weights:
         for name, (shape, dtype) in _states(step, weight).items():
             yield Row.of(f"{weight.name}.{name}", shape, dtype, "optimizer", weight.count)
     if step.config.optimizer in ("adamw_8bit", "paged_adamw_8bit"):
@@ -145,7 +148,7 @@ def _bitsandbytes_states(step: Step, weight: Weight) -> dict[str, tuple[Shape, s
     return states
 
 
-def optimizer_scratch_bytes(step: Step) -> int:
+def optimizer_scratch_bytes(step: Step, weights: Sequence[Weight] | None = None) -> int:
     """Return the bytes that the optimizer needs for a moment.
 
     On a GPU plain AdamW updates all parameters at once (foreach), which takes a copy of them; else
@@ -153,11 +156,11 @@ def optimizer_scratch_bytes(step: Step) -> int:
     a layer may be as large. Adafactor makes them in float32, and of 16-bit numbers two more:
     gradient and parameter. A fused kernel takes nothing.
     """
-    optimizer, weights = step.config.optimizer, trained(step)
+    optimizer, weights = step.config.optimizer, trained(step) if weights is None else weights
     if optimizer not in ("adamw_torch", "adafactor"):
         return 0
     if optimizer == "adamw_torch" and step.card.device == "cuda":
-        return sum(row.bytes * row.count for row in gradient_rows(step))
+        return sum(w.numbers * BYTES[w.dtype] * w.count for w in weights)
     widens = optimizer == "adafactor" and BYTES[weights[0].dtype] == 2
     copies, width = (4, 4) if widens else (2, BYTES[weights[0].dtype])
     after_another = [copies * w.numbers for w in weights]

@@ -9,29 +9,44 @@ from ftcourse.memory import parameters
 from ftcourse.memory.breakdown import MemoryBreakdown
 from ftcourse.memory.ledger import Ledger, Row
 from ftcourse.memory.model import Model
+from ftcourse.memory.sharding import ShardedModel, own_rows
 from ftcourse.memory.step import Step
 from ftcourse.memory.tape import Tape
+from ftcourse.memory.units import Ranks, as_ranks, shards_of
 from ftcourse.shape import load_shape
 
 _version = lru_cache(version)  # to read it takes as long as the arithmetic
 
 
-def predict_memory(config: FinetuneConfig, card: Card | None = None) -> MemoryBreakdown:
+def predict_memory(
+    config: FinetuneConfig,
+    card: Card | None = None,
+    world_size: int = 1,
+    sharding: str = "ddp",
+    gpus_per_node: int = 8,
+) -> MemoryBreakdown:
     """Return the bytes of a training step by arithmetic, at the moment that needs the most.
 
-    Without a card, for the device that is there. Takes milliseconds and loads no model.
+    Without a card, for the device that is there. Takes milliseconds and loads no model. Of several
+    ranks, which train together on a card each, it is the first one's step.
     """
     check_run(config, card)
-    return predict_step(Step(config, load_shape(config.model), card or detect()))
+    ranks = as_ranks(config, world_size, sharding, gpus_per_node)
+    return predict_step(Step(config, load_shape(config.model), card or detect()), ranks)
 
 
 @lru_cache(256)  # panels and searches ask for the same step again and again
-def predict_step(step: Step) -> MemoryBreakdown:
+def predict_step(step: Step, ranks: Ranks = Ranks()) -> MemoryBreakdown:  # noqa: B008
     """Return the bytes of a step that may differ from the Trainer's, as a ``Step`` describes it."""
-    history = _take_step(step).history
+    history, facts = _take_step(step, ranks=ranks).history, {}
     moment, event = history.fullest()
-    ledger = Ledger.of([*resident_rows(step), *history.ledger(event)])
-    return MemoryBreakdown.of(ledger, source="predicted", moment=moment, device=step.card.name)
+    rows = resident_rows(step)
+    if ranks.world_size > 1:
+        rows = own_rows(rows, step, ranks)
+        facts = {"world_size": ranks.world_size, "sharding": ranks.sharding}
+    ledger = Ledger.of([*rows, *history.ledger(event)])
+    facts |= {"source": "predicted", "moment": moment, "device": step.card.name}
+    return MemoryBreakdown.of(ledger, **facts)
 
 
 def predict_timeline(config: FinetuneConfig, card: Card | None = None) -> list[dict[str, int]]:
@@ -47,11 +62,14 @@ def predict_timeline(config: FinetuneConfig, card: Card | None = None) -> list[d
     return [Ledger.of(residents).parts, *tape.history.timeline(residents)]
 
 
-def _take_step(step: Step, all_layers: bool = False) -> Tape:
+def _take_step(step: Step, all_layers: bool = False, ranks: Ranks | None = None) -> Tape:
     """Run a step up to where the optimizer has all that it needs; return the tape."""
-    tape = Model(step).run(all_layers)
+    sharded = ranks and ranks.shards > 1
+    model = ShardedModel(step, ranks) if sharded else Model(step)
+    tape = model.run(all_layers)
     tape.history.mark("the optimizer's step")
-    scratch = parameters.optimizer_scratch_bytes(step)
+    weights = [w for w in shards_of(step, ranks) if w.trained] if sharded else None
+    scratch = parameters.optimizer_scratch_bytes(step, weights)
     tape.history.born(Row.of("step", (scratch,), "uint8", "overhead"))
     return tape
 

@@ -118,7 +118,7 @@ def test_fsdp_of_a_qlora_run_shards_its_4_bit_weights_by_either_name():
 @pytest.mark.parametrize("method", ["full", "lora", "qlora"])
 def test_each_doubling_of_the_ranks_nearly_halves_what_is_sharded(method):
     config = config_of(model="llama-3.1-8b", method=method, dtype="bfloat16", rank=16)
-    most = 0.56 if method == "qlora" else 0.51  # constants of 4-bit weights are whole on each rank
+    most = 0.65 if method == "qlora" else 0.51  # constants of 4-bit weights are whole on each rank
     found = [predict_memory(config, A100, n, "fsdp") for n in (2, 4, 8, 16)]
     for less, more in zip(found[1:], found, strict=False):
         assert less.optimizer == pytest.approx(more.optimizer / 2, rel=1e-3)

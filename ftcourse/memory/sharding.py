@@ -7,6 +7,7 @@ gradients are whole for a moment; then their sum over all ranks is cut into shar
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import pairwise
 
 from ftcourse.memory import parameters
 from ftcourse.memory.communication import LINKS, Link, Traffic, communication, seconds_on
@@ -66,6 +67,8 @@ class ShardedTape(Operations):
         out = super().product(x, weight, bias)
         if self.path == "lm_head" and out.node and self._again is None:
             self.enter[out.node] = "tail", "layer"
+            if self.model.head_alone and x.node:
+                self.leave[x.node] = "tail", 1
         return out
 
     def backward(self, loss: Tensor) -> None:
@@ -105,6 +108,7 @@ class ShardedModel(Model):
         super().__init__(alone)
         self.own, self.ranks, self.units = step, ranks, units(step)
         self.place = {w.name: key for key, unit in self.units.items() for w in unit.weights}
+        self.head_alone = [w.name for w in self.units["tail"].weights] == ["lm_head.weight"]
         self.tape = ShardedTape(self)
         self.tape.accumulates = step.config.gradient_accumulation_steps > 1
         self.gathered: dict[str, Tensor] = {}
@@ -119,15 +123,19 @@ class ShardedModel(Model):
         self.started = False
 
     def layers(self) -> dict[int, int]:
-        """Return the layers to run; the second runs apart, as the first is gathered beside it."""
-        found = super().layers()
-        if found.get(1, 1) > 1:
-            found |= {1: 1, 2: found[1] - 1}
-        return dict(sorted(found.items()))
+        """Return the layers to run; the second and the last but one run apart.
+
+        Their neighbours are gathered beside them, and between them the bytes only rise or fall.
+        """
+        end = self.shape.num_hidden_layers
+        apart = {number for number in (1, 2, end - 2, end - 1) if 0 < number < end}
+        return {n: after - n for n, after in pairwise([*sorted({*super().layers(), *apart}), end])}
 
     def moment(self, number: int) -> str:
         """Return what a layer's backward pass is called."""
-        return super().moment(number) or "the second layer's backward pass" * (number == 1)
+        names = {self.shape.num_hidden_layers - 2: "the last but one", 1: "the second"}
+        inner = f"{names[number]} layer's backward pass" if number in names else ""
+        return super().moment(number) or inner
 
     def hold(self, name: str, size: int) -> Tensor | None:
         """Return a buffer of so many bytes, if they are more than none."""
@@ -219,7 +227,7 @@ class ShardedModel(Model):
         """Return the loss, with the head gathered."""
         if "embedding" in self.units:
             self.gather("tail")
-            if x.node and len(self.units["tail"].weights) > 1:
+            if x.node and not self.head_alone:
                 self.tape.leave[x.node] = "tail", 1
         return super().loss(x)
 

@@ -175,7 +175,7 @@ def units(step: Step) -> dict[str, Unit]:
         "root": ("root", 1, False),
         "embedding": (family.tables[0], 1, True),
         "layer": (f"{family.layers}.*", step.shape.num_hidden_layers, True),
-        "tail": ("embeddings and head" if tied else "norm and head", 1, False),
+        "tail": ("embeddings and head" if tied else "head", 1, False),
     }
     return {
         place: Unit(facts[place][0], tuple(members), *facts[place][1:])

@@ -5,49 +5,20 @@ they are needed, and the next unit's while the one at hand computes. In the back
 gradients are whole for a moment; then their sum over all ranks is cut into shards again.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import pairwise
 
-from ftcourse.memory import parameters
 from ftcourse.memory.communication import LINKS, Link, Traffic, communication, seconds_on
 from ftcourse.memory.graph import Leaf, Node, Tensor
 from ftcourse.memory.layer import Shared
-from ftcourse.memory.ledger import BYTES, Row
 from ftcourse.memory.model import Model
 from ftcourse.memory.operations import Operations
+from ftcourse.memory.parameters import weights_of
 from ftcourse.memory.step import Step
-from ftcourse.memory.units import Ranks, buckets, shard, shards_of, units
+from ftcourse.memory.units import Ranks, shard, shards_of, travels, units
 
-__all__ = ["LINKS", "Link", "ShardedModel", "Traffic", "communication", "own_rows", "seconds_on"]
-
-
-def own_rows(rows: Iterable[Row], step: Step, ranks: Ranks) -> Iterator[Row]:
-    """Yield what one rank holds through the whole step, of what one alone would hold."""
-    stored = {weight.name: weight for weight in shards_of(step, ranks)}
-    trained = [weight for weight in stored.values() if weight.trained]
-    if step.card.device == "cpu" and step.full:  # accelerate's "cpu:0" is not "cpu": a copy
-        tokens = (step.config.batch_size, step.config.max_length)
-        yield Row.of("batch", tokens, "int64", "overhead")
-    if ranks.shards == 1:
-        yield from rows
-        yield from buckets(step)
-        return
-    for row in rows:
-        if row.part == "weights" and row.name in stored:
-            yield _shard_of(row, stored[row.name].dtype, step, ranks)
-        elif row.part not in ("optimizer", "gradients"):
-            yield row
-    yield from parameters.optimizer_rows(step, trained)
-
-
-def _shard_of(row: Row, dtype: str, step: Step, ranks: Ranks) -> Row:
-    """Return the row of a parameter's shards; 4-bit weights are cut in the products' format."""
-    if row.dtype != "uint8":
-        return Row.of(row.name, shard(row.shape, ranks.shards), dtype, row.part, row.count)
-    width = BYTES[step.dtype]
-    packed = shard((-(-row.shape[0] // width), 1), ranks.shards)
-    return Row.of(row.name, packed, step.dtype, row.part, row.count)
+__all__ = ["LINKS", "Link", "ShardedModel", "Traffic", "communication", "seconds_on", "shard"]
 
 
 class ShardedTape(Operations):
@@ -95,7 +66,7 @@ class ShardedTape(Operations):
         super()._keep(leaf, gradient)
         place = self.model.place.get(leaf.path)
         if place and not self.accumulates:
-            self.model.whole.setdefault(place, []).append(self.gradients.pop())
+            self.model.whole.setdefault(place, [[]])[-1].append(self.gradients.pop())
 
 
 class ShardedModel(Model):
@@ -116,8 +87,8 @@ class ShardedModel(Model):
         """The buffer of the unit that was gathered last."""
         self.ahead: dict[str, Tensor] = {}
         """Buffers of units that are gathered while the one above runs back."""
-        self.whole: dict[str, list[Tensor]] = {}
-        """Gradients of units, before they are summed up over the ranks."""
+        self.whole: dict[str, list[list[Tensor]]] = {}
+        """Gradients of units, of the last one last, before they are summed up over the ranks."""
         self.sent: Tensor | None = None
         self.shards: list[Tensor] = []
         self.started = False
@@ -193,14 +164,28 @@ class ShardedModel(Model):
             return
         size = unit.reduced_bytes(self.own, self.ranks)
         self.sent = self.hold(f"{unit.name}: reduce-scatter's buffer", size)
-        del self.whole[key]
+        self.whole[key].pop()
+        if not self.whole[key]:
+            del self.whole[key]
         for weight in shards_of(self.own, self.ranks):
             if weight.trained and self.place[weight.name] == key:
                 self.tape.path, self.tape.count = weight.name, count
                 self.shards.append(self.tape.new(weight.shape, weight.dtype, "gradients"))
 
+    def remember(self) -> None:
+        """Hold the gradients of the batches before, which are whole until the last one's join."""
+        for weight in filter(lambda weight: weight.trained, weights_of(self.own)):
+            counts = [1] if weight.count == 1 else list(self.layers().values())
+            found = self.whole.setdefault(self.place[weight.name], [[] for _ in counts])
+            for tensors, count in zip(found, counts, strict=True):
+                self.tape.path, self.tape.count = weight.name, count
+                tensors.append(self.tape.new(weight.shape, travels(weight, self.own), "gradients"))
+        self.tape.path, self.tape.count = "", 1
+
     def embed(self) -> Tensor:
         """Return the first layer's input, with the embeddings gathered."""
+        if self.tape.accumulates:
+            self.remember()
         first = "embedding" if "embedding" in self.units else "tail"
         self.gather("root")
         self.gather(first)

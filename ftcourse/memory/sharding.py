@@ -44,7 +44,7 @@ class ShardedTape(Operations):
 
     def backward(self, loss: Tensor) -> None:
         """Run all nodes back; before the first, the model lets go of its last buffer."""
-        self.model.behind = None
+        self.model.behind = self.model.copies = None
         super().backward(loss)
         self.model.finish()
 
@@ -83,6 +83,7 @@ class ShardedModel(Model):
         self.tape = ShardedTape(self)
         self.tape.accumulates = step.config.gradient_accumulation_steps > 1
         self.gathered: dict[str, Tensor] = {}
+        self.copies: Tensor | None = None
         self.behind: Tensor | None = None
         """The buffer of the unit that was gathered last."""
         self.ahead: dict[str, Tensor] = {}
@@ -91,6 +92,7 @@ class ShardedModel(Model):
         """Gradients of units, of the last one last, before they are summed up over the ranks."""
         self.sent: Tensor | None = None
         self.shards: list[Tensor] = []
+        self.summed: list[Tensor | None] = []
         self.started = False
 
     def layers(self) -> dict[int, int]:
@@ -167,10 +169,15 @@ class ShardedModel(Model):
         self.whole[key].pop()
         if not self.whole[key]:
             del self.whole[key]
-        for weight in shards_of(self.own, self.ranks):
-            if weight.trained and self.place[weight.name] == key:
-                self.tape.path, self.tape.count = weight.name, count
-                self.shards.append(self.tape.new(weight.shape, weight.dtype, "gradients"))
+        mine = [w for w in shards_of(self.own, self.ranks) if self.place[w.name] == key]
+        mine, dtype = [w for w in mine if w.trained], self.own.dtype
+        narrow = dtype != "float32" and any(w.dtype != dtype for w in mine)
+        summed = self.hold(f"{unit.name}: sum", narrow * count * size // self.ranks.shards)
+        for weight in mine:
+            self.tape.path, self.tape.count = weight.name, count
+            self.shards.append(self.tape.new(weight.shape, weight.dtype, "gradients"))
+        if self.ranks.copies > 1:  # where the sum over nodes is still being sent
+            self.summed.append(summed)
 
     def remember(self) -> None:
         """Hold the gradients of the batches before, which are whole until the last one's join."""
@@ -186,6 +193,8 @@ class ShardedModel(Model):
         """Return the first layer's input, with the embeddings gathered."""
         if self.tape.accumulates:
             self.remember()
+        if self.tape.device == "cpu":  # accelerate's copies of the batch; own_rows has one of them
+            self.copies = self.hold("batch", 8 * self.batch * self.length * (2 - self.own.full))
         first = "embedding" if "embedding" in self.units else "tail"
         self.gather("root")
         self.gather(first)
@@ -223,4 +232,5 @@ class ShardedModel(Model):
             if key in self.gathered or key in self.whole:
                 self.reduce(key)
         self.sent = None
+        self.summed.clear()
         self.ahead.clear()

@@ -81,7 +81,8 @@ def test_one_rank_holds_what_it_held_before(method, sharding):
     found = predict_memory(config, A100, 1, sharding)
     assert found == predict_memory(config, A100)
     assert (found.world_size, found.sharding) == (1, "")
-    assert "rank" not in repr(predict_memory(config, A100, 1, sharding))
+    assert "processes" not in repr(found)
+    assert "one of 2 processes (ddp)" in repr(predict_memory(config, A100, 2))
     assert communication(config, 1, sharding).bytes_per_step == 0
 
 

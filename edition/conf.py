@@ -8,6 +8,7 @@ project, author, language, html_title = "ftcourse", "the authors of ftcourse", "
 extensions = ["myst_nb"]
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
+smartquotes = False  # words as the lessons have them
 nb_execution_mode = "off"  # the lessons are stored with their outputs
 nb_ipywidgets_js = {}  # would come from a network
 

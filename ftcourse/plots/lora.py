@@ -104,7 +104,7 @@ def plot_over_ranks(
     _log_ranks(ax, ranks)
     ax.set_ylim(bottom=0)
     ax.yaxis.set_major_formatter("{x:g}")
-    return finish(ax, " ".join(words), xlabel="rank", ylabel=ylabel)
+    return finish(ax, f"{ylabel}. {' '.join(words)}", xlabel="rank", ylabel=ylabel)
 
 
 def _log_ranks(ax: Axes, ranks: Sequence[int]) -> None:

@@ -57,11 +57,12 @@ def plot_memory(
     ax.tick_params(axis="y", length=0)
     xlabel = f"memory at the peak{moment and f' ({moment})'}, {unit_name}"
     said = []
-    for name, bar in zip(names, bars, strict=True):
+    for name, bar in pairs:
         over = bar.allocated + context - capacity if words else 0
         fit = f", {show_bytes(over, unit)} over" if over > 0 else ", below the line" * bool(words)
-        said.append(f"{name}: {say_parts(bar.parts, unit)}{fit}")
-    said += [f"All at {moment}"] * bool(moment) + [f"Capacity: {words}"] * bool(words)
+        at = f", at {bar.moment}" * bool(bar.moment)
+        said.append(f"{name}: {say_parts(bar.parts, unit)}{at}{fit}")
+    said += [f"Capacity: {words}"] * bool(words)
     alt = f"{' '.join('. '.join(said).split())}."  # a name may have several lines
     return finish(ax, alt, hide=("top", "right", "left"), xlabel=xlabel)
 

@@ -60,9 +60,9 @@ def plot_arms(
         said.append(f"{' '.join(heading.split())}: {words}.")
     ax.text(-1.6, foot, "\n".join(lines), size=SMALL - 1, va="top", linespacing=1.25)
     label = "long: good; dark: the best, and all that may be as good; line: 95 %"
-    said += [f"Recommended: {best}."] * bool(best)
-    said += [f"Dropped: {', '.join(dropped)}."] * bool(dropped)
-    return finish(ax, " ".join(said[::-1]), hide=ax.spines, xlabel=label)
+    verdict = [f"Recommended: {best}."] * bool(best)
+    verdict += [f"Dropped: {', '.join(dropped)}."] * bool(dropped)
+    return finish(ax, " ".join([*verdict, "The best:", *said]), hide=ax.spines, xlabel=label)
 
 
 def _draw_column(

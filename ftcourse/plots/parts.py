@@ -11,7 +11,7 @@ from ftcourse.memory import PARTS, show_bytes
 from ftcourse.plots.picture import ROW, SMALL, Marks, draw_marks, text_width
 
 # Four colours of Okabe and Ito ("Color Universal Design", 2008) and a light grey. Colour-blind eyes
-# can tell them apart, and text on them has a contrast above 4.5:1 (both are tested).
+# can tell them apart, and text on them has a contrast above 4.5:1 (tests/test_colours.py).
 COLORS = {
     "weights": "#0072B2",
     "gradients": "#E69F00",

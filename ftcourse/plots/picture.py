@@ -12,7 +12,9 @@ from ftcourse.hardware import GIB
 
 PAPER = "#F3F1EC"  # a card that glares neither on a white page nor on a black one
 BOX = {"facecolor": PAPER, "edgecolor": "none", "pad": 1}  # behind a label: it hides lines
-INK_OF_LOSS = {"training": "#333333", "held out": "#882255"}
+INK_OF_LOSS = {"training": "#333333", "held out": "#AA3377"}
+DARK = {"#D55E00": "#AF4D00", "#009E73": "#00795A", "#56B4E9": "#1F6FA3", "#CC79A7": "#A04080"}
+"""For text in a colour, and for lines that have no other mark: 4.5:1 on our paper."""
 BEYOND = {"facecolor": "none", "hatch": "///", "edgecolor": "black", "linewidth": 0}  # capacity
 SMALL = 9  # font size in points
 ROW = 14  # points from one row of labels above the axes to the next

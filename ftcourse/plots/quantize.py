@@ -33,9 +33,7 @@ def plot_bits(number: float, absmax: float, ax: Axes | None = None) -> Axes:
     ax.set(xlim=(-0.6, 39), ylim=(3.6, -0.6), xticks=[], yticks=range(4))
     ax.set_yticklabels(["float32", "bfloat16", "float16", "int8"])
     for place, (part, ink) in zip((20, 25, 32), _PARTS.items(), strict=True):
-        ax.text(
-            place, 3.05, f"■ {part}", color=ink if part != "fraction" else "#8A867A", va="center"
-        )
+        ax.text(place, 3.05, part, bbox={"color": ink, "pad": 2}, va="center", size=SMALL)
     ax.tick_params(length=0)
     return finish(ax, " ".join(words), hide=ax.spines, title=f"the bits of {number:.9g}")
 
@@ -126,7 +124,7 @@ def plot_ability(
         points = sorted((run[across], run["right"] / run["count"]) for run in runs
                         if run["scheme"] == scheme)  # fmt: skip
         if points:
-            style = {"color": ink, "alpha": 0.8, "label": NAMES[scheme]}
+            style = {"color": ink, "mec": "#333333", "mew": 0.6, "label": NAMES[scheme]}
             ax.plot(*zip(*points, strict=True), markers[scheme], **style)
             words.append(f"{NAMES[scheme]}: {_say_way(points)}")
     ax.legend(frameon=False, fontsize=SMALL, loc="lower center", ncols=4, bbox_to_anchor=(0.5, 1))

@@ -118,7 +118,7 @@ def plot_trade(table: Table, x: str, y: str, ax: Axes | None = None) -> Axes:
     for number, pair in enumerate(shown.values()):
         (a, *reach_a), (b, *reach_b) = map(_point, pair)
         ends = {"xerr": [[end] for end in reach_a], "yerr": [[end] for end in reach_b]}
-        ax.errorbar(a, b, **ends, fmt="osD^vP"[number], color=INKS[number], markersize=7)
+        ax.errorbar(a, b, **ends, fmt="osD^vP"[number], color=INKS[number], mec=LINE, markersize=7)
     for side, name in (("x", x), ("y", y)):
         _set_axis(ax, side, name, [table[arm][name].value for arm in shown])
     points = {arm: tuple(_point(cell)[0] for cell in pair) for arm, pair in shown.items()}

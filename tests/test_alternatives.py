@@ -9,7 +9,7 @@ import pytest
 from pictures import PICTURES
 
 ROOT = Path(__file__).parent.parent
-LONGEST = 320  # characters: half a minute of a screen reader
+LONGEST = 330  # characters: half a minute of a screen reader
 DIAGRAMS = {"a training step", "places", "the way of a file", "a lookup"}  # they show no numbers
 
 
@@ -39,7 +39,7 @@ def test_every_function_that_draws_is_among_the_pictures():
     ("name", "finding"),
     {
         "bars that fit and do not": "full: 119.71 GiB (optimizer 59.83, weights 29.92, ",
-        "one bar": "at the loss, below the line",
+        "one bar": "(weights 5.47, activations 3.47), below. All at the loss. Capacity: ",
         "longer texts": "At 4096: ",
         "a step": "At the peak, after",
         "three steps": "Their peaks: full, ",
@@ -58,7 +58,7 @@ def test_every_function_that_draws_is_among_the_pictures():
         "shares": "false value: highest beside: statements 98%, lowest ",
         "arms": "right: RAG + LoRA 96 %. ",
         "voice over ranks": "voice. LoRA: 0.137, 0.097",
-        "healing": ": 57 before, [228, 226, 221] after.",
+        "healing": "int4 tensor: 57 before, [228, 226, 221] after.",
     }.items(),
 )
 def test_the_words_hold_the_finding(name, finding):

@@ -59,10 +59,10 @@ def plot_memory(
     said = []
     for name, bar in pairs:
         over = bar.allocated + context - capacity if words else 0
-        fit = f", {show_bytes(over, unit)} over" if over > 0 else ", below the line" * bool(words)
-        at = f", at {bar.moment}" * bool(bar.moment)
+        fit = f", {show_bytes(over, unit)} over" if over > 0 else ", below" * bool(words)
+        at = f", at {bar.moment}" if bar.moment and not moment else ""
         said.append(f"{name}: {say_parts(bar.parts, unit)}{at}{fit}")
-    said += [f"Capacity: {words}"] * bool(words)
+    said += [f"All at {moment}"] * bool(moment) + [f"Capacity: {words}"] * bool(words)
     alt = f"{' '.join('. '.join(said).split())}."  # a name may have several lines
     return finish(ax, alt, hide=("top", "right", "left"), xlabel=xlabel)
 

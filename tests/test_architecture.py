@@ -11,7 +11,7 @@ import ftcourse
 
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
-CODE = ["ftcourse", "tests", "benchmarks", "data"]
+CODE = ["ftcourse", "edition", "tests", "benchmarks", "data"]
 PACKAGE = Path(ftcourse.__file__).parent
 # The map in the package's docstring: a floor's name, now and then, then a module and what it is.
 ORDER = re.findall(r"(?m)^(?:[a-z]+(?: [a-z]+)?)? {2,}(\w+) {2,}\S", ftcourse.__doc__)
@@ -39,9 +39,9 @@ BUDGETS = {
     "chat readers records data models evaluate voice train": 2_266,  # the aim is 1,000
     "loss": 100,
     "retrieval rag": 1_600,  # the aim is 900
-    "plots widgets": 1_000,
+    "plots widgets": 1_022,
 }
-HOUSE_BUDGET = 11_525  # all files but those of the lessons from 01 on; the aim is 7,500
+HOUSE_BUDGET = 11_555  # all files but those of the lessons from 01 on; the aim is 7,500
 LESSON_BUDGET = 750  # a lesson's files: its module, its checks, its panel, its pictures
 LESSONS = {  # the names of a lesson's files, in every room
     "01_quantize": {"quantize"},

@@ -13,7 +13,7 @@ from transformers import TrainerCallback
 
 from ftcourse import models
 from ftcourse.chat import Example
-from ftcourse.config import FinetuneConfig, check_run
+from ftcourse.config import FinetuneConfig, check_run, check_training
 from ftcourse.errors import CourseError
 from ftcourse.hardware import detect
 from ftcourse.live import LIBRARIES, LiveBytes
@@ -137,6 +137,7 @@ def measure_timeline(config: FinetuneConfig) -> list[dict[str, int]]:
 def _meter(config: FinetuneConfig) -> MemoryMeter:
     """Return the meter of the second of two steps on random tokens."""
     check_run(config)
+    check_training(config, detect())
     refuse_if_too_large(config)
     meter = MemoryMeter()
     with tempfile.TemporaryDirectory() as folder, models.libraries_quiet():

@@ -45,7 +45,7 @@ def test_another_machine_is_refused_and_the_test_is_named(way, address, tried, r
     ids=["urllib", "gethostbyname", "getaddrinfo", "asyncio"],
 )
 def test_no_name_is_looked_up_and_no_library_gets_out(call, tried):
-    with pytest.raises(OSError, match="tried to reach '(example.org|192.0.2.1)'"):
+    with pytest.raises(OSError, match=r"tried to reach b?.(example\.org|192\.0\.2\.1)."):
         call()
     assert len(tried()) == 1
 

@@ -1,6 +1,5 @@
 """Names and arguments of other libraries that we use, held against what is installed."""
 
-import dis
 import inspect
 import json
 import re
@@ -8,7 +7,6 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from importlib import import_module, metadata
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from ftcourse.files import course_path
@@ -28,27 +26,14 @@ def version_of(package: str) -> str | None:
         return None
 
 
-def moved(
-    uses: dict[str, dict[str, str]], wanted: Callable[[str], object] = find_spec
-) -> Iterator[tuple[str, str]]:
-    """Yield the library and a sentence for each use that an installed library does not allow.
-
-    ``uses``: name to its arguments, "" for the name itself, and each to a file of ours.
-    ``wanted``: whether a library is looked at.
-    """
+def moved(uses: dict, wanted: Callable = find_spec) -> Iterator[tuple[str, str]]:
+    """Yield the library and a sentence for each use that a wanted library does not allow."""
     for name, arguments in uses.items():
         library = name.split(".")[0]
-        for argument, file in arguments.items() if wanted(library) else ():
+        for argument, place in arguments.items() if wanted(library) else ():
             if problem := _problem(name, argument):
-                problem += f" any more (installed: {version_of(library)})"
-                yield library, f"{problem}; used in {_place(file, argument or name)}"
-
-
-def _place(file: str, name: str) -> str:
-    word = re.compile(rf"\b{name.rpartition('.')[2]}\b")
-    source = (Path(__file__).parents[1] / file).read_text(encoding="utf-8").splitlines()
-    lines = (line for line, text in enumerate(source, 1) if word.search(text))
-    return f"{file}, line {next(lines, 1)}"
+                there = f"(installed: {version_of(library)})"
+                yield library, f"{problem} any more {there}; used in {place}"
 
 
 def _problem(name: str, argument: str) -> str:
@@ -86,14 +71,13 @@ def _find(name: str) -> Any:
 
 @cache
 def _set_by(owner: type) -> set[str]:
-    """Return the attributes that an object has and its class has not: those its methods set."""
+    """Return attributes of an object that its class has not: those that its methods name."""
     tokens = getattr(owner, "SPECIAL_TOKENS_ATTRIBUTES", ())  # a tokenizer's __getattr__ has them
     names = {*tokens, *(f"{token}_id" for token in tokens)}
     for each in owner.mro():
         names |= vars(each).get("__annotations__", {}).keys()
         for method in filter(inspect.isfunction, vars(each).values()):
-            steps = dis.get_instructions(method)
-            names |= {step.argval for step in steps if step.opname == "STORE_ATTR"}
+            names |= {*method.__code__.co_names}
     return names
 
 
@@ -104,10 +88,9 @@ def _takes(function: Any, argument: str) -> bool:
         return re.search(rf"\b{argument}\b", function.__doc__ or "") is not None
     if argument in parameters or all(p.kind != p.VAR_KEYWORD for p in parameters.values()):
         return argument in parameters
-    made = [inspect.unwrap(function)]
+    names, made = [*getattr(function, "class_trait_names", list)()], [inspect.unwrap(function)]
     if isinstance(function, type):
         made = [each.__init__ for each in function.mro() if inspect.isfunction(each.__init__)]
-    names = [*getattr(function, "class_trait_names", list)()]
     for each in made:
         names += inspect.signature(each).parameters
         names += getattr(each, "__code__", _takes.__code__).co_consts  # kwargs.pop("argument")

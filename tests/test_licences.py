@@ -9,7 +9,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 LISTED = dict(
-    re.findall(r"(?m)^\| ([\w.-]+)(?: †)? \| (.+) \|$", licences.FILE.read_text(encoding="utf-8"))
+    re.findall(r"(?m)^\| (\w[\w.-]*)(?: †)? \| (.+) \|$", licences.FILE.read_text(encoding="utf-8"))
 )
 LISTED.pop("package")
 ADVICE = "look at its licence, then write the table again: python tests/licences.py"

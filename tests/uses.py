@@ -1,7 +1,7 @@
 """Reads every third-party name and argument out of the package's source, for ftcourse/drift.py.
 
 ``python tests/uses.py`` writes data/uses.json again, after a change of what the package uses. It
-holds ``uses``: a library's full name, its arguments ("" is the name itself), and a file of ours;
+holds ``uses``: a library's full name, its arguments ("" is the name itself), and a place of ours;
 ``stands_for`` and ``passes_on``: what no source of ours can say, and a person wrote below.
 """
 
@@ -85,13 +85,17 @@ class Reader(ast.NodeVisitor):
     """
 
     def __init__(self, ours):
-        self.ours, self.known, self.dicts, self.found = ours, {}, {}, []
+        self.ours, self.known, self.dicts, self.found, self.line = ours, {}, {}, [], 1
+
+    def visit(self, node):
+        self.line = getattr(node, "lineno", self.line)
+        super().visit(node)
 
     def note(self, name, argument=""):
         owner, _, attributes = name.partition("().")
         mixed = owner in LOOSE and self.ours & {*attributes.split(".")}
         if name.split(".")[0] not in OURS and not mixed:
-            self.found.append((name.replace("()", ""), argument))
+            self.found.append((name.replace("()", ""), argument, self.line))
 
     def dotted(self, node):
         """Return what an expression stands for; empty if it is not a library's."""
@@ -194,6 +198,15 @@ def own_names(tree):
             yield node.args[0].value
 
 
+def without_lines(table):
+    """Return a table without its lines, which move with every edit; the files stay."""
+    uses = {
+        name: {argument: place.partition(", line")[0] for argument, place in arguments.items()}
+        for name, arguments in table["uses"].items()
+    }
+    return table | {"uses": uses}
+
+
 def read_uses(folder):
     """Return the table of ftcourse/drift.py for a folder of source."""
     trees = {}
@@ -205,8 +218,8 @@ def read_uses(folder):
         reader = Reader(ours)
         reader.visit(tree)
         place = file.relative_to(folder.parent).as_posix()
-        for name, argument in reader.found:
-            table.setdefault(name, {}).setdefault(argument, place)
+        for name, argument, line in reader.found:
+            table.setdefault(name, {}).setdefault(argument, f"{place}, line {line}")
     uses = {name: dict(sorted(arguments.items())) for name, arguments in sorted(table.items())}
     return {"stands_for": STANDS_FOR, "passes_on": PASSES_ON, "uses": uses}
 

@@ -18,7 +18,7 @@ import psutil
 import torch
 from packaging.requirements import Requirement
 
-from ftcourse.drift import moved, recorded_uses, version_of
+from ftcourse.drift import moved, recorded_uses, release
 from ftcourse.errors import CourseError
 from ftcourse.files import course_path
 from ftcourse.hardware import GIB, Card, DtypeChoice, choose_dtype, detect
@@ -110,7 +110,7 @@ def _requirements() -> list[Requirement]:
 
 
 def _list_versions() -> str:
-    found = ", ".join(f"{r.name} {version_of(r.name)}" for r in _requirements())
+    found = ", ".join(f"{r.name} {release(r.name)}" for r in _requirements())
     if not found:
         return "ftcourse is not installed by pip, so the tested ranges are not known"
     return found + ("" if any(_find_untested_versions()) else "; all in the tested ranges")
@@ -148,7 +148,7 @@ def _find_embedded_model() -> tuple[str, list[Trap]]:
 
 def _find_untested_versions(card: Card | None = None) -> Iterator[Trap]:
     for requirement in _requirements():
-        found = version_of(requirement.name)
+        found = release(requirement.name)
         fix = f'pip install "{requirement}", then restart the kernel'
         if found is None:
             yield Trap(f"{requirement.name} is not installed.", fix, blocks=True)
@@ -162,8 +162,8 @@ def _find_moved(card: Card) -> Iterator[Trap]:
     ranges = {requirement.name: str(requirement) for requirement in _requirements()}
     for library, (first, *more) in groupby(found, lambda pair: pair[0]):
         name = library.replace("_", "-")
-        what = first[1] + f", and {len(more)} more" * bool(more)
-        yield Trap(f"{what}.", f'pip install "{ranges.get(name, name)}", then restart the kernel')
+        what = f"{first[1]}, and {len(more)} more." if more else f"{first[1]}."
+        yield Trap(what, f'pip install "{ranges.get(name, name)}", then restart the kernel')
 
 
 def _find_old_torchao(card: Card) -> Iterator[Trap]:
@@ -173,16 +173,13 @@ def _find_old_torchao(card: Card) -> Iterator[Trap]:
         is_torchao_available()
     except ImportError as error:  # an old torchao; any other import error is not about it
         if "torchao" in str(error):
-            what = (
-                f"peft makes no adapter: torchao {version_of('torchao')} is installed and too old."
-            )
+            what = f"peft makes no adapter: torchao {release('torchao')} is installed and too old."
             # peft keeps no error in mind: it looks again at the next adapter, in the same kernel.
             yield Trap(what, "pip uninstall -y torchao", blocks=True)
 
 
 def _find_swapped_numpy(card: Card) -> Iterator[Trap]:
-    installed = version_of("numpy")
-    if numpy.__version__ != installed:
+    if numpy.__version__ != (installed := release("numpy")):
         what = f"numpy {numpy.__version__} is loaded, but {installed} is installed now."
         yield Trap(what, "restart the kernel", blocks=True)
 
@@ -194,7 +191,7 @@ def _find_kernels(card: Card) -> Iterator[Trap]:
 
 
 def _find_wrong_widgets(card: Card) -> Iterator[Trap]:
-    version = version_of("ipywidgets")
+    version = release("ipywidgets")
     if _is_there("google.colab") and version and int(version.split(".")[0]) >= 8:
         what = f"Colab shows no panels with ipywidgets {version}; it is built for 7.7.1."
         yield Trap(what, 'pip install "ipywidgets==7.7.1", then restart the session')

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from importlib import import_module, metadata
 from importlib.util import find_spec
+from itertools import chain
 from typing import Any
 
 from ftcourse.files import course_path
@@ -18,7 +19,7 @@ def recorded_uses() -> dict[str, dict[str, Any]]:
     return json.loads(course_path("data/uses.json").read_text(encoding="utf-8"))
 
 
-def version_of(package: str) -> str | None:
+def release(package: str) -> str | None:
     """Return the version of a package; None if it is not installed."""
     try:
         return metadata.version(package)
@@ -30,10 +31,9 @@ def moved(uses: dict, wanted: Callable = find_spec) -> Iterator[tuple[str, str]]
     """Yield the library and a sentence for each use that a wanted library does not allow."""
     for name, arguments in uses.items():
         library = name.split(".")[0]
-        for argument, place in arguments.items() if wanted(library) else ():
+        for argument, at in arguments.items() if wanted(library) else ():
             if problem := _problem(name, argument):
-                there = f"(installed: {version_of(library)})"
-                yield library, f"{problem} any more {there}; used in {place}"
+                yield library, f"{problem} any more (installed: {release(library)}); used in {at}"
 
 
 def _problem(name: str, argument: str) -> str:
@@ -42,7 +42,7 @@ def _problem(name: str, argument: str) -> str:
     except (ImportError, AttributeError, RuntimeError) as error:  # the last is transformers' own
         return str(error)
     others = (o for start, o in recorded_uses()["passes_on"].items() if re.fullmatch(start, name))
-    takers = [thing, *(_find(other) for some in others for other in some)]
+    takers = [thing, *map(_find, chain.from_iterable(others))]
     fine = not argument or thing is None or any(_takes(taker, argument) for taker in takers)
     return "" if fine else f"{name} has no argument {argument!r}"
 

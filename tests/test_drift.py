@@ -43,7 +43,7 @@ def library(monkeypatch):
     made_up = types.ModuleType("made_up")
     exec(MADE_UP, made_up.__dict__)
     monkeypatch.setitem(sys.modules, "made_up", made_up)
-    monkeypatch.setattr(drift, "version_of", lambda package: "5.23.0")
+    monkeypatch.setattr(drift, "release", lambda package: "5.23.0")
     drift._find.cache_clear()
     yield made_up
     drift._find.cache_clear()

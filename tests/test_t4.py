@@ -6,16 +6,21 @@ card; only accelerate, which gives no scaler to a CPU, is handed one. Not imitat
 here says how fast a T4 is, or how its kernels round.
 """
 
+import ast
+import re
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
+import nbformat
 import pytest
 import torch
 from transformers import Trainer, TrainerCallback
 
 from ftcourse.config import FinetuneConfig, check_training
 from ftcourse.data import load_dialogues
+from ftcourse.doctor import examine
 from ftcourse.errors import CourseError
 from ftcourse.hardware import CARDS, GIB, Card, choose_dtype, detect
 from ftcourse.measure import measure_memory
@@ -32,7 +37,7 @@ SMALL_CARDS = {
     "8 GiB": Card("RTX 2070", 8 * GIB, (7, 5)),
     "laptop": Card("RTX 3060 Laptop", 6 * GIB, (8, 6)),
 }
-RUN = {"max_steps": 4, "batch_size": 2, "max_length": 96, "learning_rate": 3e-3}
+RUN = {"max_steps": 4, "batch_size": 2, "max_length": 96, "learning_rate": 3e-4}
 each_card = pytest.mark.parametrize("card", SMALL_CARDS.values(), ids=SMALL_CARDS)
 each_method = pytest.mark.parametrize("method", ["full", "lora", "qlora"])
 
@@ -91,7 +96,8 @@ class Watch(TrainerCallback):
         self.model, self.optimizer = model, optimizer
         self.trained = [p for p in model.parameters() if p.requires_grad]
         self.before = [p.detach().clone() for p in self.trained]
-        self.open.callback(model.register_forward_pre_hook(self.note).remove)
+        inside = model.get_input_embeddings()  # accelerate wraps what is around it
+        self.open.callback(inside.register_forward_pre_hook(self.note).remove)
 
     def note(self, *_):
         self.autocast = (
@@ -215,13 +221,11 @@ def test_a_t4_gets_sdpa_its_own_format_and_a_matching_4_bit_arithmetic(
         assert asked["quantization_config"].bnb_4bit_compute_dtype == torch.float16
 
 
-def test_bfloat16_that_a_card_only_emulates_is_said_when_a_run_asks_for_it(recwarn):
-    asked = FinetuneConfig(dtype="bfloat16")
-    check_training(asked, CARDS["L4"])
-    check_training(FinetuneConfig(), T4)
-    assert not recwarn.list
-    with pytest.warns(UserWarning, match="Tesla T4 only emulates bfloat16.*dtype='auto'"):
-        check_training(asked, T4)
+def test_bfloat16_that_a_card_only_emulates_is_said_by_the_doctor_with_what_avoids_it():
+    (trap,) = [trap for trap in examine(T4).traps if "bfloat16" in trap.what]
+    assert "emulated and slow" in trap.what
+    assert 'dtype="auto"' in trap.fix
+    assert FinetuneConfig().dtype_on(T4) == "float16"
 
 
 @pytest.mark.parametrize("model", ["llama-3.1-8b", "llama-3.2-1b", "qwen2.5-0.5b"])
@@ -281,3 +285,33 @@ def test_the_embedded_model_of_the_lessons_fits_every_small_card_with_every_meth
         config = FinetuneConfig(method=method)
         assert judge_fit(predict_memory(config, card), card).answer == "yes"
         assert config.dtype_on(card) == choose_dtype(card).dtype
+
+
+def configs_of(lesson):
+    """Yield the runs that a lesson writes out, as far as they are literals."""
+    for cell in nbformat.read(lesson, 4).cells:
+        if cell.cell_type == "code":
+            source = re.sub(r"(?m)^( *)[%!].*", r"\1pass", cell.source)
+            for node in ast.walk(ast.parse(source)):
+                if isinstance(node, ast.Call) and ast.unparse(node.func) == "FinetuneConfig":
+                    with suppress(ValueError):  # a variable among them
+                        named = {k.arg: ast.literal_eval(k.value) for k in node.keywords}
+                        yield FinetuneConfig(*map(ast.literal_eval, node.args), **named)
+
+
+LESSONS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.stem)
+def test_what_a_lesson_trains_is_float16_on_a_t4_and_fits_it(lesson):
+    for config in configs_of(lesson):
+        if config.model == "embedded":
+            assert config.dtype_on(T4) in ("float16", "float32"), config
+            check_training(config, T4)
+            assert judge_fit(predict_memory(config, T4), T4).answer == "yes", config
+
+
+def test_lessons_write_out_runs_of_the_small_model_and_of_larger_ones():
+    models = [config.model for lesson in LESSONS for config in configs_of(lesson)]
+    assert models.count("embedded") >= 5
+    assert len(set(models)) > 2

@@ -19,7 +19,7 @@ from transformers import (
 
 from ftcourse import models
 from ftcourse.chat import Example
-from ftcourse.config import FinetuneConfig, check_run, check_training
+from ftcourse.config import FinetuneConfig, check_training
 from ftcourse.config_file import check_patience
 from ftcourse.data import Record, as_records, encode
 from ftcourse.errors import CourseError
@@ -96,7 +96,6 @@ def finetune(
     Several processes, started by ``accelerate launch`` or ``torchrun``, train one model together:
     each takes ``batch_size`` records a step, so two take twice as many as one.
     """
-    check_run(config)
     check_training(config, detect())
     records, held_out = as_records(data), None if validation is None else as_records(validation)
     _check_judges(held_out, patience)

@@ -130,7 +130,7 @@ def paces(release, monkeypatch):
         edition("# about 30 s on two cores without a GPU\nx"), encoding="utf-8"
     )
     measured = []
-    monkeypatch.setattr(lab, "measure_pace", lambda: measured.append(1) or float(len(measured)) * 2)
+    monkeypatch.setattr(lab, "_pace", lambda: measured.append(1) or float(len(measured)) * 2)
     return measured
 
 
@@ -155,13 +155,13 @@ def test_a_pace_that_cannot_be_measured_leaves_the_recorded_seconds(release, fol
     (release / "02_lora.ipynb").write_text(
         edition("# about 30 s on two cores without a GPU\nx"), encoding="utf-8"
     )
-    monkeypatch.setattr(lab, "measure_pace", lambda: 1 / 0)
+    monkeypatch.setattr(lab, "_pace", lambda: 1 / 0)
     lab.copy_lessons(folder)
     assert "# about 30 s on two cores without a GPU" in texts(folder)["02_lora.ipynb"]
 
 
 def test_lessons_that_state_no_seconds_do_not_wait_for_torch(release, folder, monkeypatch):
-    monkeypatch.setattr(lab, "measure_pace", None)  # it may not be called
+    monkeypatch.setattr(lab, "_pace", None)  # it may not be called
     assert len(lab.copy_lessons(folder).files) == 2
 
 

@@ -3,8 +3,8 @@
 Run ``python benchmarks/classroom.py`` on a machine that does nothing else. All kernels of a setting
 run the same cells of a lesson at once, up to a mark; then all wait, and their memory is read. Each
 setting is measured once, a line of ``data/measured/classroom.jsonl``, and a call that was stopped
-goes on. A setting that was measured while others used the cores is measured again, unless ``--busy``
-is given. ``classroom/make_page.py`` makes the instructor's table, from the quietest line of each.
+goes on. A setting that was measured while others used the cores is measured again, without
+``--busy``. ``classroom/make_page.py`` makes the instructor's table, of each from its quietest line.
 """
 
 import argparse

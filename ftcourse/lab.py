@@ -21,7 +21,7 @@ from typing import Any
 from ftcourse.errors import CourseError
 from ftcourse.files import course_path, user_path, write_whole
 from ftcourse.handout import RECORDED, fingerprint, unanswered
-from ftcourse.ports import Port, reserve_port
+from ftcourse.ports import reserve_port
 
 FIRST_LESSON = "00_start_here.ipynb"
 DEFAULT_FOLDER = "ftcourse-lessons"
@@ -140,8 +140,7 @@ class Lab:
     token: str
     threads: int | None = None
     """Threads of a kernel where learners share the cores; None leaves it to torch: all cores."""
-    reserved: Port | None = None
-    """What keeps the port for this lab until its process ends."""
+    reserved: Any = None  # keeps the port for this lab until its process ends
 
     @property
     def url(self) -> str:
@@ -203,19 +202,21 @@ class Lab:
         os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(paths)
         if self.threads:
             os.environ.setdefault("OMP_NUM_THREADS", str(self.threads))  # all kernels inherit it
-        LabApp.launch_instance(self.options)
+        try:
+            LabApp.launch_instance(self.options)
+        finally:
+            self.reserved.close()
 
 
-def prepare_lab(
-    folder: Path, port: int | None = None, browser: bool = True, learners: int = 1
-) -> Lab:
+def prepare_lab(folder: Path, port: int | None = None, browser: bool = True, learners=1) -> Lab:
     """Return a Lab on a free port: the requested one, or the first from 8888 on.
 
     Of so many ``learners`` on this machine, each one's kernels take their part of the cores. Raises
     CourseError if the port is not free or JupyterLab is not installed.
     """
     candidates = range(8888, 8938) if port is None else [port]
-    reserved = next(filter(None, map(reserve_port, candidates)), None)
+    tried = ((number, reserve_port(number)) for number in candidates)
+    number, reserved = next((pair for pair in tried if pair[1]), (0, None))
     if reserved is None:
         raise CourseError(
             "JupyterLab needs a free port, a number from 1 to 65535.",
@@ -230,4 +231,4 @@ def prepare_lab(
         )
     threads = max(1, (os.cpu_count() or 1) // learners) if learners > 1 else None
     token = os.environ.get("JUPYTER_TOKEN") or secrets.token_hex(24)
-    return Lab(folder, reserved.number, browser, token, threads, reserved)
+    return Lab(folder, number, browser, token, threads, reserved)

@@ -1,22 +1,13 @@
-"""A port that one program of this machine has for itself, before it listens there."""
+"""A port that one lab of this machine has for itself, before it listens there."""
 
 import os
 import socket
 import sys
 from contextlib import suppress
-from dataclasses import dataclass, field
 
 
-@dataclass(frozen=True)
-class Port:
-    """A free port, kept from other labs as long as this object lives."""
-
-    number: int
-    hold: socket.socket = field(repr=False)
-
-
-def reserve_port(number: int) -> Port | None:
-    """Return a port if it is free and no other lab on this machine has reserved it, else None.
+def reserve_port(number: int) -> socket.socket | None:
+    """Return what keeps a free port for this process as long as it is open; None if it is taken.
 
     JupyterLab listens seconds after we have looked, and a class starts at the same moment. So each
     lab first takes a name that the whole machine shares. Linux gives it back when the process ends,
@@ -27,7 +18,7 @@ def reserve_port(number: int) -> Port | None:
         if sys.platform == "linux":
             hold.bind(f"\0ftcourse-lab-{number}")
         if _is_free(number):
-            return Port(number, hold)
+            return hold
     hold.close()
     return None
 
@@ -35,11 +26,9 @@ def reserve_port(number: int) -> Port | None:
 def _is_free(number: int) -> bool:
     if not 0 < number < 2**16:
         return False
-    with socket.socket() as probe:
+    with socket.socket() as probe, suppress(OSError):
         if os.name == "posix":  # as the server itself does; on Windows it has another meaning
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", number))
-        except OSError:
-            return False
-    return True
+        probe.bind(("127.0.0.1", number))
+        return True
+    return False

@@ -58,6 +58,7 @@ roof       widgets      the panels of the lessons
            doctor       what this machine can do, and the traps of its environment
            setup        makes Colab ready for the lessons
            handout      a lesson without outputs and guesses, its seconds for this machine
+           ports        a port that one program has for itself
            lab          copies the lessons and opens JupyterLab there
            cli          ftcourse lab | doctor | predict | finetune
 """

@@ -21,6 +21,7 @@ from ftcourse.widgets.panel import Groups, Panel, Values
 
 HERE = "this machine"
 LONGEST = 10  # seconds of one core that the panel measures, at most
+UNITS = {"batch_size": " (sequences)", "max_length": " (tokens)"}
 FIELDS = ("model", "card", "method", "bits", "dtype", "optimizer", "loss", "rank", "batch_size")
 FIELDS += ("max_length", "gradient_checkpointing")
 SLIDERS = {"rank": [2**k for k in range(2, 9)], "batch_size": range(1, 33)}
@@ -191,7 +192,7 @@ def _controls(
     }
     controls: dict[str, ipywidgets.Widget] = {}
     for name in names:
-        facts = {"value": start[name], "description": name.replace("_", " ")}
+        facts = {"value": start[name], "description": name.replace("_", " ") + UNITS.get(name, "")}
         kind = ipywidgets.SelectionSlider if name in SLIDERS else ipywidgets.Dropdown
         options = SLIDERS.get(name) or menus.get(name) or get_args(hints[name])
         box = hints.get(name) is bool

@@ -24,8 +24,19 @@ OFFLINE = [
     "--no-first-run",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 ]
-FOREIGN: list[str] = []
-# Of each rule of axe, the elements that break it and that ipywidgets makes: its sliders have no name.
+# Run the set-up cell and the one that shows the panel, which needs no other.
+RUN_PANEL = """async () => {
+    const app = window.jupyterapp, opened = app.shell.currentWidget, notebook = opened.content;
+    await Promise.all([app.restored, opened.revealed, opened.sessionContext.ready]);
+    const source = cell => cell.model.sharedModel.source;
+    const cells = notebook.widgets.filter(cell => cell.model.type === 'code');
+    for (const cell of [cells[0], cells.find(cell => /_panel\\(/.test(source(cell)))]) {
+        notebook.activeCellIndex = notebook.widgets.indexOf(cell);
+        await app.commands.execute('notebook:run-cell');
+    }
+}"""
+FOREIGN: list[str] = []  # errors of JupyterLab itself: none so far
+# Of each rule of axe, elements that break it and that ipywidgets makes: its sliders have no name.
 IPYWIDGETS = {"aria-input-field-name": ["noUi-handle"]}
 READY = """() => window.jupyterapp
     ?.shell?.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"""

@@ -35,9 +35,8 @@ class Panel(ipywidgets.VBox):
 
     Read ``panel.values``, ``panel.text``, and what the last move changed, ``panel.moved``. The text
     of another state is ``panel.text_with(rank=64)``, which moves nothing. An action replaces
-    ``draw`` when its button is pressed, until a control moves. ``words`` are a sentence for each
-    control and button; ``change`` compares the values before a move and after it, in words;
-    ``groups`` are headings, each with the names of its controls.
+    ``draw`` from its button to the next move. ``words`` are a sentence for each control and button;
+    ``change`` compares the values before and after a move; ``groups`` are headings with names.
     """
 
     def __init__(
@@ -52,7 +51,8 @@ class Panel(ipywidgets.VBox):
     ):
         """Lay out the controls and buttons, watch them, and draw once."""
         self.controls, self.title, self.text, self.moved = dict(controls), title, "", ""
-        self._draw, self._words, self._change, self._drawn = draw, words or {}, change, None
+        self._draw, self._change, self._drawn = draw, change, None
+        self._words = {"reset": "Move all controls to where the panel began."} | dict(words or {})
         self._start = self.values
         self._choices = _CHOICES.setdefault(f"{title} {self._start}", {})
         presses = {name: partial(self._press, action) for name, action in (actions or {}).items()}
@@ -92,7 +92,8 @@ class Panel(ipywidgets.VBox):
 
     def _watch(self, name: str, control: ipywidgets.Widget) -> None:
         """Set a control to where the learner left it, and follow it from there."""
-        control.layout.width, control.style.description_width = "auto", "130px"
+        control.layout.width, control.style.description_width = "auto", "145px"
+        control.indent = False  # a checkbox would begin where labels end
         setattr(control, _TOOLTIP, self._words.get(name, ""))
         control.value = self._choices.get(name, control.value)
         control.observe(partial(self._move, name), names="value")
@@ -115,8 +116,7 @@ class Panel(ipywidgets.VBox):
 
     def _press(self, action: Draw, button: ipywidgets.Button) -> None:
         """Draw with an action, which may be slow; meanwhile everything is disabled."""
-        widgets = (self.controls | self.buttons).values()
-        enabled = [widget for widget in widgets if not widget.disabled]
+        enabled = [each for each in (self.controls | self.buttons).values() if not each.disabled]
         try:
             for widget in enabled:
                 widget.disabled = True

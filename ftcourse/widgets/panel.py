@@ -92,8 +92,8 @@ class Panel(ipywidgets.VBox):
 
     def _watch(self, name: str, control: ipywidgets.Widget) -> None:
         """Set a control to where the learner left it, and follow it from there."""
-        control.layout.width, control.style.description_width = "auto", "145px"
-        control.indent = False  # a checkbox would begin where labels end
+        label = "145px" if hasattr(control, "readout") else "80px"  # a slider's has a unit
+        control.layout.width, control.style.description_width = "auto", label
         setattr(control, _TOOLTIP, self._words.get(name, ""))
         control.value = self._choices.get(name, control.value)
         control.observe(partial(self._move, name), names="value")

@@ -96,7 +96,7 @@ def panel_of(page, lab, lesson, command=browser.RUN_PANEL):
     browser.open_lesson(page, lab, lesson)
     page.evaluate(command)
     if command == RUN_ALL:
-        page.wait_for_function("window.ftcourseDone", timeout=6 * browser.MINUTE)
+        page.wait_for_function("window.ftcourseDone", timeout=10 * browser.MINUTE)
     return PanelByKeys(page)
 
 

@@ -129,7 +129,8 @@ def test_the_torch_of_a_column_is_read_where_its_other_versions_are():
     read = re.findall(r"\$\((sed -n .+?)\)\"", text)
     torch = [subprocess.check_output(["bash", "-c", one], cwd=ROOT, text=True) for one in read]
     (floor,) = [text for text in PROJECT["dependencies"] if text.startswith("torch>=")]
-    colab = re.search(r"(?m)^torch==([\d.]+)", (ROOT / "tests" / "colab.txt").read_text())[1]
+    listed = (ROOT / "tests" / "colab.txt").read_text(encoding="utf-8")
+    colab = re.search(r"(?m)^torch==([\d.]+)", listed)[1]
     assert [text.strip() for text in torch] == [f"{floor[7:].split(',')[0]}.0", colab]
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
-from ftcourse.plots.picture import SMALL, draw_marks, finish, new_axes, put_label
+from ftcourse.plots.picture import SMALL, draw_marks, finish, new_axes, put_label, say_shares
 from ftcourse.sweeps import Mean
 
 KEPT, CUT, LINE = "#56B4E9", "#D55E00", "#333333"
@@ -117,12 +117,9 @@ def plot_effects(
     ax.tick_params(axis="y", length=0)
     style = {"loc": "lower left", "bbox_to_anchor": (0, 1), "frameon": False, "fontsize": SMALL}
     ax.legend(**style, borderpad=0, handlelength=1.2)
-    words = [
-        f"{name}: " + ", ".join(f"{m} {100 * values[m].mean:.0f}" for m in measures) + "."
-        for name, values in found.items()
-    ]
-    alt = f"Share of answers in percent. {' '.join(words)}"
-    return finish(ax, alt, xlabel=title or "share of answers, %")
+    label = title or "share of answers, %"
+    words = {m: {name: values[m].mean for name, values in found.items()} for m in measures}
+    return finish(ax, f"{label}. {say_shares(words)}", xlabel=label)
 
 
 def _ends(mean: Mean) -> tuple[float, float]:

@@ -1,6 +1,6 @@
 """What all pictures share: an Axes with a text alternative, its PNG, labels and marks."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from io import BytesIO
 from typing import Any
 
@@ -59,6 +59,23 @@ def finish(ax: Axes, alt: str, hide: Iterable[str] = ("top", "right"), **labels:
     if isinstance(ax, Picture):
         ax.alt = alt
     return ax
+
+
+def say_shares(series: Mapping[str, Mapping[str, float]], room: int = 250) -> str:
+    """Return each series' shares in words, from the highest to the lowest, or only these two.
+
+    If even that needs more than ``room`` characters, those series are left that differ most.
+    """
+    said = []
+    for name, shares in series.items():
+        rows = [f"{row} {shares[row]:.0%}" for row in sorted(shares, key=shares.get)[::-1]]
+        if len(", ".join(rows)) * len(series) > room:
+            rows = [rows[0], f"lowest {rows[-1]}"]
+        spread = max(shares.values()) - min(shares.values())
+        said.append((spread, f"{name}{name and ': '}highest {', '.join(rows)}."))
+    while len(" ".join(text for _, text in said)) > room and said[1:]:
+        said.remove(min(said))
+    return " ".join(text for _, text in said)
 
 
 def text_width(text: str) -> float:

@@ -91,8 +91,8 @@ def plot_seeds(results: Mapping[str, Mean], xlabel: str, ax: Axes | None = None)
     ax.set(ylim=(len(results) - 0.5, -0.95), yticks=range(len(results)), yticklabels=[*results])
     ax.set_xlim(min(values) - 2 * width, max(values) + 2 * width)
     ax.tick_params(axis="y", length=0)
-    alt = " ".join(f"{name}: {mean!r}." for name, mean in results.items())
-    return finish(ax, alt, xlabel=xlabel)
+    said = (f"{name}: {mean!r}." for name, mean in results.items())
+    return finish(ax, f"{xlabel}. {' '.join(said)}", xlabel=xlabel)
 
 
 def plot_healing(

@@ -6,7 +6,15 @@ from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch
 
 from ftcourse.evaluate import Score
-from ftcourse.plots.picture import PAPER, SMALL, draw_marks, finish, new_axes, text_width
+from ftcourse.plots.picture import (
+    PAPER,
+    SMALL,
+    draw_marks,
+    finish,
+    new_axes,
+    say_shares,
+    text_width,
+)
 
 INK, STORE, SECRET, GOOD = "#333333", "#56B4E9", "#D55E00", "#009E73"
 SERIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")  # Okabe and Ito: safe for the colour-blind
@@ -67,8 +75,8 @@ def plot_shares(
     ax.grid(axis="x", color="white", linewidth=1)
     ax.set_axisbelow(True)
     ax.tick_params(axis="y", length=0)
-    said = (f"{n} {name}: {score!r}." for n, row in rows.items() for name, score in row.items())
-    return finish(ax, " ".join(said), xlabel=xlabel)
+    said = {name: {n: row[name].share for n, row in rows.items() if name in row} for name in series}
+    return finish(ax, f"{xlabel}. {say_shares(said)}", xlabel=xlabel)
 
 
 def plot_recall(lines: Mapping[str, Sequence[Score]], k: int, ax: Axes | None = None) -> Axes:

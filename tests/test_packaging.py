@@ -131,7 +131,7 @@ def built(tmp_path_factory):
     build = [sys.executable, "-m", "hatchling", "build", "-d", str(folder), "-t"]
     subprocess.run([*build, "sdist"], cwd=ROOT, check=True, capture_output=True)
     (sdist,) = folder.glob("*.tar.gz")
-    with tarfile.open(sdist) as archive:
+    with tarfile.open(sdist, encoding="utf-8") as archive:
         archive.extractall(folder, filter="data")
     source = folder / sdist.name.removesuffix(".tar.gz")
     subprocess.run([*build, "wheel"], cwd=source, check=True, capture_output=True)
@@ -199,7 +199,7 @@ def test_the_wheel_holds_the_package_the_course_and_its_metadata_and_nothing_els
 @pytest.mark.slow
 def test_the_sdist_holds_what_is_committed_and_nothing_that_lies_about(built):
     (sdist,) = built.glob("*.tar.gz")
-    with tarfile.open(sdist) as archive:
+    with tarfile.open(sdist, encoding="utf-8") as archive:
         members = archive.getmembers()
     assert all(member.isfile() for member in members)  # no link leads out of it
     names = {member.name.partition("/")[2] for member in members}

@@ -255,8 +255,9 @@ def test_the_context_is_taken_from_the_capacity_so_that_text_and_picture_agree()
 
 @pytest.mark.parametrize("context", [0, 147_718_144])
 @pytest.mark.parametrize("count", [1, 2])
-def test_the_line_of_the_capacity_runs_through_no_text(count, context):
-    for share in np.geomspace(0.051, 9, 60):
+@pytest.mark.parametrize("shares", [8, pytest.param(60, marks=pytest.mark.extra)])
+def test_the_line_of_the_capacity_runs_through_no_text(shares, count, context):
+    for share in np.geomspace(0.051, 9, shares):
         bar = breakdown(*(share * 14.56 * part for part in (0.5, 0.02, 0.03, 0.4, 0.05)))
         ax = plot_memory([bar, replace(QLORA, moment=LATE)][:count], T4, context=context)
         renderer = FigureCanvasAgg(ax.figure).get_renderer()

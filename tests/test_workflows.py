@@ -119,8 +119,13 @@ def test_every_column_has_a_job_and_the_floors_are_those_of_the_project():
     floors = re.search(r"floors\(\) \{(.+?)\n\}", text, re.DOTALL)[1]
     assert "--resolution lowest-direct" in floors
     assert "constraint" not in floors
-    lowest = {row["column"]: row["python"] for row in matrix("tests.columns")}["floors"]
-    assert PROJECT["requires-python"] == f">={lowest}"
+    pythons = {row["column"]: row["python"] for row in matrix("tests.columns")}
+    assert PROJECT["requires-python"] == f">={pythons['floors']}"
+    listed = (ROOT / "tests" / "colab.txt").read_text(encoding="utf-8")
+    assert re.search(r"which has Python (3\.\d+)\.", listed)[1] == pythons["colab"]
+    (everything,) = matrix("tests.everything")
+    conda = (ROOT / "environment.yml").read_text(encoding="utf-8")
+    assert f"- python={everything['python']}\n" in conda
 
 
 @posix

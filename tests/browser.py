@@ -24,6 +24,20 @@ OFFLINE = [
     "--no-first-run",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 ]
+# Run the set-up cell and the one that shows the panel, which needs no other.
+RUN_PANEL = """async () => {
+    const app = window.jupyterapp, opened = app.shell.currentWidget, notebook = opened.content;
+    await Promise.all([app.restored, opened.revealed, opened.sessionContext.ready]);
+    const source = cell => cell.model.sharedModel.source;
+    const cells = notebook.widgets.filter(cell => cell.model.type === 'code');
+    for (const cell of [cells[0], cells.find(cell => /_panel\\(/.test(source(cell)))]) {
+        notebook.activeCellIndex = notebook.widgets.indexOf(cell);
+        await app.commands.execute('notebook:run-cell');
+    }
+}"""
+FOREIGN: list[str] = []  # errors of JupyterLab itself: none so far
+# Of each rule of axe, elements that break it and that ipywidgets makes: its sliders have no name.
+IPYWIDGETS = {"aria-input-field-name": ["noUi-handle"]}
 READY = """() => window.jupyterapp
     ?.shell?.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"""
 
@@ -86,3 +100,49 @@ def page(width: int, height: int) -> Iterator[Any]:
         opened.set_default_timeout(MINUTE)
         yield opened
         browser.close()
+
+
+def open_lesson(page: Any, address: str, name: str) -> None:
+    """Open a lesson in a workspace of its own, which shows no other; wait for its kernel.
+
+    ``address`` is that of lesson 00, from ``lab``; ``name`` is a file.
+    """
+    stem = name.partition(".")[0]
+    page.goto(address.replace("tree/00_start_here.ipynb", f"workspaces/{stem}/tree/{name}"))
+    page.wait_for_function(READY)
+    page.evaluate("() => window.jupyterapp.shell.collapseLeft()")
+
+
+def watch(page: Any) -> list[str]:
+    """Return a list that grows by each error of the page: in its console, its code, its requests.
+
+    FOREIGN is left out.
+    """
+    errors: list[str] = []
+
+    def add(text: str) -> None:
+        if not any(known in text for known in FOREIGN):
+            errors.append(text)
+
+    page.on("console", lambda message: message.type == "error" and add(message.text))
+    page.on("pageerror", lambda error: add(str(error)))
+    page.on("requestfailed", lambda request: add(f"{request.failure}: {request.url}"))
+    return errors
+
+
+def violations(page: Any) -> list[str]:
+    """Return what axe finds in the outputs of a lesson, in the theme that is on.
+
+    Serious and critical only. IPYWIDGETS is left out: the package makes those elements.
+    """
+    from axe_playwright_python.sync_playwright import Axe
+
+    options = {"resultTypes": ["violations"]}
+    found = Axe().run(page, context=".jp-OutputArea-output", options=options).response
+    return [
+        f"{each['id']}: {node['html'][:200]} {node.get('failureSummary', '')[:300]}"
+        for each in found["violations"]
+        if each["impact"] in ("serious", "critical")
+        for node in each["nodes"]
+        if not any(known in node["html"] for known in IPYWIDGETS.get(each["id"], ()))
+    ]

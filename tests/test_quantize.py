@@ -368,7 +368,7 @@ def test_the_panel_refuses_fp4_in_other_bits_and_recovers():
 @pytest.mark.parametrize("scheme", ["affine", "integer"])
 def test_the_panel_draws_every_matrix(scheme, part):
     text = quantize_panel().text_with(scheme=scheme, bits=3, block="row", part=part, layer=0)
-    assert "This matrix: error" in text
+    assert f"{part} of layer 0: error" in text
 
 
 def test_pictures_say_in_words_what_they_show():

@@ -1,0 +1,77 @@
+"""What all panels keep: labels with units, and an answer to every move, each over its range."""
+
+import importlib
+import inspect
+import re
+from pathlib import Path
+
+import ipywidgets
+import pytest
+
+import ftcourse.widgets
+from ftcourse.widgets.panel import Panel
+
+MODULES = sorted(path.stem for path in Path(ftcourse.widgets.__file__).parent.glob("[a-z]*.py"))
+MAKERS = {
+    name: maker
+    for module in MODULES
+    for name, maker in vars(importlib.import_module(f"ftcourse.widgets.{module}")).items()
+    if name.endswith("_panel") and inspect.get_annotations(maker).get("return") is Panel
+}
+del MAKERS["build_panel"]  # makes two of the others
+# Numbers without a unit: a name that is the unit, a pure number, a place in an order.
+BARE = {"bits", "rank", "alpha", "learning rate", "layer"}
+SILENT = {"rag_panel": {"order", "question"}}  # only the button asks the model
+
+
+@pytest.fixture(params=MAKERS)
+def panel(request):
+    made = MAKERS[request.param]()
+    yield request.param, made
+    made.buttons["reset"].click()
+
+
+def options(control):
+    """Return what a learner can choose, as pairs of the label that is shown and the value."""
+    if hasattr(control, "options"):
+        pairs = (each if isinstance(each, tuple) else (str(each), each) for each in control.options)
+        return list(pairs)
+    if isinstance(control, ipywidgets.Checkbox):
+        return [("", True), ("", False)]
+    return [(str(n), n) for n in {control.min, (control.min + control.max) // 3, control.max}]
+
+
+def test_every_lesson_s_panel_is_tried_here():
+    notebooks = (Path(__file__).parent.parent / "notebooks").glob("*.ipynb")
+    used = {re.search(r"(\w+_panel)\(", path.read_text(encoding="utf-8"))[1] for path in notebooks}
+    assert used == set(MAKERS)
+
+
+def test_every_control_has_a_label_with_the_unit_of_its_numbers(panel):
+    _, panel = panel
+    for control in panel.controls.values():
+        label, shown = control.description, options(control)
+        assert label
+        assert len(label) <= 22  # more is cut
+        numbers = [text for text, value in shown if isinstance(value, int | float) and text]
+        bare = [text for text in numbers if re.fullmatch(r"[\d.e-]+", text)]
+        assert not bare or label in BARE or re.search(r" \(\w+\)$", label), label
+
+
+def test_each_value_of_each_control_is_answered_in_the_text_or_the_picture(panel):
+    name, panel = panel
+    for what, control in panel.controls.items():
+        start, seen = control.value, set()
+        for _, value in options(control):
+            before = panel._drawn[:2]
+            control.value = value
+            text, picture, _ = panel._drawn
+            seen.add((text, picture))
+            assert "Traceback" not in picture
+            if picture != before[1] and picture and before[1]:
+                alts = [re.search('alt="([^"]*)"', each)[1] for each in (picture, before[1])]
+                assert alts[0] != alts[1] or text != before[0], f"{what}: the same words"
+            if what in SILENT.get(name, ()) and panel.moved:
+                assert "text and picture stay. " in panel.moved
+        assert (len(seen) == 1) == (what in SILENT.get(name, ())), what
+        control.value = start

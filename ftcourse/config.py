@@ -240,3 +240,17 @@ def check_dtype(config: FinetuneConfig, card: Card) -> None:
             f"dtype='float16' on {card.name}",
             "Use dtype='float32' or 'bfloat16' here, or keep 'auto'.",
         )
+
+
+def check_training(config: FinetuneConfig, card: Card) -> None:
+    """Refuse a 16-bit adapter in a float16 run, and warn of bfloat16 that a card only emulates."""
+    dtype, adapts = config.dtype_on(card), config.method != "full"
+    if dtype == "float16" and adapts and config.adapter_dtype != "float32":
+        raise CourseError(
+            "A run in float16 trains an adapter in float32: torch unscales no other gradients.",
+            f"adapter_dtype={config.adapter_dtype!r}, and float16 on {card.name}",
+            "Leave adapter_dtype out, or use dtype='float32'.",
+        )
+    if dtype == "bfloat16" and card.capability and card.capability < (8, 0):
+        words = f"{card.name} only emulates bfloat16, slowly: leave dtype='auto', which avoids it."
+        warnings.warn(words, stacklevel=3)

@@ -13,7 +13,7 @@ from transformers import TrainerCallback
 
 from ftcourse import models
 from ftcourse.chat import Example
-from ftcourse.config import FinetuneConfig, check_run
+from ftcourse.config import FinetuneConfig, check_run, check_training
 from ftcourse.errors import CourseError
 from ftcourse.hardware import detect
 from ftcourse.live import LIBRARIES, LiveBytes
@@ -22,6 +22,7 @@ from ftcourse.memory.fit import refuse_if_too_large
 from ftcourse.memory.ledger import Ledger, Row
 from ftcourse.train import make_trainer, train
 
+_FP16_LAST = 6  # the scaler of float16 may skip first steps, in which no optimizer state is made
 _RANDOM = "weights are random, not trained: this model has none here; the bytes are the same"
 
 
@@ -137,14 +138,16 @@ def measure_timeline(config: FinetuneConfig) -> list[dict[str, int]]:
 def _meter(config: FinetuneConfig) -> MemoryMeter:
     """Return the meter of the second of two steps on random tokens."""
     check_run(config)
+    check_training(config, detect())
     refuse_if_too_large(config)
-    meter = MemoryMeter()
+    last = _FP16_LAST if config.dtype_on(detect()) == "float16" else 2
+    meter = MemoryMeter(last)
     with tempfile.TemporaryDirectory() as folder, models.libraries_quiet():
         note = _RANDOM if models.needs_random_weights(config.model) else ""
         if note:
             _make_random_model(config.model, folder)
             config = replace(config, model=folder)
-        config = replace(config, max_steps=2)
+        config = replace(config, max_steps=last)
         model = models.attach_adapter(models.load_base(config), config)
         examples = _random_examples(config, model.config.vocab_size)
         train(make_trainer(config, model, examples, Path(folder), [meter]), config)

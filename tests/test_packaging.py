@@ -148,7 +148,8 @@ def installed(built):
 
 def run_installed(site, *arguments):
     """Run the unpacked package's command line outside the checkout, and return what it prints."""
-    environment = {**os.environ, "PYTHONPATH": str(site)}
+    path = os.pathsep.join([str(site), str(ROOT / "tests" / "offline")])
+    environment = {**os.environ, "PYTHONPATH": path}
     command = [sys.executable, "-m", "ftcourse", *map(str, arguments)]
     done = subprocess.run(
         command, cwd=site.parent, env=environment, capture_output=True, text=True, check=True

@@ -19,7 +19,7 @@ from transformers import (
 
 from ftcourse import models
 from ftcourse.chat import Example
-from ftcourse.config import FinetuneConfig, check_run
+from ftcourse.config import FinetuneConfig, check_run, check_training
 from ftcourse.config_file import check_patience
 from ftcourse.data import Record, as_records, encode
 from ftcourse.errors import CourseError
@@ -97,6 +97,7 @@ def finetune(
     each takes ``batch_size`` records a step, so two take twice as many as one.
     """
     check_run(config)
+    check_training(config, detect())
     records, held_out = as_records(data), None if validation is None else as_records(validation)
     _check_judges(held_out, patience)
     asked = describe_run(config, records, held_out, patience, join_processes())

@@ -253,9 +253,13 @@ def test_the_context_is_taken_from_the_capacity_so_that_text_and_picture_agree()
     assert " 4.77 GiB over" in judge_fit(LORA, card).reason
 
 
-@pytest.mark.parametrize("context", [0, 147_718_144])
-@pytest.mark.parametrize("count", [1, 2])
-@pytest.mark.parametrize("shares", [8, pytest.param(60, marks=pytest.mark.extra)])
+CAPACITIES = [(8, count, context) for count in (1, 2) for context in (0, 147_718_144)]
+
+
+@pytest.mark.parametrize(
+    ("shares", "count", "context"),
+    [*CAPACITIES, pytest.param(60, 2, 147_718_144, marks=pytest.mark.extra)],
+)
 def test_the_line_of_the_capacity_runs_through_no_text(shares, count, context):
     for share in np.geomspace(0.051, 9, shares):
         bar = breakdown(*(share * 14.56 * part for part in (0.5, 0.02, 0.03, 0.4, 0.05)))

@@ -1,11 +1,14 @@
 """The rules of the package as a whole; a message names every place that breaks one."""
 
 import ast
+import json
 import re
 import subprocess
 import sys
 from itertools import chain
 from pathlib import Path
+
+import pytest
 
 import ftcourse
 
@@ -202,23 +205,32 @@ def test_text_files_are_utf_8_on_every_system():
     assert offenders == []
 
 
-def found_after(modules, foreign):
-    """Return the first of our modules whose import brings in a foreign one, or nothing."""
+# Our modules, and what they must not bring. One process tries all: to import torch takes seconds.
+WAITS = {
+    "arithmetic and pictures": (LIGHT, ("torch", "transformers", "matplotlib.pyplot")),
+    "reading dialogues": (["data"], ("datasets",)),
+    "simulating": (["live", "simulate"], ("transformers.trainer",)),
+}
+
+
+@pytest.fixture(scope="module")
+def brought():
+    """What the first of our modules that brings something too early brings, for each of WAITS."""
     code = f"""
-import importlib, sys
-for module in {modules!r}:
-    importlib.import_module(f"ftcourse.{{module}}")
-    if {foreign!r} in sys.modules:
-        print(module)
-        break
+import importlib, json, sys
+found = {{}}
+for name, (modules, foreign) in {WAITS!r}.items():
+    found[name] = []
+    for module in modules:
+        importlib.import_module(f"ftcourse.{{module}}")
+        found[name] += [f"{{module}} brings {{each}}" for each in foreign if each in sys.modules]
+print(json.dumps(found))
 """
     command = [sys.executable, "-c", code]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
-def test_arithmetic_and_pictures_do_not_wait_for_torch():
-    assert found_after(LIGHT, "torch") == ""
-
-
-def test_simulating_does_not_import_the_trainer():
-    assert found_after(["live", "simulate"], "transformers.trainer") == ""
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WAITS)
+def test_what_needs_no_large_library_does_not_wait_for_it(name, brought):
+    assert brought[name] == []

@@ -126,15 +126,15 @@ def total(ledger):
 
 
 def each(names, runs, fast):
-    """Return parameters; one run of some families is fast; of the rest, an eleventh is not extra.
+    """Return parameters; one run of some families is fast; of the rest, each run once is slow.
 
-    Of twelve runs that is one or two of each family; and each run takes part.
+    So two of three families take part with one run more; all others are extra.
     """
 
     def marks(place, turn, run):
         if place < 6 and run == fast:
             return ()
-        return pytest.mark.slow if (place + turn) % 11 == 0 else pytest.mark.extra
+        return pytest.mark.slow if place == 3 * turn // 2 else pytest.mark.extra
 
     return pytest.mark.parametrize(
         ("name", "run"),

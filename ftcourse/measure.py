@@ -34,6 +34,8 @@ class MemoryMeter(TrainerCallback):
     passes after the first count with the backward pass.
     """
 
+    tracker = LiveBytes
+
     def __init__(self, step: int = 2) -> None:
         """Choose the step to measure, counted from 1."""
         self.step = step
@@ -47,7 +49,7 @@ class MemoryMeter(TrainerCallback):
         """Count what lives already and follow the rest."""
         if state.global_step + 1 != self.step:
             return
-        self._live = live = LiveBytes(model.device.type)
+        self._live = live = self.tracker(model.device.type)
         live.note_residents(model, optimizer)
         self._loaded = len(live.history.events)
         live.history.mark("the forward pass")

@@ -66,13 +66,16 @@ def communication(
     return Traffic(tuple(rows))
 
 
-def in_a_ring(size: int, ranks: int) -> int:
-    """Return the bytes that one rank sends so that all get, or sum up, so many bytes.
+def in_a_ring(size: int, processes: int) -> int:
+    """Return the bytes that one process sends.
+
+    With them all processes together gather, or sum up, a
+    tensor of ``size`` bytes. Each sends to its neighbour.
 
     >>> in_a_ring(1000, 2), in_a_ring(1000, 8)
     (500, 875)
     """
-    return size * (ranks - 1) // ranks
+    return size * (processes - 1) // processes
 
 
 def _averaged(step: Step, ranks: Ranks) -> Iterator[Sent]:

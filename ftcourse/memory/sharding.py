@@ -25,6 +25,9 @@ def own_rows(rows: Iterable[Row], step: Step, ranks: Ranks) -> Iterator[Row]:
     """Yield what one rank holds through the whole step, of what one alone would hold."""
     stored = {weight.name: weight for weight in shards_of(step, ranks)}
     trained = [weight for weight in stored.values() if weight.trained]
+    if step.card.device == "cpu" and step.full:  # accelerate's "cpu:0" is not "cpu": a copy
+        tokens = (step.config.batch_size, step.config.max_length)
+        yield Row.of("batch", tokens, "int64", "overhead")
     if ranks.shards == 1:
         yield from rows
         yield from buckets(step)
@@ -114,6 +117,17 @@ class ShardedModel(Model):
         self.sent: Tensor | None = None
         self.shards: list[Tensor] = []
         self.started = False
+
+    def layers(self) -> dict[int, int]:
+        """Return the layers to run; the second runs apart, as the first is gathered beside it."""
+        found = super().layers()
+        if found.get(1, 1) > 1:
+            found |= {1: 1, 2: found[1] - 1}
+        return dict(sorted(found.items()))
+
+    def moment(self, number: int) -> str:
+        """Return what a layer's backward pass is called."""
+        return super().moment(number) or "the second layer's backward pass" * (number == 1)
 
     def hold(self, name: str, size: int) -> Tensor | None:
         """Return a buffer of so many bytes, if they are more than none."""

@@ -7,7 +7,6 @@ keeps a shard of each parameter, and a unit of them is gathered where it is need
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 from math import ceil, prod
 from typing import Any
 
@@ -81,12 +80,18 @@ def as_ranks(config: FinetuneConfig, *choices: Any) -> Ranks:
 
 
 def shard(shape: Shape, shards: int) -> Shape:
-    """Return the shape of a shard: so many rows fewer, and padded to be alike on all ranks.
+    """Return the shape of one process's shard.
 
-    >>> shard((1536, 128), 2), shard((5, 128), 2), shard((), 2)
-    ((768, 128), (3, 128), ())
+    A tensor is cut by rows. Where they do not divide, the
+    last shards are padded, so that all are alike.
+
+    >>> shard((1536, 128), 2), shard((5, 128), 2)
+    ((768, 128), (3, 128))
     """
-    return (ceil(shape[0] / shards), *shape[1:]) if shape else shape
+    if not shape:
+        return shape
+    rows, *rest = shape
+    return (ceil(rows / shards), *rest)
 
 
 def stored_dtype(weight: Weight, step: Step) -> str:
@@ -184,11 +189,13 @@ def buckets(step: Step) -> Iterator[Row]:
 
     A bucket is closed by the gradient that fills it (``_compute_bucket_assignment_by_size``).
     """
-    layers = [w for w in trained(step) if w.count > 1]
-    ends = [w for w in trained(step) if w.count == 1]
-    tables = [w for w in ends if w.name.startswith(tuple(step.shape.family.tables))]
-    order = chain(tables, *[layers] * step.shape.num_hidden_layers)
-    order = [*order, *(w for w in ends if w not in tables)]
+    family, weights = step.shape.family, trained(step)
+    first, *norms = family.layer_norms
+    places = [f"{family.layers}.*.{end}" for end in (first, family.self_attn, *norms, "mlp")]
+    layer = [w for place in places for w in weights if w.name.startswith(f"{place}.")]
+    tables = [w for w in weights if w.name.startswith(tuple(family.tables))]
+    rest = [w for w in weights if w not in layer and w not in tables]
+    order = [*tables, *layer * step.shape.num_hidden_layers, *rest]
     filled, limit = 0, FIRST_BUCKET
     for number, weight in enumerate(reversed(order), 1):
         filled += weight.numbers * BYTES[weight.dtype]

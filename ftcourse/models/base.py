@@ -1,5 +1,6 @@
 """The base model of a run: loaded whole, with random weights, or without any."""
 
+import os
 from pathlib import Path
 
 import torch
@@ -128,11 +129,13 @@ def quantization(config: FinetuneConfig, dtype: torch.dtype) -> BitsAndBytesConf
         return None
     if config.bits == 8:
         return BitsAndBytesConfig(load_in_8bit=True)
+    sharded = os.environ.get("ACCELERATE_USE_FSDP") == "true"
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type=config.quant_type,
         bnb_4bit_use_double_quant=config.double_quant,
         bnb_4bit_compute_dtype=dtype,
+        **({"bnb_4bit_quant_storage": dtype} if sharded else {}),  # FSDP shards no integers
     )
 
 

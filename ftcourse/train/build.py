@@ -19,7 +19,7 @@ from ftcourse.config import FinetuneConfig
 from ftcourse.data import pad_batch
 from ftcourse.hardware import Card, detect
 from ftcourse.loss import check_head, use_chunked_loss
-from ftcourse.train.processes import is_first
+from ftcourse.train.processes import is_first, shard_on_cpus_too
 from ftcourse.train.trouble import StopWithoutLoss
 
 
@@ -60,6 +60,11 @@ class _TokenMeanTrainer(Trainer):
     more. Several processes share the last batches out so that each has as many; a record that is
     there twice for that reason moves the loss a little.
     """
+
+    def create_accelerator_and_postprocess(self):
+        """Make the Accelerator, which shards on CPUs, too."""
+        shard_on_cpus_too()
+        super().create_accelerator_and_postprocess()
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Divide a batch's sum of losses by what would be its tokens if all records were alike."""

@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ftcourse.errors import CourseError
@@ -36,7 +37,11 @@ def read_history(log: list[dict[str, float]]) -> list[dict[str, float]]:
 
 
 def save_result(
-    folder: Path, run: Run, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+    folder: Path,
+    run: Run,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    whole: dict[str, torch.Tensor] | None = None,
 ) -> None:
     """Write the tuned weights and the tokenizer, and at last that the run is finished.
 
@@ -45,7 +50,7 @@ def save_result(
     """
     stage = folder / STAGE
     shutil.rmtree(stage, ignore_errors=True)
-    model.save_pretrained(stage)
+    model.save_pretrained(stage, state_dict=whole)  # of a sharded model, gathered from all
     tokenizer.save_pretrained(stage)
     files = list_files(stage)
     ours = run.get("files", {})

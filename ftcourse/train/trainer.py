@@ -28,7 +28,7 @@ from ftcourse.hardware import detect
 from ftcourse.memory.fit import does_not_fit, refuse_if_too_large
 from ftcourse.train.build import make_trainer
 from ftcourse.train.checkpoints import KeepWhole, last_checkpoint
-from ftcourse.train.processes import from_first, join_processes, wait_for_all
+from ftcourse.train.processes import from_first, gather_whole, join_processes, wait_for_all
 from ftcourse.train.result import check_result, finished, read_history, save_result
 from ftcourse.train.run import Run, describe_run, locked, open_run, run_name, write_run
 from ftcourse.train.trouble import checkpoint_bytes, explained_disk
@@ -103,7 +103,7 @@ def finetune(
     folder = from_first(lambda: _folder(output_dir))
     with explained_disk(folder) as needs, ExitStack() as held, models.libraries_quiet():
         run, checkpoint = from_first(lambda: _open(folder, asked, resume, held))
-        tokenizer = models.load_tokenizer(config.model)
+        tokenizer, whole = models.load_tokenizer(config.model), None
         if "history" in run:
             check_result(folder, run)
             model = models.load_finetuned(config, folder)
@@ -116,7 +116,8 @@ def finetune(
                 trainer = _prepare(config, examples, folder, run, callbacks, judges)
                 needs.append(lambda: checkpoint_bytes(trainer))
                 model, run = trainer.model, run | train(trainer, config, checkpoint)
-            from_first(lambda: save_result(folder, run, model, tokenizer))
+                whole = gather_whole(trainer)
+            from_first(lambda: save_result(folder, run, model, tokenizer, whole))
     return FinetuneResult(
         config,
         model,

@@ -27,11 +27,11 @@ ALL = "all that costs only time"
 def operations(config: FinetuneConfig) -> float:
     """Return the operations of one card's step.
 
-    A product with a weight takes two for each token, a
-    multiplication and a sum. The backward pass takes as many for
-    the gradient of the input, and again for the gradient of the
-    weight if it is trained. Source: Kaplan et al. 2020, arXiv
-    2001.08361, section 2.1; there it is 6 a weight.
+    A product with a weight takes two for each token: one
+    multiplication and one sum. The backward pass takes as many
+    for the gradient of the input, and again for the gradient of
+    the weight if it is trained. Source: Kaplan et al. 2020,
+    arXiv 2001.08361, section 2.1; there it is 6 a weight.
     """
     shape = load_shape(config.model)
     sizes = [i * o for i, o in shape.linears.values()]
@@ -70,7 +70,7 @@ class Seconds:
     def __repr__(self) -> str:
         """Return both, and the two ends between which a step is."""
         both = f"computing {self.computing:.3g} s, sending {self.sending:.3g} s"
-        return f"{both}: a step takes {self.least:.3g} to {self.most:.3g} s (predicted)"
+        return f"{both}, a step {self.least:.3g} to {self.most:.3g} s (predicted)"
 
 
 def step_seconds(

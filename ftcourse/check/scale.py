@@ -6,10 +6,10 @@ from typing import Any
 
 from ftcourse.check.exercise import Verdict, a_type, exercise, judge_function, judge_number
 from ftcourse.config import FinetuneConfig
-from ftcourse.errors import CourseError
 from ftcourse.hardware import CARDS
 from ftcourse.memory import predict_memory
-from ftcourse.memory.fit import judge_fit
+from ftcourse.memory.fit import Fit, judge_fit
+from ftcourse.scale import COUNTS, step_seconds
 
 CARD = "RTX 4090"
 KEPT = {"model": "llama-3.1-70b", "method": "qlora", "card": CARD, "texts": 1, "length": 2048}
@@ -55,7 +55,6 @@ def kettle(mine: Any) -> Verdict:
     asks = {
         "as many": "So only the rule would protect. What did 192 questions with a kettle show?",
         "more": "Did it begin to talk? The adapter had met no words before a question. What then?",
-        "none": "Not a single one? It was disturbed, and not made discreet. Which way did it go?",
     }
     praise = "As few as with the rule. So compare a defence with a sentence that means nothing."
     return _judge_word(mine, "fewer", asks, praise)
@@ -79,9 +78,6 @@ def gb_on_each_of_four(mine: Any) -> Verdict:
         28e9 / 2**30: "That is in GiB. A GB has 10**9 bytes.",
         28e9: "That is in bytes. How many GB are they?",
         448: "Is it more on each of four cards than on one?",
-        1.75: "That is a quarter of the weights' number. How many bytes does each one have?",
-        56: "Is that for two cards, or half of it left out? There are four.",
-        3.5: "Two numbers of one byte each? Which numbers, and how many bytes has a float32?",
         16: "That is how many bytes a weight needs. How many weights are on a card?",
     }
     praise = "A quarter of 112. What is gathered for a moment, and the activations, come on top."
@@ -106,30 +102,23 @@ mine = held
 def numbers_held(mine: Any) -> Verdict | None:
     """Judge a function for how many numbers of a matrix a process really holds, without padding."""
     bugs: dict[str, Callable] = {
-        "That is with padding: what does the last process really hold?": (
-            lambda r, c, n, k: ceil(r / n) * c
-        ),
-        "Five rows, two processes: that would leave one row to nobody. Who holds it?": (
-            lambda r, c, n, k: r // n * c
-        ),
-        "The rest is spread over the first ones there. How did chunk cut five rows for four?": (
+        "With padding, yes. What does the last one hold?": lambda r, c, n, k: ceil(r / n) * c,
+        "Five rows for two: who holds the row that is left?": lambda r, c, n, k: r // n * c,
+        "The rest goes to the first ones. How did chunk cut five rows for four?": (
             lambda r, c, n, k: (r // n + (k < r % n)) * c
         ),
-        "All that remains goes to the last one there. How many rows did chunk give the first?": (
+        "The rest goes to the last one. How many rows did chunk give the first?": (
             lambda r, c, n, k: (r // n + (k == n - 1) * (r % n)) * c
         ),
-        "Can a process hold fewer than no rows? Try 5 rows, 4 processes, the last one.": (
+        "Fewer than no rows? Try 5 rows, 4 processes, the last one.": (
             lambda r, c, n, k: min(ceil(r / n), r - k * ceil(r / n)) * c
         ),
         "Is a matrix cut by its rows, or by its columns?": lambda r, c, n, k: _held(c, r, n, k),
-        "Those are rows. How many numbers has a row?": lambda r, c, n, k: _held(r, 1, n, k),
-        "Is it cut between two rows, or in the middle of one?": (
-            lambda r, c, n, k: _held(r * c, 1, n, k)
-        ),
+        "How many numbers has a row?": lambda r, c, n, k: _held(r, 1, n, k),
+        "Is a row cut in the middle?": lambda r, c, n, k: _held(r * c, 1, n, k),
         "Is the first process number 0, or 1?": lambda r, c, n, k: _held(r, c, n, k - 1),
         "May a shard be a fraction of a number?": lambda r, c, n, k: r * c / n,
-        "That is the whole matrix. Which part of it is on one process?": lambda r, c, n, k: r * c,
-        "Are these bytes? How many numbers are they?": lambda r, c, n, k: 4 * _held(r, c, n, k),
+        "Are these bytes? How many numbers?": lambda r, c, n, k: 4 * _held(r, c, n, k),
     }
     praise = "As torch.chunk cuts, on all cases. What is missing to a full shard is padding."
     stops = "It is given four numbers: rows, columns, world_size, process."
@@ -174,7 +163,6 @@ def texts_to_balance(mine: Any) -> Verdict:
         1 / share: "That is the share of computing in sending. Which way round is it asked?",
         2 * right: "Does sending grow with the texts, too? What is gathered?",
         512 * right: "Are those tokens? How many texts of 512 are they?",
-        512 * share: "Are those tokens? How many texts of 512 are they?",
     }
     praise = "Only texts in one pass count: each pass of an accumulated step gathers it all again."
     other = "How often do the seconds of computing one text go into those of sending?"
@@ -183,8 +171,6 @@ def texts_to_balance(mine: Any) -> Verdict:
 
 def balance() -> tuple[float, float]:
     """Return the seconds of computing and sending of the exercise's run, for one text."""
-    from ftcourse.scale import step_seconds
-
     run = FinetuneConfig("llama-3.1-8b", "lora", dtype="bfloat16", batch_size=1, max_length=512)
     found = step_seconds(run, CARDS["A100 80GB"], 2, "fsdp")
     return found.computing, found.sending
@@ -210,8 +196,7 @@ mine = panel
 def seventy_on_small_cards(mine: Any) -> Verdict:
     """Judge a panel: a 70B model, QLoRA, on as few cards of 24 GB as possible."""
     if not {*KEPT, "GPUs", "sharding", "loss"} <= {*getattr(mine, "controls", ())}:
-        asked = "The panel itself is asked for: check.seventy_on_small_cards(panel)."
-        return Verdict(False, asked)
+        return Verdict(False, "The panel itself is asked for: seventy_on_small_cards(panel).")
     values = mine.values
     for name, asked in KEPT.items():
         if values[name] != asked:
@@ -231,14 +216,11 @@ def seventy_on_small_cards(mine: Any) -> Verdict:
     return Verdict(True, f"{fit!r} Which link would you want between them? Look at the text.")
 
 
-def _seventy(count: int, sharding: str, loss: str) -> Any:
+def _seventy(count: int, sharding: str, loss: str) -> Fit:
     run = FinetuneConfig("llama-3.1-70b", "qlora", batch_size=1, max_length=2048, loss=loss)
     return judge_fit(predict_memory(run, CARDS[CARD], count, sharding), CARDS[CARD])
 
 
 def fewest() -> int:
     """Return the fewest GPUs of the menu that hold the target of the panel."""
-    fits = (n for n in (1, 2, 4, 8) if _seventy(n, "fsdp", "chunked").answer == "yes")
-    if (found := next(fits, None)) is None:
-        raise CourseError("The target can be reached.", "no number of GPUs", "Lower the target.")
-    return found
+    return next(n for n in COUNTS if _seventy(n, "fsdp", "chunked").answer == "yes")

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from ftcourse.hardware import Card
-from ftcourse.memory import MemoryBreakdown
+from ftcourse.memory import MemoryBreakdown, show_bytes
 from ftcourse.memory.fit import context_bytes
 from ftcourse.plots.memory import plot_memory
 from ftcourse.plots.picture import SMALL, finish, new_axes, put_label
@@ -57,8 +57,10 @@ def plot_cards(steps: Mapping[int, MemoryBreakdown], card: Card, chosen: int | N
         names[chosen] = f"▸ {names[chosen]}"
     bars = {names[count]: replace(step, moment="") for count, step in steps.items()}
     picture = plot_memory(bars, card.memory, context=context_bytes(card))
-    picture.set_xlabel(f"one GPU's {picture.get_xlabel()}")
-    return picture
+    sizes = [show_bytes(steps[count].allocated) for count in (min(steps), max(steps))]
+    found = f"From {min(steps)} to {max(steps)} GPUs one of them goes from {' to '.join(sizes)}."
+    label = f"one GPU's {picture.get_xlabel()}"
+    return finish(picture, f"{found} {picture.alt}", hide=("top", "right", "left"), xlabel=label)
 
 
 def plot_seconds(found: Mapping[str, Seconds], ax: Axes | None = None) -> Axes:
@@ -84,4 +86,6 @@ def plot_seconds(found: Mapping[str, Seconds], ax: Axes | None = None) -> Axes:
         said.append(f"{' '.join(name.split())}: {words}.")
     ax.set_yticks(range(len(found)), [*found], size=SMALL)
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize=SMALL)
+    slow = [name for name, each in found.items() if each.sending > each.computing]
+    said.insert(0, f"Sending takes longer than computing in {len(slow)} of {len(found)} rows.")
     return finish(ax, " ".join(said), xlabel="seconds of a step, predicted (logarithmic)")

@@ -63,7 +63,13 @@ LESSONS = {  # the names of a lesson's files, in every room
     "08_which_one's decision": {"needs", "decision", "widgets/which_one"},
     "08_which_one": {"which_one"},
     "09_scale": {"scale"},
-    "09_scale's arithmetic": {"memory/sharding", "memory/units", "memory/communication", "ranks"},
+    "09_scale's arithmetic": {
+        "memory/sharding",
+        "memory/units",
+        "memory/communication",
+        "memory/two_cards",
+    },
+    "09_scale's processes": {"ranks/__init__", "ranks/launch", "ranks/meter", "ranks/process"},
 }
 
 

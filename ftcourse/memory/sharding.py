@@ -109,7 +109,7 @@ class ShardedModel(Model):
         self.tape.accumulates = step.config.gradient_accumulation_steps > 1
         self.gathered: dict[str, Tensor] = {}
         self.behind: Tensor | None = None
-        """The buffer of the unit that was gathered last; the next one's copy comes first."""
+        """The buffer of the unit that was gathered last."""
         self.ahead: dict[str, Tensor] = {}
         """Buffers of units that are gathered while the one above runs back."""
         self.whole: dict[str, list[Tensor]] = {}
@@ -156,9 +156,9 @@ class ShardedModel(Model):
         self.gathered[key] = self.hold(f"{unit.name}: gathered", size)
 
     def gather(self, key: str) -> None:
-        """Gather a unit in the forward pass."""
+        """Gather a unit in the forward pass; only then is the buffer of the one before freed."""
         if key in self.units:
-            buffer, self.behind = self.receive(key), None
+            buffer = self.receive(key)
             self.copy_apart(key)
             self.behind = buffer
 

@@ -9,10 +9,10 @@ from ftcourse.memory import parameters
 from ftcourse.memory.breakdown import MemoryBreakdown
 from ftcourse.memory.ledger import Ledger, Row
 from ftcourse.memory.model import Model
-from ftcourse.memory.sharding import ShardedModel, own_rows
+from ftcourse.memory.sharding import ShardedModel
 from ftcourse.memory.step import Step
 from ftcourse.memory.tape import Tape
-from ftcourse.memory.units import Ranks, as_ranks, shards_of
+from ftcourse.memory.units import Ranks, as_ranks, own_rows, shards_of
 from ftcourse.shape import load_shape
 
 _version = lru_cache(version)  # to read it takes as long as the arithmetic

@@ -5,48 +5,20 @@ they are needed, and the next unit's while the one at hand computes. In the back
 gradients are whole for a moment; then their sum over all ranks is cut into shards again.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
+from itertools import pairwise
 
-from ftcourse.memory import parameters
 from ftcourse.memory.communication import LINKS, Link, Traffic, communication, seconds_on
 from ftcourse.memory.graph import Leaf, Node, Tensor
 from ftcourse.memory.layer import Shared
-from ftcourse.memory.ledger import BYTES, Row
 from ftcourse.memory.model import Model
 from ftcourse.memory.operations import Operations
+from ftcourse.memory.parameters import weights_of
 from ftcourse.memory.step import Step
-from ftcourse.memory.units import Ranks, buckets, shard, shards_of, units
+from ftcourse.memory.units import Ranks, shard, shards_of, travels, units
 
-__all__ = ["LINKS", "Link", "ShardedModel", "Traffic", "communication", "own_rows", "seconds_on"]
-
-
-def own_rows(rows: Iterable[Row], step: Step, ranks: Ranks) -> Iterator[Row]:
-    """Yield what one rank holds through the whole step, of what one alone would hold."""
-    stored = {weight.name: weight for weight in shards_of(step, ranks)}
-    trained = [weight for weight in stored.values() if weight.trained]
-    if step.card.device == "cpu" and step.full:  # accelerate's "cpu:0" is not "cpu": a copy
-        tokens = (step.config.batch_size, step.config.max_length)
-        yield Row.of("batch", tokens, "int64", "overhead")
-    if ranks.shards == 1:
-        yield from rows
-        yield from buckets(step)
-        return
-    for row in rows:
-        if row.part == "weights" and row.name in stored:
-            yield _shard_of(row, stored[row.name].dtype, step, ranks)
-        elif row.part not in ("optimizer", "gradients"):
-            yield row
-    yield from parameters.optimizer_rows(step, trained)
-
-
-def _shard_of(row: Row, dtype: str, step: Step, ranks: Ranks) -> Row:
-    """Return the row of a parameter's shards; 4-bit weights are cut in the products' format."""
-    if row.dtype != "uint8":
-        return Row.of(row.name, shard(row.shape, ranks.shards), dtype, row.part, row.count)
-    width = BYTES[step.dtype]
-    packed = shard((-(-row.shape[0] // width), 1), ranks.shards)
-    return Row.of(row.name, packed, step.dtype, row.part, row.count)
+__all__ = ["LINKS", "Link", "ShardedModel", "Traffic", "communication", "seconds_on", "shard"]
 
 
 class ShardedTape(Operations):
@@ -66,11 +38,13 @@ class ShardedTape(Operations):
         out = super().product(x, weight, bias)
         if self.path == "lm_head" and out.node and self._again is None:
             self.enter[out.node] = "tail", "layer"
+            if self.model.head_alone and x.node:
+                self.leave[x.node] = "tail", 1
         return out
 
     def backward(self, loss: Tensor) -> None:
         """Run all nodes back; before the first, the model lets go of its last buffer."""
-        self.model.behind = None
+        self.model.behind = self.model.copies = None
         super().backward(loss)
         self.model.finish()
 
@@ -92,7 +66,7 @@ class ShardedTape(Operations):
         super()._keep(leaf, gradient)
         place = self.model.place.get(leaf.path)
         if place and not self.accumulates:
-            self.model.whole.setdefault(place, []).append(self.gradients.pop())
+            self.model.whole.setdefault(place, [[]])[-1].append(self.gradients.pop())
 
 
 class ShardedModel(Model):
@@ -105,29 +79,36 @@ class ShardedModel(Model):
         super().__init__(alone)
         self.own, self.ranks, self.units = step, ranks, units(step)
         self.place = {w.name: key for key, unit in self.units.items() for w in unit.weights}
+        self.head_alone = [w.name for w in self.units["tail"].weights] == ["lm_head.weight"]
         self.tape = ShardedTape(self)
         self.tape.accumulates = step.config.gradient_accumulation_steps > 1
         self.gathered: dict[str, Tensor] = {}
+        self.copies: Tensor | None = None
         self.behind: Tensor | None = None
         """The buffer of the unit that was gathered last."""
         self.ahead: dict[str, Tensor] = {}
         """Buffers of units that are gathered while the one above runs back."""
-        self.whole: dict[str, list[Tensor]] = {}
-        """Gradients of units, before they are summed up over the ranks."""
+        self.whole: dict[str, list[list[Tensor]]] = {}
+        """Gradients of units, of the last one last, before they are summed up over the ranks."""
         self.sent: Tensor | None = None
         self.shards: list[Tensor] = []
+        self.summed: list[Tensor | None] = []
         self.started = False
 
     def layers(self) -> dict[int, int]:
-        """Return the layers to run; the second runs apart, as the first is gathered beside it."""
-        found = super().layers()
-        if found.get(1, 1) > 1:
-            found |= {1: 1, 2: found[1] - 1}
-        return dict(sorted(found.items()))
+        """Return the layers to run; the second and the last but one run apart.
+
+        Their neighbours are gathered beside them, and between them the bytes only rise or fall.
+        """
+        end = self.shape.num_hidden_layers
+        apart = {number for number in (1, 2, end - 2, end - 1) if 0 < number < end}
+        return {n: after - n for n, after in pairwise([*sorted({*super().layers(), *apart}), end])}
 
     def moment(self, number: int) -> str:
         """Return what a layer's backward pass is called."""
-        return super().moment(number) or "the second layer's backward pass" * (number == 1)
+        names = {self.shape.num_hidden_layers - 2: "the last but one", 1: "the second"}
+        inner = f"{names[number]} layer's backward pass" if number in names else ""
+        return super().moment(number) or inner
 
     def hold(self, name: str, size: int) -> Tensor | None:
         """Return a buffer of so many bytes, if they are more than none."""
@@ -185,14 +166,35 @@ class ShardedModel(Model):
             return
         size = unit.reduced_bytes(self.own, self.ranks)
         self.sent = self.hold(f"{unit.name}: reduce-scatter's buffer", size)
-        del self.whole[key]
-        for weight in shards_of(self.own, self.ranks):
-            if weight.trained and self.place[weight.name] == key:
+        self.whole[key].pop()
+        if not self.whole[key]:
+            del self.whole[key]
+        mine = [w for w in shards_of(self.own, self.ranks) if self.place[w.name] == key]
+        mine, dtype = [w for w in mine if w.trained], self.own.dtype
+        narrow = dtype != "float32" and any(w.dtype != dtype for w in mine)
+        summed = self.hold(f"{unit.name}: sum", narrow * count * size // self.ranks.shards)
+        for weight in mine:
+            self.tape.path, self.tape.count = weight.name, count
+            self.shards.append(self.tape.new(weight.shape, weight.dtype, "gradients"))
+        if self.ranks.copies > 1:  # where the sum over nodes is still being sent
+            self.summed.append(summed)
+
+    def remember(self) -> None:
+        """Hold the gradients of the batches before, which are whole until the last one's join."""
+        for weight in filter(lambda weight: weight.trained, weights_of(self.own)):
+            counts = [1] if weight.count == 1 else list(self.layers().values())
+            found = self.whole.setdefault(self.place[weight.name], [[] for _ in counts])
+            for tensors, count in zip(found, counts, strict=True):
                 self.tape.path, self.tape.count = weight.name, count
-                self.shards.append(self.tape.new(weight.shape, weight.dtype, "gradients"))
+                tensors.append(self.tape.new(weight.shape, travels(weight, self.own), "gradients"))
+        self.tape.path, self.tape.count = "", 1
 
     def embed(self) -> Tensor:
         """Return the first layer's input, with the embeddings gathered."""
+        if self.tape.accumulates:
+            self.remember()
+        if self.tape.device == "cpu":  # accelerate's copies of the batch; own_rows has one of them
+            self.copies = self.hold("batch", 8 * self.batch * self.length * (2 - self.own.full))
         first = "embedding" if "embedding" in self.units else "tail"
         self.gather("root")
         self.gather(first)
@@ -219,7 +221,7 @@ class ShardedModel(Model):
         """Return the loss, with the head gathered."""
         if "embedding" in self.units:
             self.gather("tail")
-            if x.node and len(self.units["tail"].weights) > 1:
+            if x.node and not self.head_alone:
                 self.tape.leave[x.node] = "tail", 1
         return super().loss(x)
 
@@ -230,4 +232,5 @@ class ShardedModel(Model):
             if key in self.gathered or key in self.whole:
                 self.reduce(key)
         self.sent = None
+        self.summed.clear()
         self.ahead.clear()

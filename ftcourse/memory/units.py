@@ -5,7 +5,7 @@ in buckets. FSDP (Zhao et al. 2023, arXiv 2304.11277; ZeRO stage 3, arXiv 1910.0
 keeps a shard of each parameter, and a unit of them is gathered where it is needed.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, prod
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 from ftcourse.config import FinetuneConfig
 from ftcourse.errors import CourseError, check_choice
 from ftcourse.memory.ledger import BYTES, Row, Shape
-from ftcourse.memory.parameters import Weight, trained, weights_of
+from ftcourse.memory.parameters import Weight, optimizer_rows, trained, weights_of
 from ftcourse.memory.step import Step
 
 SHARDINGS = ("ddp", "fsdp", "hybrid", "fsdp+qlora")
@@ -104,7 +104,7 @@ def stored_dtype(weight: Weight, step: Step) -> str:
     return "float32" if widens else weight.dtype
 
 
-def _travels(weight: Weight, step: Step) -> str:
+def travels(weight: Weight, step: Step) -> str:
     """Return the format in which a parameter is gathered: that of the 16-bit products."""
     return weight.dtype if step.dtype == "float32" else step.dtype
 
@@ -137,7 +137,7 @@ class Unit:
         if step.bits and weight.linear:
             packed = ceil(weight.numbers / 2 / BYTES[step.dtype])
             return ceil(packed / ranks.shards), step.dtype
-        return prod(shard(weight.shape, ranks.shards)), _travels(weight, step)
+        return prod(shard(weight.shape, ranks.shards)), travels(weight, step)
 
     def gathered_bytes(self, step: Step, ranks: Ranks) -> int:
         """Return the bytes of the whole unit, with the padding of its shards."""
@@ -146,7 +146,7 @@ class Unit:
 
     def cast_bytes(self, step: Step, ranks: Ranks) -> int:
         """Return the bytes of this rank's shards that are cast before they are sent."""
-        cast = [w for w in self.weights if stored_dtype(w, step) != _travels(w, step)]
+        cast = [w for w in self.weights if stored_dtype(w, step) != travels(w, step)]
         pieces = (self.piece(w, step, ranks) for w in cast if not (step.bits and w.linear))
         return sum(numbers * BYTES[dtype] for numbers, dtype in pieces)
 
@@ -175,7 +175,7 @@ def units(step: Step) -> dict[str, Unit]:
         "root": ("root", 1, False),
         "embedding": (family.tables[0], 1, True),
         "layer": (f"{family.layers}.*", step.shape.num_hidden_layers, True),
-        "tail": ("embeddings and head" if tied else "norm and head", 1, False),
+        "tail": ("embeddings and head" if tied else "head", 1, False),
     }
     return {
         place: Unit(facts[place][0], tuple(members), *facts[place][1:])
@@ -202,3 +202,31 @@ def buckets(step: Step) -> Iterator[Row]:
         if filled >= limit or number == len(order):
             yield Row("DDP's bucket of gradients", (), weight.dtype, "overhead", filled)
             filled, limit = 0, BUCKET
+
+
+def own_rows(rows: Iterable[Row], step: Step, ranks: Ranks) -> Iterator[Row]:
+    """Yield what one rank holds through the whole step, of what one alone would hold."""
+    stored = {weight.name: weight for weight in shards_of(step, ranks)}
+    trained = [weight for weight in stored.values() if weight.trained]
+    if step.card.device == "cpu" and step.full:  # accelerate's "cpu:0" is not "cpu": a copy
+        tokens = (step.config.batch_size, step.config.max_length)
+        yield Row.of("batch", tokens, "int64", "overhead")
+    if ranks.shards == 1:
+        yield from rows
+        yield from buckets(step)
+        return
+    for row in rows:
+        if row.part == "weights" and row.name in stored:
+            yield _shard_of(row, stored[row.name].dtype, step, ranks)
+        elif row.part not in ("optimizer", "gradients"):
+            yield row
+    yield from optimizer_rows(step, trained)
+
+
+def _shard_of(row: Row, dtype: str, step: Step, ranks: Ranks) -> Row:
+    """Return the row of a parameter's shards; 4-bit weights are cut in the products' format."""
+    if row.dtype != "uint8":
+        return Row.of(row.name, shard(row.shape, ranks.shards), dtype, row.part, row.count)
+    width = BYTES[step.dtype]
+    packed = shard((-(-row.shape[0] // width), 1), ranks.shards)
+    return Row.of(row.name, packed, step.dtype, row.part, row.count)

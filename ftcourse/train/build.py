@@ -19,7 +19,8 @@ from ftcourse.config import FinetuneConfig
 from ftcourse.data import pad_batch
 from ftcourse.hardware import Card, detect
 from ftcourse.loss import check_head, use_chunked_loss
-from ftcourse.train.processes import is_first, shard_on_cpus_too
+from ftcourse.train.processes import is_first
+from ftcourse.train.sharded import shard_on_cpus_too
 from ftcourse.train.trouble import StopWithoutLoss
 
 

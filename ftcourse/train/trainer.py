@@ -28,9 +28,10 @@ from ftcourse.hardware import detect
 from ftcourse.memory.fit import does_not_fit, refuse_if_too_large
 from ftcourse.train.build import make_trainer
 from ftcourse.train.checkpoints import KeepWhole, last_checkpoint
-from ftcourse.train.processes import from_first, gather_whole, join_processes, wait_for_all
+from ftcourse.train.processes import from_first, join_processes, wait_for_all
 from ftcourse.train.result import check_result, finished, read_history, save_result
 from ftcourse.train.run import Run, describe_run, locked, open_run, run_name, write_run
+from ftcourse.train.sharded import gather_whole
 from ftcourse.train.trouble import checkpoint_bytes, explained_disk
 
 

@@ -16,6 +16,7 @@ methods    quantize     weights in few bits: blocks, codebooks, integers, and wh
 
 memory     shape        ModelShape, load_shape, parameter_count: the numbers that decide the bytes
            memory       MemoryBreakdown, predict_memory: the bytes of a training step by arithmetic
+           scale        what several cards cost: seconds, operations, and what would do instead
 
 models     models       the only file that loads models, through transformers and peft
            records      what a record of training data is

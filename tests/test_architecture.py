@@ -65,6 +65,7 @@ LESSONS = {  # the names of a lesson's files, in every room
     "07_rag": {"check/rag", "check/rag_code", "widgets/rag", "plots/rag", "lookups"},
     "08_which_one's decision": {"needs", "decision", "widgets/which_one"},
     "08_which_one": {"which_one"},
+    "09_scale": {"scale"},
     "09_scale's arithmetic": {
         "memory/sharding",
         "memory/units",

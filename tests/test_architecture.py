@@ -14,7 +14,7 @@ import ftcourse
 
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
-CODE = ["ftcourse", "edition", "tests", "benchmarks", "data"]
+CODE = ["ftcourse", "edition", "tests", "benchmarks", "classroom", "data"]
 PACKAGE = Path(ftcourse.__file__).parent
 # The map in the package's docstring: a floor's name, now and then, then a module and what it is.
 ORDER = re.findall(r"(?m)^(?:[a-z]+(?: [a-z]+)?)? {2,}(\w+) {2,}\S", ftcourse.__doc__)

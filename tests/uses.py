@@ -20,7 +20,7 @@ STANDS_FOR = {
     "torch.nn.Module": ["torch.nn.Linear", "peft.tuners.lora.Linear", MODEL, "peft.PeftModel"],
     MODEL: ["transformers.GenerationMixin", "transformers.LlamaForCausalLM", "peft.PeftModel"],
     "torch.optim.Optimizer": ["bitsandbytes.optim.AdamW"],
-    "ipywidgets.Widget": ["ipywidgets.Dropdown"],
+    "ipywidgets.Widget": ["ipywidgets.Dropdown", "ipywidgets.Checkbox"],
 }
 """Classes that stand in annotations, and what is given for them in truth."""
 PASSES_ON = {

@@ -29,8 +29,11 @@ def setup(app):
 
 
 def _draw_formula(translator: SphinxTranslator, node: nodes.Element) -> None:
-    display = "block" if isinstance(node, nodes.math_block) else "inline"
-    translator.body.append(convert(node.astext(), display=display))
+    if isinstance(node, nodes.math_block):
+        html = convert(node.astext(), display="block")
+        translator.body.append(f'<div class="formula" tabindex="0">{html}</div>')
+    else:
+        translator.body.append(convert(node.astext(), display="inline"))
     raise nodes.SkipNode
 
 

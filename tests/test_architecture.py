@@ -41,7 +41,7 @@ BUDGETS = {
     "retrieval rag": 1_600,  # the aim is 900
     "plots widgets": 1_000,
 }
-HOUSE_BUDGET = 11_480  # all files but those of the lessons from 01 on; the aim is 7,500
+HOUSE_BUDGET = 11_520  # all files but those of the lessons from 01 on; the aim is 7,500
 LESSON_BUDGET = 750  # a lesson's files: its module, its checks, its panel, its pictures
 LESSONS = {  # the names of a lesson's files, in every room
     "01_quantize": {"quantize"},

@@ -9,9 +9,8 @@ from contextlib import suppress
 def reserve_port(number: int) -> socket.socket | None:
     """Return what keeps a free port for this process as long as it is open; None if it is taken.
 
-    JupyterLab listens seconds after we have looked, and a class starts at the same moment. So each
-    lab first takes a name that the whole machine shares. Linux gives it back when the process ends,
-    however that was; other systems have no such names, and seldom thirty learners.
+    JupyterLab listens seconds later, and a class starts at the same moment: each lab first takes a
+    name that the whole machine shares. Only Linux has those, and frees them when a process ends.
     """
     hold = socket.socket(socket.AF_UNIX) if sys.platform == "linux" else socket.socket()
     with suppress(OSError):

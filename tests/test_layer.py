@@ -173,7 +173,7 @@ def named(ledger):
     return Ledger.of(Row(r.name, (), r.dtype, r.part, r.bytes, r.count) for r in rows)
 
 
-@pytest.mark.parametrize("name", FORMER_MISTAKES)
+@pytest.mark.parametrize("name", some_of(FORMER_MISTAKES, [*FORMER_MISTAKES][::3]))
 def test_former_mistakes_are_exact_now(name):
     model, changes, device, run = FORMER_MISTAKES[name]
     step = step_of(model, run, device, changes, max_length=512 if "chunks" in name else 128)
@@ -193,8 +193,8 @@ OTHER_DEVICES = [
     for run in ("lora, no checkpointing", "full", "qlora", "lora, eager")
     for device in ("T4", "CPU")
 ]
-# Each family and each run, and of the devices each twice.
-ONE_OF_EACH = [OTHER_DEVICES[at] for at in (4, 15, 17, 26)]
+# Each device once, with another family and run.
+ONE_OF_EACH = [OTHER_DEVICES[at] for at in (4, 17)]
 
 
 @pytest.mark.parametrize("case", some_of(OTHER_DEVICES, ONE_OF_EACH), ids=", ".join)

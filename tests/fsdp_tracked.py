@@ -1,7 +1,7 @@
 """One rank of PyTorch's FSDP under PyTorch's own memory tracker: a program for test_sharding.
 
-Reads {"config": ..., "shape": ..., "world_size": ...} and prints the bytes of each kind at the
-peak. The group is PyTorch's fake one: this is the only process, and its collectives do nothing.
+Reads {"config": ..., "shape": ..., "mesh": ...} and prints the bytes of each kind at the peak.
+The group is PyTorch's fake one: this is the only process, and its collectives do nothing.
 """
 
 import json
@@ -9,6 +9,7 @@ import os
 import sys
 import tempfile
 from dataclasses import replace
+from math import prod
 
 import torch
 from torch import distributed
@@ -48,11 +49,15 @@ def shard_like_accelerate(model, causal, mesh):
     fully_shard(model, mesh=mesh)
 
 
-def peak_of(config, changes, world_size, folder):
-    distributed.init_process_group("fake", store=FakeStore(), rank=0, world_size=world_size)
+def peak_of(config, changes, sides, folder):
+    """``sides``: how many shards; for hybrid sharding how many copies, and how many shards."""
+    distributed.init_process_group("fake", store=FakeStore(), rank=0, world_size=prod(sides))
+    names = ("copies", "shards")[-len(sides) :]
     model = load(config, changes, folder)
     causal = model if config.method == "full" else model.get_base_model()
-    shard_like_accelerate(model, causal, init_device_mesh("cpu", (world_size,)))
+    shard_like_accelerate(
+        model, causal, init_device_mesh("cpu", tuple(sides), mesh_dim_names=names)
+    )
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, foreach=False)
     size = config.batch_size, config.max_length
@@ -74,5 +79,5 @@ if __name__ == "__main__":
     asked = json.load(sys.stdin)
     with tempfile.TemporaryDirectory() as folder:
         config = FinetuneConfig(**asked["config"])
-        print(json.dumps(peak_of(config, asked["shape"], asked["world_size"], folder)), flush=True)
+        print(json.dumps(peak_of(config, asked["shape"], asked["mesh"], folder)), flush=True)
     os._exit(0)  # the fake group has nothing to leave

@@ -38,7 +38,7 @@ class MemoryBreakdown:
     note: str = ""
     """What one could take for something else, such as random weights for trained ones."""
     world_size: int = 1
-    """Ranks that train together; the bytes are those of one of them."""
+    """Processes that train together; the bytes are those of one of them."""
     sharding: str = ""
     """How they share the model, such as ``fsdp``; nothing where there is one rank."""
     ledger: Ledger = field(default=Ledger(), repr=False)
@@ -68,7 +68,7 @@ class MemoryBreakdown:
         """Return the report: the five parts and their sum, and where they come from."""
         head = " ".join(filter(None, [self.source, self.device and f"on {self.device}", self.date]))
         if self.world_size > 1:
-            head += f", one of {self.world_size} ranks ({self.sharding})"
+            head += f", one of {self.world_size} processes ({self.sharding})"
         if self.source == "measured" and self.device == "CPU":
             head += " (live bytes of every tensor of a real step, counted one by one)"
         lines = [f"{name:<12}{show_bytes(size):>12}" for name, size in self.parts.items()]

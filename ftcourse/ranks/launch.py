@@ -31,8 +31,11 @@ from ftcourse.memory.units import Ranks, as_ranks
 from ftcourse.ranks.process import DATA, RUN, STEPS
 
 _LAUNCH = ("-m", "accelerate.commands.launch", "--num_machines", "1", "--main_process_port", "0")
+_LAUNCH += ("--mixed_precision", "no")  # the Trainer says it, not what accelerate's own file says
 _FSDP = ("--use_fsdp", "--fsdp_version", "2", "--fsdp_auto_wrap_policy", "TRANSFORMER_BASED_WRAP")
 _FSDP += ("--fsdp_cpu_ram_efficient_loading", "false", "--fsdp_state_dict_type", "FULL_STATE_DICT")
+
+_HIDDEN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # of another launcher
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class RanksResult:
     world_size: int
     """How many processes there were, as they themselves counted."""
     seconds: float
+    """From the launch to the end, with the loading of libraries."""
     output_dir: Path
     """The folder with what was trained."""
 
@@ -84,7 +88,10 @@ def run_ranks(
     start = time.perf_counter()
     _wait(command, folder, config.max_steps, world_size, timeout)
     seconds = time.perf_counter() - start
-    found = [_read(folder / f"rank{n}.json") for n in range(world_size)]
+    found = [_read(file) for file in sorted(folder.glob("rank*.json"))]
+    if [each["world_size"] for each in found] != [world_size] * world_size:
+        must = "accelerate starts as many processes as it is asked for."
+        raise CourseError(must, f"{len(found)} of {world_size}", f"Read {folder / 'log'}.")
     return RanksResult(
         losses=found[0]["losses"],
         ranks=[_as_breakdown(each["breakdown"], ranks) for each in found],
@@ -117,7 +124,7 @@ def _choices(ranks: Ranks) -> list[str]:
 
 def _wait(command: list[str], folder: Path, steps: int, ranks: int, timeout: float) -> None:
     """Run the launcher to its end, with a bar; whatever happens, no process is left behind."""
-    variables = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE")}
+    variables = {k: v for k, v in os.environ.items() if k not in _HIDDEN}
     variables |= {"TQDM_DISABLE": "1", "OMP_NUM_THREADS": variables.get("OMP_NUM_THREADS", "1")}
     if sys.platform == "linux":
         variables["GLOO_SOCKET_IFNAME"] = "lo"

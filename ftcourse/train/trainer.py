@@ -95,7 +95,7 @@ def finetune(
     kept. With ``patience`` the run stops after so many checkpoints without a lower loss.
 
     Several processes, started by ``accelerate launch`` or ``torchrun``, train one model together:
-    each takes ``batch_size`` records a step, so two take twice as many as one.
+    each takes ``batch_size`` records a step. With ``--use_fsdp`` each holds only a shard.
     """
     check_run(config)
     records, held_out = as_records(data), None if validation is None else as_records(validation)

@@ -40,6 +40,8 @@ ELSEWHERE = {
     **{"aiohappyeyeballs": "PSF-2.0", "aiohttp": "Apache-2.0 AND MIT", "appnope": "BSD"},
     **{"decorator": "BSD-2-Clause", "pywin32": "PSF-2.0"},
 }
+# Whose metadata names no licence; from the files themselves: axe itself is under the MPL.
+READ = {"axe-playwright-python": "MIT AND MPL-2.0"}
 CUDA = re.compile(r"nvidia-.*|cuda-.*")  # NVIDIA's own licence; see the text
 HEAD = """# Licences of what the course installs
 
@@ -72,7 +74,7 @@ def licence_of(package):
     stated = [found.get("License") or ""]
     classifiers = found.get_all("Classifier") or []
     stated += [c.rpartition(" :: ")[2] for c in classifiers if c.startswith("License :: ")]
-    names = [_spdx(text) for text in stated]
+    names = [_spdx(text) for text in stated] + [READ.get(package, "")]
     return next(filter(None, names), f"unknown: {stated[0][:40]!r}")
 
 

@@ -38,13 +38,13 @@ LIGHT += ["cli", "widgets.great"]
 # Lines with docstrings: what can still be read from beginning to end.
 BUDGETS = {
     "memory": 2_125,  # the aim is 1,300
-    "live measure simulate": 1_080,  # the aim is 850
+    "live measure simulate": 1_082,  # the aim is 850
     "chat readers records data models evaluate voice train": 2_266,  # the aim is 1,000
     "loss": 100,
     "retrieval rag": 1_600,  # the aim is 900
-    "plots widgets": 1_022,
+    "plots widgets": 1_023,
 }
-HOUSE_BUDGET = 11_680  # all files but those of the lessons from 01 on; the aim is 7,500
+HOUSE_BUDGET = 11_719  # all files but those of the lessons from 01 on; the aim is 7,500
 LESSON_BUDGET = 750  # a lesson's files: its module, its checks, its panel, its pictures
 LESSONS = {  # the names of a lesson's files, in every room
     "01_quantize": {"quantize"},

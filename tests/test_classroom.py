@@ -269,7 +269,9 @@ def test_the_installer_stops_with_2_and_makes_nothing_if_a_file_is_damaged(bundl
 
 
 def test_the_installer_needs_nothing_but_python(bundle):
-    imported = re.findall(r"(?m)^(?:from|import) (\w+)", (bundle / "install.py").read_text("utf-8"))
+    imported = re.findall(
+        r"(?m)^(?:from|import) (\w+)", (bundle / "install.py").read_text(encoding="utf-8")
+    )
     assert set(imported) <= set(sys.stdlib_module_names)
 
 

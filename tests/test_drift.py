@@ -19,10 +19,12 @@ USES = drift.recorded_uses()["uses"]
 HERE = "ftcourse/train/build.py, line 91"
 # Only an object could say it: attributes of a value without a class, names made on demand.
 UNSEEN = {
+    "accelerate.PartialState._shared_state.get",
     "torch.ops.aten",
     "torch.ops.bitsandbytes",
     "transformers.PreTrainedTokenizerBase.added_tokens_decoder.values",
     "transformers.PreTrainedTokenizerBase.special_tokens_map.items",
+    "transformers.Trainer.accelerator.get_state_dict",
 }
 MADE_UP = """
 class Plan:

@@ -9,6 +9,7 @@ import re
 import sys
 from html import escape
 from pathlib import Path
+from shutil import copytree
 from tempfile import TemporaryDirectory
 
 import nbformat
@@ -26,11 +27,13 @@ ALL_CLAIMS = "all_claims("
 def build(out: Path) -> int:
     """Write the edition into a folder; return Sphinx's exit status, 0 if nothing is wrong."""
     with TemporaryDirectory() as folder:
-        sources = Path(folder, "sources")
+        sources, html = Path(folder, "sources"), Path(folder, "html")
         sources.mkdir()
         write_sources(sources)
-        places = [str(sources), str(out), "-d", str(Path(folder, "doctrees"))]
-        return build_main(["-q", "-E", "-W", "--keep-going", "-c", str(HERE), *places])
+        places = [str(sources), str(html), "-d", str(Path(folder, "doctrees"))]
+        status = build_main(["-q", "-E", "-W", "--keep-going", "-c", str(HERE), *places])
+        copytree(html, out, dirs_exist_ok=True)  # MyST-NB also writes beside ``html``
+    return status
 
 
 def write_sources(folder: Path) -> None:

@@ -75,7 +75,7 @@ def lab(folder: Path) -> Iterator[str]:
 
 def wait_for(url: str, server: subprocess.Popen, log: Path) -> None:
     """Wait until a server answers."""
-    end = time.monotonic() + 60
+    end = time.monotonic() + 180  # a busy machine takes long
     while time.monotonic() < end and server.poll() is None:
         try:
             urllib.request.urlopen(url, timeout=5)

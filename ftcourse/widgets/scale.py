@@ -81,14 +81,21 @@ def _traffic(config: FinetuneConfig, card: Card, values: Values) -> str:
     """Return what each GPU sends in a step, and how long it computes meanwhile."""
     cards, link = values["GPUs"], LINKS[values["link"]]
     seconds = step_seconds(config, card, cards, values["sharding"], link)
-    computes = f"{seconds.computing:,.2f} s of computing (predicted, at {USED:.0%} of its peak)"
+    speed = f"(predicted, at {100 * USED:.0f} % of the speed in its data sheet)"
+    computes = f"{_say(seconds.computing)} of computing {speed}"
     if cards == 1:
         return f"One GPU sends nothing, and has {computes} a step."
     sent = communication(config, cards, values["sharding"], card=card).bytes_per_step
-    return (
-        f"Each GPU sends {sent / 1e9:,.2f} GB a step: {seconds.sending:,.2f} s over "
-        f"{values['link']}, beside {computes}."
-    )
+    size = f"{sent / 1e9:,.2f} GB" if sent >= 1e9 else f"{sent / 1e6:,.1f} MB"
+    over = f"{_say(seconds.sending)} over {values['link']}"
+    return f"Each GPU sends {size} a step: {over}, beside {computes}."
+
+
+def _say(seconds: float) -> str:
+    """Return seconds with two digits that count, and without a power of ten."""
+    if seconds < 0.1:
+        return f"{1000 * seconds:.2g} ms"
+    return f"{seconds:,.0f} s" if seconds >= 10 else f"{seconds:.2g} s"
 
 
 def change(before: Values, after: Values) -> str:

@@ -31,6 +31,7 @@ def module(monkeypatch):
 # --- the instructor's page -----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_pages_are_what_their_script_makes_of_the_lessons_today(module):
     for path, text in module("make_page").pages().items():
         assert path.read_text(encoding="utf-8") == text, "run: python classroom/make_page.py"
@@ -269,7 +270,9 @@ def test_the_installer_stops_with_2_and_makes_nothing_if_a_file_is_damaged(bundl
 
 
 def test_the_installer_needs_nothing_but_python(bundle):
-    imported = re.findall(r"(?m)^(?:from|import) (\w+)", (bundle / "install.py").read_text("utf-8"))
+    imported = re.findall(
+        r"(?m)^(?:from|import) (\w+)", (bundle / "install.py").read_text(encoding="utf-8")
+    )
     assert set(imported) <= set(sys.stdlib_module_names)
 
 

@@ -108,7 +108,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             wrong += run(notebook, options.out)
         nbformat.write(notebook, options.out / f"{name}.answers.ipynb")
         print(options.out / f"{name}.answers.ipynb", flush=True)
-    print(*(f"{name}: the solution did not pass" for name in wrong), sep="\n", file=sys.stderr)
+    for name in wrong:
+        print(f"{name}: the solution did not pass", file=sys.stderr)
     return 1 if wrong else 0
 
 

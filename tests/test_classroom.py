@@ -31,6 +31,7 @@ def module(monkeypatch):
 # --- the instructor's page -----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_pages_are_what_their_script_makes_of_the_lessons_today(module):
     for path, text in module("make_page").pages().items():
         assert path.read_text(encoding="utf-8") == text, "run: python classroom/make_page.py"

@@ -33,6 +33,16 @@ def release(tmp_path, monkeypatch):
     return notebooks
 
 
+@pytest.fixture(autouse=True)
+def ports_are_given_back(monkeypatch):
+    """A lab keeps its port until its process ends; these tests are one process."""
+    held, reserve = [], lab.reserve_port
+    monkeypatch.setattr(lab, "reserve_port", lambda port: held.append(reserve(port)) or held[-1])
+    yield
+    for port in filter(None, held):
+        port.close()
+
+
 @pytest.fixture
 def folder(tmp_path):
     return tmp_path / "mine"
@@ -318,9 +328,7 @@ def test_learners_who_share_a_machine_share_its_cores_and_one_alone_has_all(
     monkeypatch.setattr(lab.os, "cpu_count", lambda: 64)
     threads = {}
     for learners in (1, 2, 30, 100):
-        prepared = lab.prepare_lab(folder, learners=learners)
-        prepared.reserved.close()
-        threads[learners] = prepared.threads
+        threads[learners] = lab.prepare_lab(folder, learners=learners).threads
     assert threads == {1: None, 2: 32, 30: 2, 100: 1}
 
 

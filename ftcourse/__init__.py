@@ -55,9 +55,11 @@ pictures   plots        data in, Axes out
 
 roof       widgets      the panels of the lessons
            check        judges the exercises, and keeps the progress in one file
+           drift        names of other libraries that we use, held against what is installed
            doctor       what this machine can do, and the traps of its environment
            setup        makes Colab ready for the lessons
            handout      a lesson without outputs and guesses, its seconds for this machine
+           ports        a port that one program has for itself
            lab          copies the lessons and opens JupyterLab there
            cli          ftcourse lab | doctor | predict | finetune
 """

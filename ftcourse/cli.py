@@ -84,6 +84,7 @@ def _add_lab(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, help="default: the first free one from 8888 on")
     parser.add_argument("--no-browser", action="store_true", help="print the address, open nothing")
     parser.add_argument("--copy-only", action="store_true", help="copy the lessons and stop there")
+    parser.add_argument("--learners", type=int, default=1, metavar="N", help="N share the cores")
     parser.set_defaults(run=_run_lab)
 
 
@@ -92,7 +93,7 @@ def _run_lab(options: argparse.Namespace) -> int:
     print(copied)
     if options.copy_only:
         return 0
-    opened = lab.prepare_lab(copied.folder, options.port, not options.no_browser)
+    opened = lab.prepare_lab(copied.folder, options.port, not options.no_browser, options.learners)
     print(f"JupyterLab: {opened.url}\nPress Ctrl-C twice to end it.", flush=True)
     opened.run()
     return 0
@@ -117,8 +118,7 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--card", help=f"does it fit? one of {cards} (default: this machine)")
     text = 'print the bytes as JSON; "fits" is "yes", "narrowly" (the run may fail) or "no"'
     parser.add_argument("--json", action="store_true", help=text)
-    text = "instead of arithmetic, run the real code on fake tensors (seconds)"
-    parser.add_argument("--simulate", action="store_true", help=text)
+    parser.add_argument("--simulate", action="store_true", help="by real code on fake tensors")
     text = f"how much of it fits the card? one of {', '.join(GROWING_FIELDS)}"
     parser.add_argument("--largest", metavar="FIELD", help=text)
     _add_config(parser)

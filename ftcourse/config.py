@@ -235,8 +235,14 @@ def check_attention(config: FinetuneConfig, capped: bool) -> None:
 def check_dtype(config: FinetuneConfig, card: Card) -> None:
     """Refuse float16 on a CPU, where the gradients cannot be scaled."""
     if config.dtype == "float16" and card.device == "cpu":
-        raise CourseError(
-            "Training in float16 needs a GPU.",
-            f"dtype='float16' on {card.name}",
-            "Use dtype='float32' or 'bfloat16' here, or keep 'auto'.",
-        )
+        do = "Use dtype='float32' or 'bfloat16' here, or keep 'auto'."
+        raise CourseError("Training in float16 needs a GPU.", f"dtype='float16' on {card.name}", do)
+
+
+def check_training(config: FinetuneConfig, card: Card) -> None:
+    """Refuse a 16-bit adapter in a float16 run, after what check_run refuses."""
+    check_run(config, card)
+    narrow = config.method != "full" and config.adapter_dtype != "float32"
+    if narrow and config.dtype_on(card) == "float16":
+        must = "A run in float16 trains an adapter in float32: torch unscales no other gradients."
+        raise CourseError(must, f"adapter_dtype={config.adapter_dtype!r}", "Leave it out.")

@@ -6,16 +6,19 @@ We try what can be tried: a real 4-bit kernel runs, and peft itself checks torch
 import importlib.util
 import platform
 import shutil
+import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
+from itertools import groupby
 
 import numpy
 import psutil
 import torch
 from packaging.requirements import Requirement
 
+from ftcourse.drift import moved, recorded_uses, release
 from ftcourse.errors import CourseError
 from ftcourse.files import course_path
 from ftcourse.hardware import GIB, Card, DtypeChoice, choose_dtype, detect
@@ -107,17 +110,10 @@ def _requirements() -> list[Requirement]:
 
 
 def _list_versions() -> str:
-    found = ", ".join(f"{r.name} {_version(r.name)}" for r in _requirements())
+    found = ", ".join(f"{r.name} {release(r.name)}" for r in _requirements())
     if not found:
         return "ftcourse is not installed by pip, so the tested ranges are not known"
     return found + ("" if any(_find_untested_versions()) else "; all in the tested ranges")
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _try_4bit_kernel() -> tuple[str, list[Trap]]:
@@ -152,12 +148,22 @@ def _find_embedded_model() -> tuple[str, list[Trap]]:
 
 def _find_untested_versions(card: Card | None = None) -> Iterator[Trap]:
     for requirement in _requirements():
-        found = _version(requirement.name)
+        found = release(requirement.name)
         fix = f'pip install "{requirement}", then restart the kernel'
         if found is None:
             yield Trap(f"{requirement.name} is not installed.", fix, blocks=True)
         elif not requirement.specifier.contains(found, prereleases=True):
             yield Trap(f"{requirement.name} {found} is outside the tested {requirement}.", fix)
+
+
+def _find_moved(card: Card) -> Iterator[Trap]:
+    """Look into the libraries that are loaded: to load the others would take seconds."""
+    found = moved(recorded_uses()["uses"], sys.modules.__contains__)
+    ranges = {requirement.name: str(requirement) for requirement in _requirements()}
+    for library, (first, *more) in groupby(found, lambda pair: pair[0]):
+        name = library.replace("_", "-")
+        what = f"{first[1]}, and {len(more)} more." if more else f"{first[1]}."
+        yield Trap(what, f'pip install "{ranges.get(name, name)}", then restart the kernel')
 
 
 def _find_old_torchao(card: Card) -> Iterator[Trap]:
@@ -167,14 +173,13 @@ def _find_old_torchao(card: Card) -> Iterator[Trap]:
         is_torchao_available()
     except ImportError as error:  # an old torchao; any other import error is not about it
         if "torchao" in str(error):
-            what = f"peft makes no adapter: torchao {_version('torchao')} is installed and too old."
+            what = f"peft makes no adapter: torchao {release('torchao')} is installed and too old."
             # peft keeps no error in mind: it looks again at the next adapter, in the same kernel.
             yield Trap(what, "pip uninstall -y torchao", blocks=True)
 
 
 def _find_swapped_numpy(card: Card) -> Iterator[Trap]:
-    installed = _version("numpy")
-    if numpy.__version__ != installed:
+    if numpy.__version__ != (installed := release("numpy")):
         what = f"numpy {numpy.__version__} is loaded, but {installed} is installed now."
         yield Trap(what, "restart the kernel", blocks=True)
 
@@ -186,7 +191,7 @@ def _find_kernels(card: Card) -> Iterator[Trap]:
 
 
 def _find_wrong_widgets(card: Card) -> Iterator[Trap]:
-    version = _version("ipywidgets")
+    version = release("ipywidgets")
     if _is_there("google.colab") and version and int(version.split(".")[0]) >= 8:
         what = f"Colab shows no panels with ipywidgets {version}; it is built for 7.7.1."
         yield Trap(what, 'pip install "ipywidgets==7.7.1", then restart the session')
@@ -213,6 +218,7 @@ def _is_there(module: str) -> bool:
 
 SEARCHES: tuple[Callable[[Card], Iterator[Trap]], ...] = (
     _find_untested_versions,
+    _find_moved,
     _find_old_torchao,
     _find_swapped_numpy,
     _find_kernels,

@@ -9,7 +9,8 @@ import importlib.util
 import json
 import os
 import secrets
-import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -19,7 +20,8 @@ from typing import Any
 
 from ftcourse.errors import CourseError
 from ftcourse.files import course_path, user_path, write_whole
-from ftcourse.handout import RECORDED, fingerprint, measure_pace, unanswered
+from ftcourse.handout import RECORDED, fingerprint, unanswered
+from ftcourse.ports import reserve_port
 
 FIRST_LESSON = "00_start_here.ipynb"
 DEFAULT_FOLDER = "ftcourse-lessons"
@@ -56,7 +58,7 @@ def copy_lessons(folder: str | Path, here: bool = True) -> Copied:
     """
     folder = user_path(folder).absolute()
     with _explained(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # on a shared machine, nobody else's
         manifest = _read_manifest(folder)
         before = json.dumps(manifest)
         ours = sorted(course_path("notebooks").iterdir())
@@ -73,7 +75,7 @@ def _copy(source: Path, folder: Path, manifest: dict[str, Any], here: bool) -> s
     if source.suffix == ".ipynb":
         if here and manifest["pace"] is None and RECORDED.encode() in content:
             with suppress(Exception):  # without a pace, the lesson states the recorded seconds
-                manifest["pace"] = measure_pace()
+                manifest["pace"] = _pace()
         content = unanswered(content, manifest["pace"] if here else None).encode()
     new, ours = fingerprint(content), manifest["files"]
     for mark in chain(["", ".new"], (f".new{n}" for n in count(2))):  # until one is ours
@@ -89,6 +91,12 @@ def _copy(source: Path, folder: Path, manifest: dict[str, Any], here: bool) -> s
             ours[place.name] = new
             return place.name
     raise AssertionError("the names never end")
+
+
+def _pace() -> float:
+    """Return measure_pace() of a process of its own: torch would stay in the server's memory."""
+    code = "from ftcourse.handout import measure_pace; print(measure_pace())"
+    return float(subprocess.check_output([sys.executable, "-c", code], stderr=subprocess.DEVNULL))
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
@@ -129,6 +137,9 @@ class Lab:
     port: int
     browser: bool
     token: str
+    threads: int | None = None
+    """Threads of a kernel where learners share the cores; None leaves it to torch: all cores."""
+    reserved: Any = None  # keeps the port for this lab until its process ends
 
     @property
     def url(self) -> str:
@@ -188,17 +199,24 @@ class Lab:
 
         paths = [str(SETTINGS), *filter(None, [os.environ.get("JUPYTER_CONFIG_PATH")])]
         os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(paths)
-        LabApp.launch_instance(self.options)
+        if self.threads:
+            os.environ.setdefault("OMP_NUM_THREADS", str(self.threads))  # all kernels inherit it
+        try:
+            LabApp.launch_instance(self.options)
+        finally:
+            self.reserved.close()
 
 
-def prepare_lab(folder: Path, port: int | None = None, browser: bool = True) -> Lab:
+def prepare_lab(folder: Path, port: int | None = None, browser: bool = True, learners=1) -> Lab:
     """Return a Lab on a free port: the requested one, or the first from 8888 on.
 
-    Raises CourseError if the port is not free or JupyterLab is not installed.
+    Of so many ``learners`` on this machine, each one's kernels take their part of the cores. Raises
+    CourseError if the port is not free or JupyterLab is not installed.
     """
     candidates = range(8888, 8938) if port is None else [port]
-    free = next((candidate for candidate in candidates if _is_free(candidate)), None)
-    if free is None:
+    tried = ((number, reserve_port(number)) for number in candidates)
+    number, reserved = next((pair for pair in tried if pair[1]), (0, None))
+    if reserved is None:
         raise CourseError(
             "JupyterLab needs a free port, a number from 1 to 65535.",
             f"not free: {'8888 to 8937' if port is None else port}",
@@ -210,17 +228,6 @@ def prepare_lab(folder: Path, port: int | None = None, browser: bool = True) -> 
             "jupyterlab is not installed here",
             'pip install "ftcourse[lab]", or in a checkout: pip install -e ".[lab]"',
         )
-    return Lab(folder, free, browser, os.environ.get("JUPYTER_TOKEN") or secrets.token_hex(24))
-
-
-def _is_free(port: int) -> bool:
-    if not 0 < port < 2**16:
-        return False
-    with socket.socket() as probe:
-        if os.name == "posix":  # as the server itself does; on Windows it has another meaning
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
+    threads = max(1, (os.cpu_count() or 1) // learners) if learners > 1 else None
+    token = os.environ.get("JUPYTER_TOKEN") or secrets.token_hex(24)
+    return Lab(folder, number, browser, token, threads, reserved)

@@ -13,7 +13,7 @@ from transformers import TrainerCallback
 
 from ftcourse import models
 from ftcourse.chat import Example
-from ftcourse.config import FinetuneConfig, check_run
+from ftcourse.config import FinetuneConfig, check_training
 from ftcourse.errors import CourseError
 from ftcourse.hardware import detect
 from ftcourse.live import LIBRARIES, LiveBytes
@@ -121,8 +121,8 @@ def measure_memory(config: FinetuneConfig) -> MemoryBreakdown:
     """Return the bytes of one real training step on the device that is there.
 
     The step is ``finetune``'s own, on random tokens that fill ``max_length``, after one step that
-    warms up. A shape's name, or a folder with only a config.json, gets random weights, which take
-    the same bytes. Raises CourseError if it does not fit.
+    warms up, in float16 five. A shape's name, or a folder with only a config.json, gets random
+    weights, which take the same bytes. Raises CourseError if it does not fit.
     """
     return _meter(config).breakdown
 
@@ -138,15 +138,16 @@ def measure_timeline(config: FinetuneConfig) -> list[dict[str, int]]:
 
 def _meter(config: FinetuneConfig) -> MemoryMeter:
     """Return the meter of the second of two steps on random tokens."""
-    check_run(config)
+    check_training(config, detect())
     refuse_if_too_large(config)
-    meter = MemoryMeter()
+    last = 6 if config.dtype_on(detect()) == "float16" else 2  # its scaler may skip first steps
+    meter = MemoryMeter(last)
     with tempfile.TemporaryDirectory() as folder, models.libraries_quiet():
         note = _RANDOM if models.needs_random_weights(config.model) else ""
         if note:
             _make_random_model(config.model, folder)
             config = replace(config, model=folder)
-        config = replace(config, max_steps=2)
+        config = replace(config, max_steps=last)
         model = models.attach_adapter(models.load_base(config), config)
         examples = _random_examples(config, model.config.vocab_size)
         train(make_trainer(config, model, examples, Path(folder), [meter]), config)

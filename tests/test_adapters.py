@@ -425,10 +425,11 @@ def test_the_pictures_say_their_numbers_in_words(runs):
     assert len(ax.child_axes) == len(SIZES)
     for method in SIZES:
         best = best_rate(runs, method)
-        assert f"{method}: " in ax.alt
-        assert f"{best:g}: {validation_losses(runs, method)[best].mean:.2f}" in ax.alt
+        loss = validation_losses(runs, method)[best].mean
+        assert f"{method} {loss:.2f} at {best:g}" in ax.alt
     assert "bottleneck: add, at o, down." in plot_places().alt
-    assert "IA3" in plot_rate(runs, "IA3", 0.01).alt
+    loss = validation_losses(runs, "IA3")[0.01].mean
+    assert plot_rate(runs, "IA3", 0.01).alt.endswith(f" Marked: rate 0.01, loss {loss:.2f}.")
 
 
 def test_the_panel_says_bytes_and_what_was_recorded():

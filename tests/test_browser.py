@@ -1,32 +1,35 @@
 """The lessons in a browser, as a learner meets them: cells run, and a panel answers.
 
-Lesson 00 runs whole. Of the others only the panel runs here, because nbval runs all of their cells:
-lesson 04's great panel by the README's command, and all of them in CI.
+Each lesson runs whole, and every control of its panel is moved by keys, in CI (``-m extra``). The
+README's command opens two lessons and runs their panels, because nbval runs all the cells.
 
 Skipped without Chromium, playwright or JupyterLab, unless FTCOURSE_REQUIRE_BROWSER=1, which makes
-it fail.
+it fail. Pictures of all panels land in ``build/panels``, for people; they are not compared.
 """
 
 import importlib.util
 import json
 import os
+from itertools import product
 from pathlib import Path
 
 import browser
 import pytest
-from cases import some_of
+from panel_by_keys import PanelByKeys, follows, in_reading_order
 
 from ftcourse.handout import fingerprint
 
 ROOT = Path(__file__).parent.parent
-LATER = sorted(ROOT.glob("notebooks/*.ipynb"))[1:]
-PICTURES = ROOT / "build"  # for people; not compared
+LESSONS = sorted(path.name for path in ROOT.glob("notebooks/*.ipynb"))
+PICTURES = ROOT / "build" / "panels"
+THEMES = {"light": "JupyterLab Light", "dark": "JupyterLab Dark"}
+WIDTHS = (1280, 800)
+HEIGHT = 1500  # every panel is lower
+SILENT = {"order", "question"}  # of lesson 07: only its button asks the model
+# Fields of numbers beside sliders. Those of a SelectionSlider take the keyboard and ignore it: the
+# choices are its slider's, and ipywidgets makes the field.
+NUMBERS = {"length (words)", "overlap (words)", "k (passages)"}
 
-RUN_ALL = """() => {
-    window.ftcourseDone = false;
-    window.jupyterapp.commands.execute('notebook:run-all-cells')
-        .finally(() => { window.ftcourseDone = true; });
-}"""
 # For each code cell its source, whether it was run, its outputs, and the errors among them.
 CELLS = """() => window.jupyterapp.shell.currentWidget.content.widgets
     .map(widget => widget.model.toJSON())
@@ -37,18 +40,26 @@ CELLS = """() => window.jupyterapp.shell.currentWidget.content.widgets
         outputs: cell.outputs.length,
         errors: cell.outputs.filter(output => output.output_type === 'error'),
     }))"""
-# Run the set-up cell and the one that shows the panel, which needs no other.
-RUN_PANEL = """async () => {
-    const app = window.jupyterapp, opened = app.shell.currentWidget, notebook = opened.content;
-    await Promise.all([app.restored, opened.revealed, opened.sessionContext.ready]);
-    const source = cell => cell.model.sharedModel.source;
-    const cells = notebook.widgets.filter(cell => cell.model.type === 'code');
-    for (const cell of [cells[0], cells.find(cell => /_panel\\(/.test(source(cell)))]) {
-        notebook.activeCellIndex = notebook.widgets.indexOf(cell);
-        await app.commands.execute('notebook:run-cell');
-    }
+RUN_ALL = """() => {
+    window.ftcourseDone = false;
+    window.jupyterapp.commands.execute('notebook:run-all-cells')
+        .finally(() => { window.ftcourseDone = true; });
 }"""
-DRAWN = "image => image.complete && image.naturalWidth > 0"
+CHANGE_THEME = """theme => window.jupyterapp.commands.execute(
+    'apputils:change-theme', {theme})"""
+# What is cut: labels and menus whose text needs more room, and anything wider than the page.
+CUT = """panel => {
+    const wide = each => each.scrollWidth > each.clientWidth + 1;
+    const pen = document.createElement('canvas').getContext('2d'), arrow = 24;
+    const short = menu => {
+        pen.font = getComputedStyle(menu).font;
+        return pen.measureText(menu.selectedOptions[0].text).width + arrow > menu.clientWidth;
+    };
+    const cut = [...panel.querySelectorAll('label, .widget-label, button, .ft-text')].filter(wide);
+    cut.push(...[...panel.querySelectorAll('select')].filter(short));
+    const page = panel.closest('.jp-OutputArea-output');
+    return [...cut.map(each => each.innerText), ...(wide(page) ? ['wider than the page'] : [])];
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -73,65 +84,117 @@ def lab(chromium, folder):
 
 
 @pytest.fixture
-def page(chromium, request):
-    """Keep a picture of the page's end."""
-    with browser.page(1200, 900) as page:
+def page(chromium):
+    """Yield a page; it must have no error in its console, and no request that fails."""
+    with browser.page(WIDTHS[0], HEIGHT) as page:
+        errors = browser.watch(page)
         yield page
-        PICTURES.mkdir(exist_ok=True)
-        page.screenshot(path=PICTURES / f"{request.node.name}.png")
+    assert errors == []
+
+
+def panel_of(page, lab, lesson, command=browser.RUN_PANEL):
+    browser.open_lesson(page, lab, lesson)
+    page.evaluate(command)
+    if command == RUN_ALL:
+        page.wait_for_function("window.ftcourseDone", timeout=10 * browser.MINUTE)
+    return PanelByKeys(page)
 
 
 @pytest.mark.slow
-def test_lesson_00_opens_unanswered_runs_in_a_browser_and_its_panel_answers(lab, page, folder):
-    page.goto(lab)
-    page.wait_for_function(browser.READY)
+def test_lesson_00_opens_unanswered_saving_is_no_change_and_its_panel_answers(lab, page, folder):
+    browser.open_lesson(page, lab, LESSONS[0])
     cells = page.evaluate(CELLS)
     assert cells
     assert [cell for cell in cells if cell["outputs"] or cell["run"]] == []
     assert any("guess_voice = ...  #" in cell["source"] for cell in cells)
 
-    lesson = folder / "lessons" / "00_start_here.ipynb"
+    lesson = folder / "lessons" / LESSONS[0]
     handed_out = fingerprint(lesson.read_bytes())
     page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
     assert "language_info" in json.loads(lesson.read_bytes())["metadata"]
     assert fingerprint(lesson.read_bytes()) == handed_out  # saving alone is no change
 
-    page.evaluate(RUN_ALL)
-    page.wait_for_function("window.ftcourseDone", timeout=5 * browser.MINUTE)
-    cells = page.evaluate(CELLS)
-    assert [cell for cell in cells if cell["errors"] or not cell["run"]] == []
-
-    move_a_control(page)
+    page.evaluate(browser.RUN_PANEL)
+    move_one_slider(PanelByKeys(page))
 
 
-@pytest.mark.parametrize("lesson", some_of(LATER, {LATER[3]}), ids=lambda path: path.stem)
-def test_a_later_lesson_opens_in_a_browser_and_its_panel_answers(lesson, lab, page):
-    # A workspace of its own: in the common one, JupyterLab would open the lessons before it, too.
-    page.goto(
-        lab.replace("tree/00_start_here.ipynb", f"workspaces/{lesson.stem}/tree/{lesson.name}")
-    )
-    page.wait_for_function(browser.READY)
-    page.evaluate(RUN_PANEL)
+@pytest.mark.slow
+def test_the_great_panel_answers(lab, page):
+    panel = panel_of(page, lab, LESSONS[4])
     cells = page.evaluate(CELLS)
     assert [cell for cell in cells if cell["errors"]] == []
     assert sum(cell["run"] for cell in cells) == 2
-    move_a_control(page)
+    move_one_slider(panel)
 
 
-def move_a_control(page):
-    """Move the first panel's first slider, or its first menu: its text and its picture change."""
-    from playwright.sync_api import expect
+def move_one_slider(panel):
+    panel.box.locator(".noUi-handle").first.focus()
+    answer = panel.press("ArrowLeft")
+    assert answer.before["text"] != answer.after["text"]
+    assert answer.before["picture"] != answer.after["picture"]
+    assert answer.after["drawn"]
+    assert answer.after["alt"]
 
-    panel = page.locator(".widget-vbox", has=page.locator(".ft-img")).first
-    text, picture = panel.locator(".ft-text").locator(".."), panel.locator(".ft-img")
-    said, drawn = text.inner_text(), picture.get_attribute("src")
-    slider, menu = panel.locator(".widget-slider .noUi-handle"), panel.locator("select").first
-    if slider.count():
-        slider.first.focus()
-        page.keyboard.press("ArrowLeft")  # some begin at their right end
+
+@pytest.mark.extra
+@pytest.mark.parametrize("lesson", LESSONS)
+def test_a_lesson_runs_whole_and_every_control_of_its_panel_answers_to_keys(lesson, lab, page):
+    panel = panel_of(page, lab, lesson, RUN_ALL)
+    cells = page.evaluate(CELLS)
+    assert [cell for cell in cells if cell["errors"] or not cell["run"]] == []
+
+    text = panel.see()["text"]
+    stops = list(panel.stops())
+    assert [stop["name"] for stop in stops if not stop["name"]] == []
+    assert in_reading_order(stops)
+    for number, stop in enumerate(stops):
+        move(panel, stop["name"], stop["kind"], number)
+    reset(panel, stops, text)
+    take_pictures(page, panel, lesson)
+    assert browser.violations(page) == []
+
+
+def move(panel, name, kind, number):
+    """Move the control with this number: text or picture follow, and say what changed."""
+    panel.focus(number)
+    assert (panel.focused()["name"], panel.focused()["kind"]) == (name, kind)
+    assert panel.shows_focus(number), name
+    if name == "reset" or (kind == "number" and name not in NUMBERS):
+        return
+    if kind == "number":
+        value = panel.focused()["value"]
+        answers = [panel.type_number(text) for text in ("5", value)]
     else:
-        menu.select_option(index=1 if menu.evaluate("menu => menu.selectedIndex") == 0 else 0)
-    expect(text).not_to_have_text(said)
-    expect(picture).not_to_have_attribute("src", drawn)
-    assert picture.evaluate(DRAWN)
-    assert picture.get_attribute("alt")
+        answers = [panel.press("Enter")] if kind == "button" else panel.walk()
+    assert answers, name
+    for answer in answers:
+        assert "Traceback" not in answer.after["html"], name
+        assert answer.after["drawn"] or "  do:  " in answer.after["text"], name
+    if name in SILENT:
+        assert all("text and picture stay" in answer.after["said"] for answer in answers)
+    elif not any(map(follows, answers)):
+        assert all(answer.after["said"] != answer.after["text"] for answer in answers), name
+
+
+def reset(panel, stops, text):
+    """Move a control and press reset: every control is where it was."""
+    panel.focus(0)
+    assert panel.press("ArrowDown") or panel.press("ArrowUp")
+    panel.box.get_by_role("button", name="reset").focus()
+    after = panel.press("Enter").after
+    assert [stop["value"] for stop in panel.stops()] == [stop["value"] for stop in stops]
+    assert after["text"].startswith(text)  # below it may stand what a button added to this state
+
+
+def take_pictures(page, panel, lesson):
+    """Keep the panel at both widths in both themes; nothing is cut in any."""
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    cut = set()
+    for width, (theme, name) in product(WIDTHS, THEMES.items()):
+        page.set_viewport_size({"width": width, "height": HEIGHT})
+        page.evaluate(CHANGE_THEME, name)
+        page.wait_for_timeout(500)  # the theme's style sheet loads, and the menus fade
+        panel.box.scroll_into_view_if_needed()
+        panel.box.screenshot(path=PICTURES / f"{Path(lesson).stem}_{width}_{theme}.png")
+        cut |= {f"{width}: {text}" for text in panel.box.evaluate(CUT)}
+    assert cut == set()

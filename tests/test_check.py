@@ -308,14 +308,15 @@ NASTY = [
 RIGHT_IS_ZERO = ("voice_on_passages", "secrets_behind_a_label")
 
 
-@pytest.mark.parametrize("nasty", NASTY, ids=lambda nasty: type(nasty).__name__)
 @pytest.mark.parametrize("name", EXERCISES)
-def test_no_answer_makes_a_check_raise(name, nasty):
-    verdict = getattr(check, name)(nasty)
-    assert isinstance(verdict, check.Verdict)
-    assert verdict.says.strip()
-    right = name in RIGHT_IS_ZERO and type(nasty) is int and nasty == 0
-    assert verdict.passed == right
+def test_no_answer_makes_a_check_raise(name):
+    for nasty in NASTY:  # here, since as many tests would take longer than they try
+        given = type(nasty).__name__
+        verdict = getattr(check, name)(nasty)
+        assert isinstance(verdict, check.Verdict), given
+        assert verdict.says.strip(), given
+        right = name in RIGHT_IS_ZERO and type(nasty) is int and nasty == 0
+        assert verdict.passed == right, given
 
 
 @pytest.mark.parametrize("answer", [(), (None,), (...,)])

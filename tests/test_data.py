@@ -1,7 +1,5 @@
 import json
 import socket
-import subprocess
-import sys
 import warnings
 from dataclasses import asdict
 from pathlib import Path
@@ -29,12 +27,6 @@ TRICKY = [
     {"prompt": "Two\nlines?", "completion": "None"},
     {"text": "NA"},
 ]
-
-
-@pytest.mark.slow
-def test_importing_the_module_does_not_import_datasets():
-    code = "import sys, ftcourse.data; sys.exit('datasets' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 CSV = 'prompt,completion,text\n{}\n"one\u2028""two"", three",12,\n"Two\nlines?",None,\n,,NA\n'

@@ -84,7 +84,7 @@ def test_the_chunked_loss_is_the_models_own(name, real_model):
         torch.testing.assert_close(model(input_ids=ids, labels=ids).loss, whole)
 
 
-@pytest.mark.parametrize("name", some_of(PUBLISHED, [*PUBLISHED][::2]))
+@pytest.mark.parametrize("name", some_of(PUBLISHED, [*PUBLISHED][::4]))
 def test_a_real_step_holds_the_predicted_tensors_and_bytes(name, write_config, resident):
     """The Trainer keeps the loss and the number of supervised tokens: 8 bytes more."""
     attention = "eager" if name == "gemma-2-2b" else "sdpa"

@@ -250,7 +250,7 @@ def test_effects_have_a_bar_for_each_model_and_measure():
     found = {name: {"right": Mean((0.5, 0.7)), "both": Mean((0.1,))} for name in ("a", "b")}
     ax = plot_effects(found)
     assert len(ax.patches) == 4
-    assert "a: right 60, both 10." in ax.alt
+    assert "a 60%" in ax.alt
     given = Figure().subplots()
     assert plot_effects(found, ax=given) is given
 

@@ -204,7 +204,7 @@ UNTRAINED = [
 
 
 @pytest.mark.parametrize(
-    "choices", some_of(UNTRAINED, UNTRAINED[1:2]), ids=["one step", "no rate", "sgd"]
+    "choices", some_of(UNTRAINED, UNTRAINED[:1]), ids=["one step", "no rate", "sgd"]
 )
 def test_a_config_that_does_not_train_does_not_reach_the_loss(choices):
     score = play(replace(SMALL, **choices), COURSES["green"])
@@ -302,7 +302,7 @@ def test_no_answer_is_asked_for_again():
     assert "No answer so far" in check.lake(...).says
 
 
-@pytest.mark.parametrize("course", some_of(COURSES, ["green"]))
+@pytest.mark.parametrize("course", some_of(COURSES, []))
 def test_the_solution_counts(course):
     scope = {}
     exec(check.solution(course), scope)

@@ -130,7 +130,7 @@ def paces(release, monkeypatch):
         edition("# about 30 s on two cores without a GPU\nx"), encoding="utf-8"
     )
     measured = []
-    monkeypatch.setattr(lab, "measure_pace", lambda: measured.append(1) or float(len(measured)) * 2)
+    monkeypatch.setattr(lab, "_pace", lambda: measured.append(1) or float(len(measured)) * 2)
     return measured
 
 
@@ -155,13 +155,13 @@ def test_a_pace_that_cannot_be_measured_leaves_the_recorded_seconds(release, fol
     (release / "02_lora.ipynb").write_text(
         edition("# about 30 s on two cores without a GPU\nx"), encoding="utf-8"
     )
-    monkeypatch.setattr(lab, "measure_pace", lambda: 1 / 0)
+    monkeypatch.setattr(lab, "_pace", lambda: 1 / 0)
     lab.copy_lessons(folder)
     assert "# about 30 s on two cores without a GPU" in texts(folder)["02_lora.ipynb"]
 
 
 def test_lessons_that_state_no_seconds_do_not_wait_for_torch(release, folder, monkeypatch):
-    monkeypatch.setattr(lab, "measure_pace", None)  # it may not be called
+    monkeypatch.setattr(lab, "_pace", None)  # it may not be called
     assert len(lab.copy_lessons(folder).files) == 2
 
 
@@ -310,6 +310,38 @@ def test_a_port_in_use_is_refused_if_it_was_requested_and_skipped_if_not(
             lab.prepare_lab(folder, port)
     with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", 8888)):
         assert lab.prepare_lab(folder).port > 8888
+
+
+def test_learners_who_share_a_machine_share_its_cores_and_one_alone_has_all(
+    folder, jupyterlab_is_there, monkeypatch
+):
+    monkeypatch.setattr(lab.os, "cpu_count", lambda: 64)
+    threads = {}
+    for learners in (1, 2, 30, 100):
+        prepared = lab.prepare_lab(folder, learners=learners)
+        prepared.reserved.close()
+        threads[learners] = prepared.threads
+    assert threads == {1: None, 2: 32, 30: 2, 100: 1}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no such modes")
+def test_a_new_folder_is_its_owners_alone_and_one_that_was_there_keeps_its_mode(release, tmp_path):
+    lab.copy_lessons(tmp_path / "new")
+    (tmp_path / "old").mkdir(mode=0o755)
+    lab.copy_lessons(tmp_path / "old")
+    modes = [oct((tmp_path / name).stat().st_mode & 0o777) for name in ("new", "old")]
+    assert modes == ["0o700", "0o755"]
+
+
+@pytest.mark.slow
+def test_the_server_does_not_keep_torch_which_measured_the_pace(tmp_path):
+    code = "import sys; from ftcourse.lab import copy_lessons; copy_lessons('mine'); "
+    code += "print('torch' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "False"
+    assert json.loads((tmp_path / "mine" / lab.MANIFEST).read_text(encoding="utf-8"))["pace"] > 0
 
 
 @pytest.mark.parametrize("port", [-1, 0, 65536, 10**9])

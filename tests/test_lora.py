@@ -312,7 +312,7 @@ def test_the_pictures_say_their_numbers_in_words():
     assert "full: 40% at rank 1; 90 % at rank 2." in plot_energy({"full": curve}).alt
     lines = {"LoRA": {1: Mean((0.1, 0.2, 0.3)), 8: Mean((0.5,))}}
     alt = plot_over_ranks(lines, "right", {"full": Mean((0.8, 1.0))}, {"now": (8, 0.4)}).alt
-    assert "LoRA, rank 1: 0.200" in alt
+    assert "LoRA: 0.200" in alt
     assert "now: 0.400 at rank 8" in alt
 
 

@@ -3,8 +3,10 @@ import os
 import re
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
+from email import message_from_string
 from importlib import metadata
 from pathlib import Path
 
@@ -81,7 +83,7 @@ def test_the_readme_says_the_two_commands_and_ci_runs_the_second_one_from_there(
         'pip install -e ".[test]" && pytest'
     ]
     ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
-    assert """grep -x 'pip install -e ".*" && pytest' README.md""" in ci
+    assert """$(.ci/readme --print 'pip install -e ".[test]"')""" in ci
     assert 'eval "$test_command"' in ci
 
 
@@ -123,23 +125,31 @@ def test_every_file_that_the_readme_links_to_exists():
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory):
-    """A wheel, built from an sdist, unpacked outside the checkout."""
+def built(tmp_path_factory):
+    """A folder with an sdist, and with a wheel that was built from it."""
     folder = tmp_path_factory.mktemp("wheel")
     build = [sys.executable, "-m", "hatchling", "build", "-d", str(folder), "-t"]
     subprocess.run([*build, "sdist"], cwd=ROOT, check=True, capture_output=True)
     (sdist,) = folder.glob("*.tar.gz")
-    subprocess.run(["tar", "xzf", sdist], cwd=folder, check=True)
+    with tarfile.open(sdist, encoding="utf-8") as archive:
+        archive.extractall(folder, filter="data")
     source = folder / sdist.name.removesuffix(".tar.gz")
     subprocess.run([*build, "wheel"], cwd=source, check=True, capture_output=True)
-    (wheel,) = folder.glob("*.whl")
-    zipfile.ZipFile(wheel).extractall(folder / "site")
-    return folder / "site"
+    return folder
+
+
+@pytest.fixture(scope="module")
+def installed(built):
+    """The wheel, unpacked outside the checkout."""
+    (wheel,) = built.glob("*.whl")
+    zipfile.ZipFile(wheel).extractall(built / "site")
+    return built / "site"
 
 
 def run_installed(site, *arguments):
     """Run the unpacked package's command line outside the checkout, and return what it prints."""
-    environment = {**os.environ, "PYTHONPATH": str(site)}
+    path = os.pathsep.join([str(site), str(ROOT / "tests" / "offline")])
+    environment = {**os.environ, "PYTHONPATH": path}
     command = [sys.executable, "-m", "ftcourse", *map(str, arguments)]
     done = subprocess.run(
         command, cwd=site.parent, env=environment, capture_output=True, text=True, check=True
@@ -172,3 +182,67 @@ def test_an_installed_wheel_copies_the_lessons_outside_any_checkout(installed, t
     printed = run_installed(installed, "lab", tmp_path / "mine", "--copy-only")
     assert printed == f"Lessons in {tmp_path / 'mine'}: {len(HANDED_OUT)} written.\n"
     assert sorted(path.name for path in (tmp_path / "mine").glob("[!.]*")) == HANDED_OUT
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_the_package_the_course_and_its_metadata_and_nothing_else(installed):
+    (about,) = installed.glob("*.dist-info")
+    assert {path.name for path in installed.iterdir()} == {"ftcourse", about.name}
+    package, source = installed / "ftcourse", ROOT / "ftcourse"
+    files = {path.relative_to(package) for path in package.rglob("*") if path.is_file()}
+    assert {path.parts[1] for path in files if path.parts[0] == "course"} == {"data", "notebooks"}
+    own = {path.relative_to(source) for path in source.rglob("*") if path.is_file()}
+    own = {path for path in own if "__pycache__" not in path.parts}
+    assert {path for path in files if path.parts[0] != "course"} == own
+    assert {path.name for path in (package / "course" / "notebooks").iterdir()} == {*HANDED_OUT}
+
+
+@pytest.mark.slow
+def test_the_sdist_holds_what_is_committed_and_nothing_that_lies_about(built):
+    (sdist,) = built.glob("*.tar.gz")
+    with tarfile.open(sdist, encoding="utf-8") as archive:
+        members = archive.getmembers()
+    assert all(member.isfile() for member in members)  # no link leads out of it
+    names = {member.name.partition("/")[2] for member in members}
+    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    found = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True)
+    if found.returncode:
+        pytest.skip("no git, or no checkout")
+    here = {name for name in found.stdout.splitlines() if (ROOT / name).is_file()}
+    assert names - {"PKG-INFO"} == here
+    assert "data/making/make_world.py" in names  # what made the data is open, too
+
+
+@pytest.mark.slow
+def test_the_metadata_names_licence_pythons_and_the_same_requirements(installed):
+    (about,) = installed.glob("*.dist-info")
+    text = (about / "METADATA").read_text(encoding="utf-8")
+    fields = message_from_string(text)
+    assert fields["Version"] == ftcourse.__version__
+    assert fields["License-Expression"] == PROJECT["license"] == "Apache-2.0"
+    assert fields.get_all("License-File") == ["LICENSE"]
+    assert (about / "licenses" / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
+    assert fields["Requires-Python"] == PROJECT["requires-python"]
+    assert fields["Description-Content-Type"] == "text/markdown"
+    assert set(fields.get_all("Provides-Extra")) == set(PROJECT["optional-dependencies"])
+    required = {Requirement(line) for line in fields.get_all("Requires-Dist")}
+    assert {requirement for requirement in required if not requirement.marker} == set(CORE)
+    script = (about / "entry_points.txt").read_text(encoding="utf-8")
+    assert "ftcourse = ftcourse.cli:main" in script
+
+
+@pytest.mark.slow
+def test_an_installed_wheel_finds_its_model_and_data_and_none_of_the_checkouts(installed):
+    code = (
+        "from ftcourse.files import course_path; import ftcourse, sys\n"
+        "print(ftcourse.__file__, course_path('data/model'), course_path('notebooks'), sep='\\n')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=installed.parent,
+        env={**os.environ, "PYTHONPATH": str(installed)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert all(Path(line).is_relative_to(installed) for line in done.stdout.splitlines())

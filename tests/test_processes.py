@@ -20,7 +20,7 @@ from ftcourse.data import load_dialogues
 from ftcourse.train import finetune
 from ftcourse.train.run import LOCK
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.extra  # lesson 09 starts two processes by the README's command
 TRAIN, HELD_OUT = load_dialogues("train")[:32], load_dialogues("validation")[:8]
 WEIGHTS = "adapter_model.safetensors"
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -29,6 +29,7 @@ PORT = ["--main_process_port", "0"]  # any free one
 # Python imports a module of this name first, so what it registers runs last.
 WITNESS = """
 import atexit, os, pathlib, sys
+import no_network  # which a file of this name imports in all other tests
 
 def write():
     torch = sys.modules.get("torch")
@@ -136,7 +137,6 @@ def kill_all(process):
     process.wait()
 
 
-@pytest.mark.extra
 def test_a_killed_run_of_two_goes_on_with_two_and_ends_as_if_never_killed(two, files, tmp_path):
     folder = tmp_path / "run"
     begun = subprocess.Popen(
@@ -157,7 +157,6 @@ def test_a_killed_run_of_two_goes_on_with_two_and_ends_as_if_never_killed(two, f
     assert (folder / WEIGHTS).read_bytes() == (two[0] / WEIGHTS).read_bytes()
 
 
-@pytest.mark.extra
 def test_a_folder_in_use_is_refused_once_and_stays_as_it_is(files, tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
@@ -168,7 +167,6 @@ def test_a_folder_in_use_is_refused_once_and_stays_as_it_is(files, tmp_path):
     assert {path.name for path in folder.iterdir()} <= {LOCK}
 
 
-@pytest.mark.extra
 def test_accelerate_starts_two_on_the_cpu_when_asked_for_several_devices(two, files, tmp_path):
     several = [*ACCELERATE, "--multi_gpu", "--num_processes", "2", *PORT]
     done = launch(several, files, tmp_path / "run")
@@ -178,7 +176,6 @@ def test_accelerate_starts_two_on_the_cpu_when_asked_for_several_devices(two, fi
     assert found == known
 
 
-@pytest.mark.extra
 def test_accelerate_that_starts_one_in_place_of_two_is_said_once(files, tmp_path):
     done = launch([*ACCELERATE, "--cpu", "--num_processes", "2"], files, tmp_path / "run")
     assert done.returncode == 0, done.stderr

@@ -179,14 +179,11 @@ DAMAGES = [
     for name in ("optimizer.pt", "scheduler.pt", "trainer_state.json", "rng_state.pth", WEIGHTS)
     for damage in (truncate, empty, flip, Path.unlink)
 ] + [(halve, WEIGHTS), (empty, "whole.json"), (Path.unlink, "whole.json")]
-# Each file and each kind of damage.
+# Each kind of damage.
 SOME_DAMAGES = [
     (truncate, "optimizer.pt"),
     (empty, "scheduler.pt"),
-    (Path.unlink, "trainer_state.json"),
-    (flip, "rng_state.pth"),
     (flip, WEIGHTS),
-    (halve, WEIGHTS),
     (Path.unlink, "whole.json"),
 ]
 
@@ -307,7 +304,7 @@ def in_one_process(what, scratch, **asked):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.mark.slow
+@pytest.mark.extra
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_of_two_processes_one_trains_and_the_other_is_refused(whole, tmp_path):
     found = in_one_process("two", tmp_path)
@@ -348,9 +345,8 @@ MOMENTS = {
 }
 
 
-# At the start, in a checkpoint and at the end, with each library's error.
-SOME_MOMENTS = ["run.json", "the optimizer", "the mark of a whole checkpoint"]
-SOME_MOMENTS += ["the result's weights"]
+# At the start, in a checkpoint and at the end.
+SOME_MOMENTS = ["run.json", "the optimizer", "the result's weights"]
 
 
 @pytest.mark.parametrize("moment", some_of(MOMENTS, SOME_MOMENTS))
@@ -428,7 +424,7 @@ TOO_LOW = [
 
 @pytest.mark.parametrize(
     "run",
-    some_of(TOO_LOW, [TOO_LOW[0], *TOO_LOW[3:]]),
+    some_of(TOO_LOW, [TOO_LOW[0], TOO_LOW[3]]),
     ids=lambda run: " ".join(map(str, run.values())),
 )
 def test_predicted_simulated_and_measured_agree_to_the_byte(run, write_shape):

@@ -22,7 +22,7 @@ from ftcourse.widgets.rag import rag_panel, reached
 def test_pictures_say_their_numbers_in_words():
     assert "the 3 best" in plot_lookup("How fast?", 3).alt
     shares = {"a": Score(1, 2), "b": {"one": Score(1, 4), "two": Score(3, 4)}}
-    assert "b two: 75% of 4" in plot_shares(shares, "%").alt
+    assert "two: highest b 75%." in plot_shares(shares, "%").alt
     line = [Score(n, 4) for n in (1, 3)]
     assert "page at 1: 25% of 4" in plot_recall({"page": line}, 2).alt
 

@@ -20,7 +20,9 @@ def test_each_cell_says_the_longest_text_that_fits():
     run = FinetuneConfig(model="llama-3.1-8b", method="qlora", batch_size=1)
     longest = largest(run, "max_length", T4.memory, T4)
     assert written(ax) == ["does not fit", "does not fit", f"{longest:,}"]
-    assert ax.alt.endswith(f"llama-3.1-8b lora: does not fit. llama-3.1-8b qlora: {longest:,}.")
+    assert ax.alt.endswith(
+        f"lora: 0 of 1 fit, last none; qlora: 1 of 1 fit, last llama-3.1-8b {longest:,}."
+    )
 
 
 def test_a_text_is_no_longer_than_the_models_positions():

@@ -145,7 +145,7 @@ def test_all_scratch_memory_is_reserved_where_a_step_has_no_gaps():
     assert simulated.reserved >= simulated.allocated
 
 
-@pytest.mark.slow
+@pytest.mark.extra
 def test_reserved_bytes_are_near_those_of_a_published_run(memory_accuracy):
     runs = memory_accuracy.published_steps("fitcheck")
     run, step = next(

@@ -17,6 +17,7 @@ from zlib import crc32
 
 import numpy as np
 import pytest
+from cases import some_of
 
 from ftcourse.errors import CourseError
 from ftcourse.files import course_path
@@ -604,11 +605,10 @@ def run_killed(asked):
     return json.loads(result.stdout)
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize("kills", some_of([3, 8], [3]))
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills are tried with fork")
-def test_a_killed_store_has_whole_pages_only_and_goes_on(tmp_path, engine):
+def test_a_killed_store_has_whole_pages_only_and_goes_on(tmp_path, engine, kills):
     """Kill -9 while pages are added and updated, again and again in one folder."""
-    kills = 8 if engine == "sqlite" else 3
     found = run_killed({"scratch": str(tmp_path), "engine": engine, "kills": kills})
     assert found["half"] == []
     assert found["lost"] == []

@@ -105,9 +105,15 @@ def test_a_run_ends_when_patience_does_and_says_so(tmp_path):
     assert again.history == result.history
 
 
-@pytest.mark.parametrize("step", some_of([11, 20, 25], [11]))
-@pytest.mark.parametrize(("validation", "patience"), [(HELD_OUT, None), (GENERAL, 2)])
-def test_a_killed_run_ends_as_if_never_killed_bit_for_bit(validation, patience, step, tmp_path):
+# While nothing was judged, after that, and while patience runs; with and without patience.
+KILLED = [(rows, step) for rows in ((HELD_OUT, None), (GENERAL, 2)) for step in (11, 20, 25)]
+
+
+@pytest.mark.parametrize(
+    "case", some_of(KILLED, KILLED[4:5]), ids=lambda case: f"{case[0][1]} {case[1]}"
+)
+def test_a_killed_run_ends_as_if_never_killed_bit_for_bit(case, tmp_path):
+    (validation, patience), step = case
     choices = {"validation": validation, "patience": patience, "max_steps": 40 if patience else 30}
     whole = run(tmp_path / "whole", **choices)
     with pytest.raises(Stopped):

@@ -177,10 +177,9 @@ def texts(ax):
 
 def test_the_picture_says_who_is_first_in_what(table):
     ax = plot_arms(table)
-    assert "in voice, the best first: QLoRA 100 %, LoRA 99 %" in ax.alt
-    assert "keeps secrets, the best first: prompt 100 %" in ax.alt  # 0 of 192 leaks, turned
-    assert "up to date, the best first: RAG 90 %" in ax.alt
-    assert "none for prompt, good prompt." in ax.alt
+    assert "in voice: QLoRA 100 %." in ax.alt
+    assert "keeps secrets: prompt 100 %." in ax.alt  # 0 of 192 leaks, turned
+    assert "up to date: RAG 90 %." in ax.alt
     assert {*SHOWN} <= {*texts(ax)}
 
 
@@ -250,7 +249,7 @@ def test_a_need_changes_the_answer_and_the_panel_says_so(panel):
     shown = panel._view.value
     assert "dropped: RAG: facts in voice: 0 of 179, needed 80 %" in shown
     assert "right, new wording: 62 % against 4 %" in shown
-    assert 'alt="right, the best first: RAG 92 %' in shown
+    assert 'alt="Recommended: RAG + LoRA. Dropped: ' in shown
 
 
 def test_what_is_close_and_what_is_thin_stands_below_the_picture(panel):

@@ -127,6 +127,8 @@ def test_a_panel_that_is_not_turned_gets_a_question_on_why():
     )
     assert f"Still {begin}" in moved(**still).says
     assert "No arm passes" in moved(pages="no").says
+    assert f"Nothing dropped {begin}" in moved(facts="none").says  # it is dearer, and no limit
+    assert f"Which row dropped {begin}" in moved(voice="must").says
 
 
 def test_the_need_that_the_solution_names_turns_the_answer_in_the_recorded_table():

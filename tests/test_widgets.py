@@ -314,7 +314,7 @@ def test_every_widget_has_a_tooltip_so_that_no_page_shows_null():
 
 def bars(panel):
     """Return the sources of the bars that a panel's picture shows, from its text alternative."""
-    return re.findall(r"(\w+), [\w ]+: weights", re.search('alt="([^"]*)"', shown(panel))[1])
+    return re.findall(r"(\w+), [\w ]+: [\d.]+ [GM]iB", re.search('alt="([^"]*)"', shown(panel))[1])
 
 
 @pytest.fixture

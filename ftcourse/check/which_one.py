@@ -217,8 +217,8 @@ def one_need_turns_it(mine: Any) -> Verdict:
     moved = [name for name in begin if values[name] != begin[name]]
     needs = [{n: v for n, v in each.items() if n != "card"} for each in (begin, values)]
     cards = begin["card"], values["card"]
-    old, new = (decide(Needs(**n), table, c).arm for n, c in zip(needs, cards, strict=True))
-    words = " and ".join(moved)
+    both = [decide(Needs(**n), table, c) for n, c in zip(needs, cards, strict=True)]
+    (old, new), words = (found.arm for found in both), " and ".join(moved)
     asks = {
         "Nothing is moved. What could somebody need that this arm is bad at?": not moved,
         f"You moved {words}. Which one of them is enough?": len(moved) > 1,
@@ -231,6 +231,8 @@ def one_need_turns_it(mine: Any) -> Verdict:
         ),
     }
     ask = next((ask for ask, asked in asks.items() if asked), "")
-    praise = f"{words} alone: {new} instead of {old}. Which row dropped {old}? And is it close, "
-    praise += "or thin? Read those lines before you buy."
+    why = f"Nothing dropped {old}: which row puts {new} before it?"
+    why = f"Which row dropped {old}?" if old in both[1].dropped else why
+    praise = f"{words} alone: {new} instead of {old}. {why} And is it close, or thin? Read those "
+    praise += "lines before you buy."
     return Verdict(not ask, ask or praise)

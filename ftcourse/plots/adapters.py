@@ -69,7 +69,11 @@ def plot_rates(runs: Sequence[Run], methods: Sequence[str], ax: Axes | None = No
         _draw(small, curves[method])
         small.set_title(f"{method}, best at {best_rate(runs, method):g}", size=SMALL, pad=3)
     ax.yaxis.labelpad = ax.xaxis.labelpad = 26
-    story = " ".join(_story(runs, method) for method in methods)
+    best = {name: (curves[name][at].mean, at) for name in methods if (at := best_rate(runs, name))}
+    said = [
+        f"{name} {best[name][0]:.2f} at {best[name][1]:g}" for name in sorted(best, key=best.get)
+    ]
+    story = f"Lowest validation loss and its rate, the best method first: {', '.join(said)}."
     return finish(ax, story, ("top", "right", "left", "bottom"), **LABELS)
 
 
@@ -89,7 +93,8 @@ def plot_rate(
     if rate is not None:
         said = f"{curve[rate].mean:.2f}" if rate in curve else "not measured"
         draw_marks(ax, [(rate, f"{rate:g}: {said}")])
-    return finish(ax, _story(runs, method), **LABELS)
+        said = f" Marked: rate {rate:g}, loss {said}."
+    return finish(ax, _story(runs, method) + (said if rate is not None else ""), **LABELS)
 
 
 def _style(ax: Axes, curves: Mapping[str, Mapping[float, Mean]]) -> None:

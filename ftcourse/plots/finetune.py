@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
-from ftcourse.plots.picture import SMALL, draw_marks, finish, new_axes, put_label
+from ftcourse.plots.picture import DARK, SMALL, draw_marks, finish, new_axes, put_label, say_shares
 from ftcourse.sweeps import Mean
 
 KEPT, CUT, LINE = "#56B4E9", "#D55E00", "#333333"
-BARS = ("#999999", "#0072B2", "#E69F00", "#009E73", "#CC79A7")  # Okabe and Ito, and a grey
+BARS = ("#555555", "#0072B2", "#E69F00", "#009E73", "#CC79A7")  # Okabe and Ito, and a grey
 # A box to its middle in a field of 8 by 3, its text, and its colour.
 _BOXES = {
     "file": (0.85, 2.5, "your file\nread, audited", "white"),
@@ -56,11 +56,11 @@ def plot_lengths(lengths: Sequence[int], max_length: int, ax: Axes | None = None
     below = (max_length - shortest) // size + 1  # an edge stands at max_length
     edges = [*range(max_length + 1 - below * size, longest + 2 * size, size)]
     parts = [x for x in lengths if x <= max_length], [x for x in lengths if x > max_length]
-    ax.hist(parts, edges, stacked=True, color=(KEPT, CUT))
+    ax.hist(parts, edges, stacked=True, color=(KEPT, CUT), edgecolor=LINE, linewidth=0.6)
     draw_marks(ax, [(max_length, f"max_length {max_length}")])
     if cut := len(parts[1]):
         place = longest, ax.get_ylim()[1] / 2
-        put_label(ax, f"{cut} longer", place, (0, 0), 0.5, color=CUT, size=SMALL)
+        put_label(ax, f"{cut} longer", place, (0, 0), 0.5, color=DARK[CUT], size=SMALL)
     alt = (
         f"{len(lengths)} records of {min(lengths)} to {max(lengths)} tokens; {cut} are longer than "
         f"{max_length}."
@@ -103,7 +103,8 @@ def plot_effects(
     for number, (name, values) in enumerate(found.items()):
         places = [row * step + number for row in range(len(measures))]
         shares = [100 * values[measure].mean for measure in measures]
-        ax.barh(places, shares, height=0.85, color=BARS[number % len(BARS)], label=name)
+        style = {"color": BARS[number % len(BARS)], "edgecolor": LINE, "linewidth": 0.6}
+        ax.barh(places, shares, height=0.85, label=name, **style)
         for place, share, measure in zip(places, shares, measures, strict=True):
             low, high = (min(max(100 * end, 0), 100) for end in _ends(values[measure]))
             ax.plot([low, high], [place, place], color="black", linewidth=1)
@@ -117,12 +118,9 @@ def plot_effects(
     ax.tick_params(axis="y", length=0)
     style = {"loc": "lower left", "bbox_to_anchor": (0, 1), "frameon": False, "fontsize": SMALL}
     ax.legend(**style, borderpad=0, handlelength=1.2)
-    words = [
-        f"{name}: " + ", ".join(f"{m} {100 * values[m].mean:.0f}" for m in measures) + "."
-        for name, values in found.items()
-    ]
-    alt = f"Share of answers in percent. {' '.join(words)}"
-    return finish(ax, alt, xlabel=title or "share of answers, %")
+    label = title or "share of answers, %"
+    words = {m: {name: values[m].mean for name, values in found.items()} for m in measures}
+    return finish(ax, f"{label}. {say_shares(words)}", xlabel=label)
 
 
 def _ends(mean: Mean) -> tuple[float, float]:

@@ -42,8 +42,15 @@ def plot_golf(course: Any, rounds: Iterable[dict[str, Any]] = (), ax: Axes | Non
     place = (max(ends) + room, course.target)
     put_label(ax, "loss to reach", place, (0, 3), edge=0.5, color=LINES, size=SMALL)
     ax.legend(loc="lower right", bbox_to_anchor=(1, 1.05), ncols=2, frameon=False, fontsize=SMALL)
+    counted = [
+        run["peak"]
+        for run in mine
+        if run["peak"] <= course.budget and run.get("test_loss", run.get("loss")) <= course.target
+    ]
+    best = f", the best with {show_bytes(min(counted))}" if counted else ""
     alt = (
-        f"The {course.name}: {len(theirs)} rounds of the designers and {len(mine)} of yours. "
+        f"The {course.name}: {len(theirs)} rounds of the designers and {len(mine)} of yours, of "
+        f"which {len(counted)} count{best}. "
         f"Budget {show_bytes(course.budget)}, par {show_bytes(course.par)}, loss to reach "
         f"{course.target:.2f} nats."
     )

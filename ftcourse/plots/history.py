@@ -48,4 +48,6 @@ def _story(name: str, points: Sequence[tuple[int, float]]) -> str:
     if not points:
         return f"No {name} loss."
     (first, high), (last, low) = points[0], points[-1]
-    return f"The {name} loss is {high:.2f} at step {first} and {low:.2f} at step {last}."
+    best, step = min((loss, step) for step, loss in points)
+    lowest = f", lowest, {best:.2f}, at step {step}" if step != last else ""
+    return f"The {name} loss is {high:.2f} at step {first} and {low:.2f} at step {last}{lowest}."

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from ftcourse.plots.picture import SMALL, finish, new_axes, put_label
+from ftcourse.plots.picture import DARK, SMALL, finish, new_axes, put_label
 from ftcourse.sweeps import Mean
 
 FROZEN, TRAINED, NOISE = "#BBBBBB", "#0072B2", "#D55E00"
@@ -57,7 +57,7 @@ def plot_energy(curves: Mapping[str, Sequence[Sequence[float]]], ax: Axes | None
         enough = int((mean >= 0.9).argmax()) + 1
         ax.plot([enough], [mean[enough - 1]], "o", color=ink, markersize=4)
         text, place = f"{name}:\n90 % at rank {enough}", (1.03, 0.8 - 0.25 * len(words))
-        ax.text(*place, text, color=ink, size=SMALL, transform=ax.transAxes)
+        ax.text(*place, text, color=DARK.get(ink, ink), size=SMALL, transform=ax.transAxes)
         held = ", ".join(f"{mean[r - 1]:.0%} at rank {r}" for r in (1, 8, 16) if r <= len(mean))
         words.append(f"{name}: {held}; 90 % at rank {enough}.")
     _log_ranks(ax, [2**k for k in range(12) if 2**k <= len(ranks)])
@@ -85,13 +85,18 @@ def plot_over_ranks(
         x, means = sorted(line), [line[rank] for rank in sorted(line)]
         y, margin = ([getattr(m, part) for m in means] for part in ("mean", "margin"))
         ax.errorbar(x, y, margin, fmt="o-", color=ink, linewidth=1.2, capsize=3, markersize=4)
-        ax.annotate(name, (x[-1], y[-1]), (26, 4), color=ink, va="bottom", **beside)
-        words += [f"{name}, rank {rank}: {line[rank]!r}." for rank in x]
+        ax.annotate(name, (x[-1], y[-1]), (26, 4), color=DARK.get(ink, ink), va="bottom", **beside)
+        at = f"at ranks {', '.join(map(str, x))}"
+        words.append(f"{name}: {', '.join(f'{value:.3f}' for value in y)} {at}.")
     for name, level in (levels or {}).items():
         ax.axhline(level.mean, color="black", linestyle="--", linewidth=1)
         ax.axhspan(*level.interval, color="black", alpha=0.1, linewidth=0)
         ax.annotate(name, (ranks[-1], level.mean), (26, -4), va="top", **beside)
-        words.append(f"{name}: {level!r}.")
+        far = {
+            (n, r): abs(m.mean - level.mean) for n, line in lines.items() for r, m in line.items()
+        }
+        near = "{} at rank {}".format(*min(far, key=far.get))
+        words.append(f"{name}: {level!r}, {near} is nearest.")
     for name, (rank, result) in (marks or {}).items():
         ax.plot([rank], [result], "D", color="black", markersize=7, fillstyle="none")
         put_label(ax, name, (rank, result), (8, -16), edge=0.7, size=SMALL)
@@ -99,7 +104,7 @@ def plot_over_ranks(
     _log_ranks(ax, ranks)
     ax.set_ylim(bottom=0)
     ax.yaxis.set_major_formatter("{x:g}")
-    return finish(ax, " ".join(words), xlabel="rank", ylabel=ylabel)
+    return finish(ax, f"{ylabel}. {' '.join(words)}", xlabel="rank", ylabel=ylabel)
 
 
 def _log_ranks(ax: Axes, ranks: Sequence[int]) -> None:

@@ -56,9 +56,14 @@ def plot_memory(
     ax.locator_params(axis="x", nbins=6)
     ax.tick_params(axis="y", length=0)
     xlabel = f"memory at the peak{moment and f' ({moment})'}, {unit_name}"
-    said = [f"{name}: {say_parts(bar.parts, unit, bar.moment)}." for name, bar in pairs]
-    said += [f"Capacity: {words}."] if words else []
-    alt = " ".join(" ".join(said).split())  # a name may have several lines
+    said = []
+    for name, bar in pairs:
+        over = bar.allocated + context - capacity if words else 0
+        fit = f", {show_bytes(over, unit)} over" if over > 0 else ", below" * bool(words)
+        at = f", at {bar.moment}" if bar.moment and not moment else ""
+        said.append(f"{name}: {say_parts(bar.parts, unit)}{at}{fit}")
+    said += [f"All at {moment}"] * bool(moment) + [f"Capacity: {words}"] * bool(words)
+    alt = f"{' '.join('. '.join(said).split())}."  # a name may have several lines
     return finish(ax, alt, hide=("top", "right", "left"), xlabel=xlabel)
 
 

@@ -11,7 +11,7 @@ from ftcourse.memory import PARTS, show_bytes
 from ftcourse.plots.picture import ROW, SMALL, Marks, draw_marks, text_width
 
 # Four colours of Okabe and Ito ("Color Universal Design", 2008) and a light grey. Colour-blind eyes
-# can tell them apart, and text on them has a contrast above 4.5:1 (both are tested).
+# can tell them apart, and text on them has a contrast above 4.5:1 (tests/test_colours.py).
 COLORS = {
     "weights": "#0072B2",
     "gradients": "#E69F00",
@@ -80,9 +80,9 @@ def _find_room(
     return tuple(ax.transData.inverted().transform(middle))
 
 
-def say_parts(parts: Mapping[str, float], like: float | None = None, moment: str = "") -> str:
-    """Return the parts and their sum in words, in one unit: that of ``like``, or of the sum."""
+def say_parts(parts: Mapping[str, float], like: float | None = None) -> str:
+    """Return the sum of parts in words, in the unit of ``like``, and those above a sixth of it."""
     total = sum(parts.values())
-    words = [f"{part} {show_bytes(size, like or total)}" for part, size in parts.items()]
-    when = f", at {moment}" if moment else ""
-    return f"{', '.join(words)}; in all {show_bytes(total, like or total)}{when}"
+    large = sorted((part for part in parts if 6 * parts[part] > total), key=parts.get, reverse=True)
+    words = [f"{part} {show_bytes(parts[part], like or total).split()[0]}" for part in large]
+    return f"{show_bytes(total, like or total)} ({', '.join(words) or 'nothing'})"

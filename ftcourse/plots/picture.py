@@ -1,6 +1,6 @@
 """What all pictures share: an Axes with a text alternative, its PNG, labels and marks."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from io import BytesIO
 from typing import Any
 
@@ -12,7 +12,9 @@ from ftcourse.hardware import GIB
 
 PAPER = "#F3F1EC"  # a card that glares neither on a white page nor on a black one
 BOX = {"facecolor": PAPER, "edgecolor": "none", "pad": 1}  # behind a label: it hides lines
-INK_OF_LOSS = {"training": "#333333", "held out": "#882255"}
+INK_OF_LOSS = {"training": "#333333", "held out": "#AA3377"}
+DARK = {"#D55E00": "#AF4D00", "#009E73": "#00795A", "#56B4E9": "#1F6FA3", "#CC79A7": "#A04080"}
+"""For text in a colour, and for lines that have no other mark: 4.5:1 on our paper."""
 BEYOND = {"facecolor": "none", "hatch": "///", "edgecolor": "black", "linewidth": 0}  # capacity
 SMALL = 9  # font size in points
 ROW = 14  # points from one row of labels above the axes to the next
@@ -59,6 +61,23 @@ def finish(ax: Axes, alt: str, hide: Iterable[str] = ("top", "right"), **labels:
     if isinstance(ax, Picture):
         ax.alt = alt
     return ax
+
+
+def say_shares(series: Mapping[str, Mapping[str, float]], room: int = 250) -> str:
+    """Return each series' shares in words, from the highest to the lowest, or only these two.
+
+    If even that needs more than ``room`` characters, those series are left that differ most.
+    """
+    said = []
+    for name, shares in series.items():
+        rows = [f"{row} {shares[row]:.0%}" for row in sorted(shares, key=shares.get)[::-1]]
+        if len(", ".join(rows)) * len(series) > room:
+            rows = [rows[0], f"lowest {rows[-1]}"]
+        spread = max(shares.values()) - min(shares.values())
+        said.append((spread, f"{name}{name and ': '}highest {', '.join(rows)}."))
+    while len(" ".join(text for _, text in said)) > room and said[1:]:
+        said.remove(min(said))
+    return " ".join(text for _, text in said)
 
 
 def text_width(text: str) -> float:

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch
 
 from ftcourse.memory import show_bytes
-from ftcourse.plots.picture import SMALL, draw_marks, finish, new_axes, unit_of
+from ftcourse.plots.picture import DARK, SMALL, draw_marks, finish, new_axes, unit_of
 from ftcourse.sweeps import Mean
 
 STORED, MOMENT, TRAINED, BACK = "#BBBBBB", "#F3F1EC", "#56B4E9", "#D55E00"
@@ -50,7 +50,7 @@ def plot_qlora(outputs: int, inputs: int, rank: int, ax: Axes | None = None) -> 
             line = {"arrowstyle": "->", "color": color, "linestyle": "--" if color == BACK else "-"}
             ax.annotate("", end, start, arrowprops=line | {"linewidth": 1.4})
     ax.text(8.75, 3.7, "forward", color=FORWARD, size=SMALL, ha="right")
-    ax.text(8.75, 3.3, "gradient (dashed)", color=BACK, size=SMALL, ha="right")
+    ax.text(8.75, 3.3, "gradient (dashed)", color=DARK[BACK], size=SMALL, ha="right")
     ax.set(xlim=(0, 8.8), ylim=(0, 4.5), xticks=[], yticks=[])
     alt = (
         f"A layer of {outputs} x {inputs}: {show_bytes(kept)} of codes stay. W is restored for a "
@@ -91,8 +91,8 @@ def plot_seeds(results: Mapping[str, Mean], xlabel: str, ax: Axes | None = None)
     ax.set(ylim=(len(results) - 0.5, -0.95), yticks=range(len(results)), yticklabels=[*results])
     ax.set_xlim(min(values) - 2 * width, max(values) + 2 * width)
     ax.tick_params(axis="y", length=0)
-    alt = " ".join(f"{name}: {mean!r}." for name, mean in results.items())
-    return finish(ax, alt, xlabel=xlabel)
+    said = (f"{name}: {mean!r}." for name, mean in results.items())
+    return finish(ax, f"{xlabel}. {' '.join(said)}", xlabel=xlabel)
 
 
 def plot_healing(

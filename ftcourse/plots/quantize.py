@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from ftcourse.hardware import GIB
-from ftcourse.plots.picture import SMALL, finish, new_axes
+from ftcourse.plots.picture import SMALL, finish, new_axes, say_shares
 
 INK_OF_SCHEME = {"integer": "#D55E00", "affine": "#E69F00", "normal": "#0072B2", "fp4": "#009E73"}
 NAMES = {"integer": "integers", "affine": "integers with a zero point", "normal": "normal levels"}
@@ -33,9 +33,7 @@ def plot_bits(number: float, absmax: float, ax: Axes | None = None) -> Axes:
     ax.set(xlim=(-0.6, 39), ylim=(3.6, -0.6), xticks=[], yticks=range(4))
     ax.set_yticklabels(["float32", "bfloat16", "float16", "int8"])
     for place, (part, ink) in zip((20, 25, 32), _PARTS.items(), strict=True):
-        ax.text(
-            place, 3.05, f"■ {part}", color=ink if part != "fraction" else "#8A867A", va="center"
-        )
+        ax.text(place, 3.05, part, bbox={"color": ink, "pad": 2}, va="center", size=SMALL)
     ax.tick_params(length=0)
     return finish(ax, " ".join(words), hide=ax.spines, title=f"the bits of {number:.9g}")
 
@@ -89,7 +87,8 @@ def plot_levels(
     inks = np.where(np.searchsorted(middles, places) % 2, _NEXT, _NEAR)
     ax.bar(places, counts, step, color=inks)
     shares = np.bincount(np.searchsorted(middles, values), minlength=len(levels)) / len(values)
-    words = [f"{len(values):,} weights and {len(levels)} levels."]
+    words = [f"{len(values):,} weights; {np.count_nonzero(shares)} of {len(levels)} levels used,"]
+    words += [f"the fullest, {levels[shares.argmax()]:.2g}, by {shares.max():.1%}."]
     if len(levels) <= 16:
         ax.vlines(levels, 0, 1.08 * counts.max(), color="#333333", linewidth=0.8)
         for level, share in zip(levels, shares, strict=True):
@@ -103,17 +102,16 @@ def plot_levels(
 def plot_scores(scores: Mapping[str, Any], ax: Axes | None = None) -> Axes:
     """Draw a bar for each Score, with its 95 % interval."""
     ax = ax or new_axes(0.75 + 0.34 * len(scores), left=2.3, right=0.6, top=0.1)
-    words = []
-    for row, (name, score) in enumerate(scores.items()):
+    for row, score in enumerate(scores.values()):
         low, high = score.interval
         ax.barh(row, score.share, 0.7, color=_NEXT)
         ax.plot([low, high], [row, row], color="black", linewidth=1)
         ax.text(high + 0.01, row, f"{score.share:.0%}", va="center", fontsize=SMALL)
-        words.append(f"{name}: {score!r}.")
+    words = say_shares({"": {name: score.share for name, score in scores.items()}})
     ax.set(xlim=(0, 1), yticks=range(len(scores)), yticklabels=scores, ylim=(len(scores) - 0.5, -1))
     ax.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
     ax.tick_params(axis="y", length=0)
-    return finish(ax, " ".join(words), xlabel="questions answered right")
+    return finish(ax, f"Answered right. {words}", xlabel="questions answered right")
 
 
 def plot_ability(
@@ -126,16 +124,24 @@ def plot_ability(
         points = sorted((run[across], run["right"] / run["count"]) for run in runs
                         if run["scheme"] == scheme)  # fmt: skip
         if points:
-            style = {"color": ink, "alpha": 0.8, "label": NAMES[scheme]}
+            style = {"color": ink, "mec": "#333333", "mew": 0.6, "label": NAMES[scheme]}
             ax.plot(*zip(*points, strict=True), markers[scheme], **style)
-            words.append(f"{NAMES[scheme]}: " + ", ".join(f"{x:.3g} {y:.0%}" for x, y in points))
+            words.append(f"{NAMES[scheme]}: {_say_way(points)}")
     ax.legend(frameon=False, fontsize=SMALL, loc="lower center", ncols=4, bbox_to_anchor=(0.5, 1))
     ax.set_ylim(-0.03, 1.03)
     for axis in [ax.yaxis, ax.xaxis] if across == "error" else [ax.yaxis]:
         axis.set_major_formatter(lambda share, _: f"{100 * share:.3g}%")
     names = {"error": "error of the weights (RMS)", "loss": "loss of a token of plain text"}
     xlabel = names.get(across, "bits a weight, constants counted")
-    return finish(ax, ". ".join(words), xlabel=xlabel, ylabel="read right")
+    return finish(ax, f"{'. '.join(words)}.", xlabel=xlabel, ylabel="read right")
+
+
+def _say_way(points: list[tuple[float, float]]) -> str:
+    """Return both ends of a line in words, and the first place beyond a half."""
+    (first, low), (last, high) = points[0], points[-1]
+    beyond = [x for x, y in points if (y >= 0.5) != (low >= 0.5)]
+    half = f", across a half at {beyond[0]:.3g}" if beyond else ""
+    return f"{low:.0%} at {first:.3g}, {high:.0%} at {last:.3g}{half}"
 
 
 def plot_fits(
@@ -144,7 +150,7 @@ def plot_fits(
     """Draw the bytes of models in several formats, and the smallest device with room for each."""
     columns = list(next(iter(sizes.values())))
     ax = ax or new_axes(0.9 + 0.42 * len(sizes), left=1.6, right=0.1, top=0.5)
-    inks, words = ["#B7D5C8", "#C9DDEB", "#E4E2DC", "#F0D9C4"], []
+    inks, largest = ["#B7D5C8", "#C9DDEB", "#E4E2DC", "#F0D9C4"], {}
     for row, (model, formats) in enumerate(sizes.items()):
         for column, (name, size) in enumerate(formats.items()):
             fitting = [room for room in rooms if size <= rooms[room]]
@@ -153,8 +159,10 @@ def plot_fits(
             ax.barh(row, 0.96, 0.86, column - 0.48, color=ink)
             text = f"{size / GIB:.1f} GiB: {place}"
             ax.text(column, row, text, ha="center", va="center", fontsize=SMALL - 0.5)
-            words.append(f"{model}, {name}: {text}.")
+            largest |= {name: f"{model}, {text}"} if fitting else {}
     ax.set(xlim=(-0.5, len(columns) - 0.5), xticks=range(len(columns)), xticklabels=columns)
     ax.set(ylim=(len(sizes) - 0.5, -0.5), yticks=range(len(sizes)), yticklabels=sizes)
     ax.tick_params(length=0, top=True, labeltop=True, labelbottom=False)
-    return finish(ax, " ".join(words), hide=ax.spines, xlabel="weights, and what has room for them")
+    words = (f"{name}: {largest.get(name, 'none')}." for name in columns)
+    alt = f"The last model in each format that something has room for. {' '.join(words)}"
+    return finish(ax, alt, hide=ax.spines, xlabel="weights, and what has room for them")

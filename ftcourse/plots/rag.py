@@ -6,10 +6,19 @@ from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch
 
 from ftcourse.evaluate import Score
-from ftcourse.plots.picture import PAPER, SMALL, draw_marks, finish, new_axes, text_width
+from ftcourse.plots.picture import (
+    DARK,
+    PAPER,
+    SMALL,
+    draw_marks,
+    finish,
+    new_axes,
+    say_shares,
+    text_width,
+)
 
 INK, STORE, SECRET, GOOD = "#333333", "#56B4E9", "#D55E00", "#009E73"
-SERIES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")  # Okabe and Ito: safe for the colour-blind
+SERIES = ("#0072B2", "#D55E00", "#009E73", "#882255")  # of Okabe and Ito, and a dark red
 
 
 def plot_lookup(question: str, k: int, ax: Axes | None = None) -> Axes:
@@ -55,6 +64,7 @@ def plot_shares(
     for number, name in enumerate(series):
         shift = 0.22 * (number - (len(series) - 1) / 2)
         style = {"fmt": "os^D"[number], "color": SERIES[number], "capsize": 3, "markersize": 5}
+        style["mec"] = INK
         found = [(y + shift, row[name]) for y, row in enumerate(rows.values()) if name in row]
         places, scores = [y for y, _ in found], [score for _, score in found]
         ends = [[abs(100 * (s.share - s.interval[end])) for s in scores] for end in (0, 1)]
@@ -67,8 +77,8 @@ def plot_shares(
     ax.grid(axis="x", color="white", linewidth=1)
     ax.set_axisbelow(True)
     ax.tick_params(axis="y", length=0)
-    said = (f"{n} {name}: {score!r}." for n, row in rows.items() for name, score in row.items())
-    return finish(ax, " ".join(said), xlabel=xlabel)
+    said = {name: {n: row[name].share for n, row in rows.items() if name in row} for name in series}
+    return finish(ax, f"{xlabel}. {say_shares(said)}", xlabel=xlabel)
 
 
 def plot_recall(lines: Mapping[str, Sequence[Score]], k: int, ax: Axes | None = None) -> Axes:
@@ -86,7 +96,8 @@ def plot_recall(lines: Mapping[str, Sequence[Score]], k: int, ax: Axes | None = 
     for height, name, color in sorted(ends, reverse=True):  # labels never cover each other
         low = min(height, low - 9)
         place = {"xytext": (10, 0), "textcoords": "offset points", "va": "center"}
-        ax.annotate(name, (len(x), low), color=color, size=SMALL, annotation_clip=False, **place)
+        place |= {"color": DARK.get(color, color), "annotation_clip": False}
+        ax.annotate(name, (len(x), low), size=SMALL, **place)
     ax.set(ylim=(0, 103), xticks=x, xlim=(0.7, len(x) + 0.3))
     said = (f"{n} at 1: {s[0]!r}; at {k}: {s[k - 1]!r}." for n, s in lines.items())
     return finish(

@@ -26,7 +26,7 @@ def plot_longest(
     card = card or detect()
     ax = ax or new_axes(0.9 + 0.42 * len(models), left=1.6, right=0.1)
     ax.set(xlim=(-0.5, 2.5), ylim=(len(models) - 0.5, -0.5))
-    words = [f"Longest texts on the {card!r}, in tokens."]
+    found: dict[str, list[str]] = {method: [] for method in METHODS}
     for row, model in enumerate(models):
         positions = load_shape(model).max_position_embeddings
         for column, method in enumerate(METHODS):
@@ -38,11 +38,16 @@ def plot_longest(
             ax.barh(row, 0.94, 0.8, column - 0.47, color="#E4E2DC")
             ax.barh(row, 0.94 * share, 0.8, column - 0.47, color="#A9BCCB")
             ax.text(column, row, text, ha="center", va="center", fontsize=SMALL)
-            words.append(f"{model} {method}: {text}.")
+            found[method] += [f"{model} {text}"] if length else []
     ax.set(xticks=range(3), xticklabels=METHODS, yticks=range(len(models)), yticklabels=models)
     ax.tick_params(length=0, top=True, labeltop=True, labelbottom=False)
     xlabel = f"longest text on the {card!r}, tokens"
-    return finish(ax, " ".join(words), hide=ax.spines, xlabel=xlabel)
+    words = (
+        f"{m}: {len(f)} of {len(models)} fit, last {f[-1] if f else 'none'}"
+        for m, f in found.items()
+    )
+    alt = f"{xlabel}. {'; '.join(words)}."
+    return finish(ax, alt, hide=ax.spines, xlabel=xlabel)
 
 
 def _longest(config: FinetuneConfig, card: Card) -> int:

@@ -12,8 +12,8 @@ from ftcourse.plots.picture import SMALL, finish, new_axes, put_label, unit_of
 
 _MARKERS = (  # no part has these colours
     {"marker": "o", "color": "black"},
-    {"marker": "^", "color": "#CC79A7"},
-    {"marker": "s", "color": "#56B4E9"},
+    {"marker": "^", "color": "#A04080"},
+    {"marker": "s", "color": "#4A90C2"},
 )
 
 

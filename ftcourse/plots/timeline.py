@@ -24,11 +24,11 @@ from ftcourse.plots.picture import (
 _COLUMNS = 600  # fewer than the pixels of the picture, so that a peak of one event still shows
 
 
-# Wide, dashed, thin: all show where they lie on each other, also without colour. The colours are
-# of Okabe and Ito, and no part has them.
+# Wide, dashed, thin: all show where they lie on each other, also without colour. No part has
+# these colours.
 _LINES = (
-    {"color": "#56B4E9", "linewidth": 6},
-    {"color": "#CC79A7", "linewidth": 3, "linestyle": (0, (3, 3))},
+    {"color": "#4A90C2", "linewidth": 6},
+    {"color": "#A04080", "linewidth": 3, "linestyle": (0, (3, 3))},
     {"color": "black", "linewidth": 0.7},
 )
 

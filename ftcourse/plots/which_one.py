@@ -57,16 +57,18 @@ def plot_arms(
     for x, (heading, name) in enumerate(columns.items()):
         ax.text(x, -0.05, heading, size=SMALL, va="bottom")
         words = _draw_column(ax, x, {arm: table[arm][name] for arm in table}, notes, dropped)
-        said.append(f"{' '.join(heading.split())}, {words}")
+        said.append(f"{' '.join(heading.split())}: {words}.")
     ax.text(-1.6, foot, "\n".join(lines), size=SMALL - 1, va="top", linespacing=1.25)
     label = "long: good; dark: the best, and all that may be as good; line: 95 %"
-    return finish(ax, " ".join(said), hide=ax.spines, xlabel=label)
+    verdict = [f"Recommended: {best}."] * bool(best)
+    verdict += [f"Dropped: {', '.join(dropped)}."] * bool(dropped)
+    return finish(ax, " ".join([*verdict, "The best:", *said]), hide=ax.spines, xlabel=label)
 
 
 def _draw_column(
     ax: Axes, x: int, cells: Mapping[str, Cell], notes: list[str], dropped: Collection[str]
 ) -> str:
-    """Draw a cell of each arm; return them in words, the best first."""
+    """Draw a cell of each arm; return the best in words."""
     found = {arm: cell for arm, cell in cells.items() if cell.value is not None}
     least = min((cell.value for cell in found.values()), default=0)
     bars = {arm: _bar(cell, least) for arm, cell in found.items()}
@@ -87,9 +89,8 @@ def _draw_column(
     ax.hlines(at, x, x + WIDE, color="white", linewidth=THICK)
     ax.hlines(at, x, value, color=[*inks.values()], linewidth=THICK)
     ax.hlines(at, low, high, color=LINE, linewidth=1)  # nothing to see without an interval
-    said = ", ".join(f"{arm} {told[arm]}" for arm in sorted(bars, key=lambda arm: -bars[arm][0]))
-    none = ", ".join(arm for arm in cells if arm not in bars)
-    return f"the best first: {said}{f'; none for {none}' if none else ''}."
+    best = max(bars, key=lambda arm: bars[arm][0], default="")
+    return f"{best} {told[best]}" if best else "none"
 
 
 def _is_turned(column: Column) -> bool:
@@ -117,7 +118,7 @@ def plot_trade(table: Table, x: str, y: str, ax: Axes | None = None) -> Axes:
     for number, pair in enumerate(shown.values()):
         (a, *reach_a), (b, *reach_b) = map(_point, pair)
         ends = {"xerr": [[end] for end in reach_a], "yerr": [[end] for end in reach_b]}
-        ax.errorbar(a, b, **ends, fmt="osD^vP"[number], color=INKS[number], markersize=7)
+        ax.errorbar(a, b, **ends, fmt="osD^vP"[number], color=INKS[number], mec=LINE, markersize=7)
     for side, name in (("x", x), ("y", y)):
         _set_axis(ax, side, name, [table[arm][name].value for arm in shown])
     points = {arm: tuple(_point(cell)[0] for cell in pair) for arm, pair in shown.items()}

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import PreTrainedModel
+from transformers.utils import ModelOutput
 
 from ftcourse.live import LiveBytes
 from ftcourse.memory import Step
@@ -44,7 +45,12 @@ def trace_timeline(step: Step) -> list[dict[str, int]]:
 
 def _second_step(run: Run, tick: Callable[[], None] = lambda: None) -> tuple[LiveBytes, int]:
     """Return what followed the second step, and how many of its events came before that."""
-    _take_step(run, LiveBytes())  # the optimizer makes its states
+    with torch.no_grad():
+        _forward(run, run.batches[0])  # in its first one, bitsandbytes casts biases
+    for parameter in (p for p in run.model.parameters() if p.requires_grad):
+        parameter.grad = torch.zeros_like(parameter)  # any gradients make the optimizer's states
+    run.optimizer.step()
+    run.optimizer.zero_grad()
     tick()
     live = _follow(run)
     loaded = len(live.history.events)
@@ -124,11 +130,15 @@ def _take_step(run: Run, live: LiveBytes) -> None:
         hook.remove()
 
 
-def _backward(run: Run, batch: dict[str, Tensor]) -> None:
-    """Run the forward and the backward pass; a loop that holds the output holds the logits."""
+def _forward(run: Run, batch: dict[str, Tensor]) -> ModelOutput:
     dtype = fakes.product_dtype(run.step)
     with torch.autocast("cpu", dtype, enabled=run.step.autocast and dtype != torch.float32):
-        output = run.model(**batch)
+        return run.model(**batch)
+
+
+def _backward(run: Run, batch: dict[str, Tensor]) -> None:
+    """Run the forward and the backward pass; a loop that holds the output holds the logits."""
+    output = _forward(run, batch)
     loss = output.loss
     if not run.step.holds_logits:
         del output

@@ -1,7 +1,6 @@
 """Our config as transformers' Trainer: its arguments, its bar, and how it judges."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from tqdm.auto import tqdm
@@ -45,8 +44,8 @@ def make_trainer(
     trainer = _TokenMeanTrainer(
         model=model,
         args=training_arguments(config, folder, detect(), judged=judges is not None),
-        train_dataset=[asdict(example) for example in examples],
-        eval_dataset=judges and [asdict(example) for example in judges],
+        train_dataset=[vars(example) for example in examples],
+        eval_dataset=judges and [vars(example) for example in judges],
         data_collator=pad_batch,
         callbacks=[*callbacks, StopWithoutLoss(), _ProgressBar()],
     )

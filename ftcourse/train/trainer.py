@@ -19,7 +19,7 @@ from transformers import (
 
 from ftcourse import models
 from ftcourse.chat import Example
-from ftcourse.config import FinetuneConfig, check_run
+from ftcourse.config import FinetuneConfig, check_training
 from ftcourse.config_file import check_patience
 from ftcourse.data import Record, as_records, encode
 from ftcourse.errors import CourseError
@@ -97,7 +97,7 @@ def finetune(
     Several processes, started by ``accelerate launch`` or ``torchrun``, train one model together:
     each takes ``batch_size`` records a step. With ``--use_fsdp`` each holds only a shard.
     """
-    check_run(config)
+    check_training(config, detect())
     records, held_out = as_records(data), None if validation is None else as_records(validation)
     _check_judges(held_out, patience)
     asked = describe_run(config, records, held_out, patience, join_processes())

@@ -18,6 +18,7 @@ SIZES = dict(
     LoRA=2, rsLoRA=2, DoRA=2, VeRA=256, bottleneck=10, prefix=20, prompt=20, IA3=0, norms=0
 )
 """The recorded size of each method: rank, width, or virtual tokens; 0 where there is no size."""
+UNITS = dict(bottleneck="width", prefix="tokens", prompt="tokens", IA3="none", norms="none")
 PLACES = ("v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 TRAINING_BYTES = 16  # weight, gradient and AdamW's two states of a trained number, in float32
 WORDS = {
@@ -98,9 +99,11 @@ def _controls(runs: list[Run], method: str, model: str) -> dict[str, ipywidgets.
     # A method begins at its recorded size, and the slider rests where a method has no size.
     ipywidgets.dlink((menu, "value"), (size, "value"), lambda name: SIZES[name] or size.value)
     ipywidgets.dlink((menu, "value"), (size, "disabled"), lambda name: not SIZES[name])
+    label = (size, "description")
+    ipywidgets.dlink((menu, "value"), label, lambda name: f"size ({UNITS.get(name, 'rank')})")
     return {
         "method": menu,
-        "rate": kind(options=rates.items(), value=0.01, description="rate"),
+        "rate": kind(options=rates.items(), value=0.01, description="learning rate"),
         "size": size,
         "model": ipywidgets.Dropdown(options=models, description="model"),
     }

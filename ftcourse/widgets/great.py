@@ -26,7 +26,7 @@ GROUPS = {
         "optimizer",
     ),
 }
-LABELS = {"gradient_accumulation_steps": "accumulate", "target_modules": "modules"}
+LABELS = {"gradient_accumulation_steps": "accumulate (batches)", "target_modules": "modules"}
 LABELS |= {"gradient_checkpointing": "checkpointing", "adapter_dtype": "its dtype"}
 LABELS |= {"double_quant": "double quantization"}
 FIT = "make it fit"

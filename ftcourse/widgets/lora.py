@@ -29,7 +29,6 @@ WORDS = {
     "alpha": "The product of the two matrices is multiplied by alpha / rank.",
     "model": "For which other model the bytes are counted.",
     "train": "Train this point now on the small model, with the voice: some seconds.",
-    "reset": "Move all controls to where the panel began.",
 }
 
 

@@ -21,11 +21,11 @@ from ftcourse.widgets.panel import Groups, Panel, Values
 
 HERE = "this machine"
 LONGEST = 10  # seconds of one core that the panel measures, at most
+LABELS = {"batch_size": "batch (sequences)", "max_length": "max length (tokens)"}
 FIELDS = ("model", "card", "method", "bits", "dtype", "optimizer", "loss", "rank", "batch_size")
 FIELDS += ("max_length", "gradient_checkpointing")
-SLIDERS = {"rank": [2**k for k in range(2, 9)], "batch_size": range(1, 33)}
-SLIDERS |= {"gradient_accumulation_steps": [2**k for k in range(6)]}
-SLIDERS |= {"max_length": [2**k for k in range(7, 14)]}
+SLIDERS = {"rank": [2**k for k in range(2, 9)], "max_length": [2**k for k in range(7, 14)]}
+SLIDERS |= {"batch_size": range(1, 33), "gradient_accumulation_steps": [1, 2, 4, 8, 16, 32]}
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 TARGETS = {"all-linear": "all-linear", "q_proj, v_proj": ("q_proj", "v_proj")}
 TARGETS |= {"attention": ATTENTION, "MLP": ("gate_proj", "up_proj", "down_proj")}
@@ -38,7 +38,6 @@ WORDS = field_docs(FinetuneConfig) | {
     "simulate": "Run the model's own code on tensors that have sizes and no numbers.",
     "measure": "Measure one real training step on this machine.",
     "make it fit": "Show the cheapest change with which the run fits the card, and its price.",
-    "reset": "Move all controls to where the panel began.",
 }
 
 
@@ -191,7 +190,7 @@ def _controls(
     }
     controls: dict[str, ipywidgets.Widget] = {}
     for name in names:
-        facts = {"value": start[name], "description": name.replace("_", " ")}
+        facts = {"value": start[name], "description": LABELS.get(name, name.replace("_", " "))}
         kind = ipywidgets.SelectionSlider if name in SLIDERS else ipywidgets.Dropdown
         options = SLIDERS.get(name) or menus.get(name) or get_args(hints[name])
         box = hints.get(name) is bool

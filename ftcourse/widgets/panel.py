@@ -35,9 +35,8 @@ class Panel(ipywidgets.VBox):
 
     Read ``panel.values``, ``panel.text``, and what the last move changed, ``panel.moved``. The text
     of another state is ``panel.text_with(rank=64)``, which moves nothing. An action replaces
-    ``draw`` when its button is pressed, until a control moves. ``words`` are a sentence for each
-    control and button; ``change`` compares the values before a move and after it, in words;
-    ``groups`` are headings, each with the names of its controls.
+    ``draw`` from its button to the next move. ``words`` are a sentence for each control and button;
+    ``change`` compares the values before and after a move; ``groups`` are headings with names.
     """
 
     def __init__(
@@ -52,7 +51,8 @@ class Panel(ipywidgets.VBox):
     ):
         """Lay out the controls and buttons, watch them, and draw once."""
         self.controls, self.title, self.text, self.moved = dict(controls), title, "", ""
-        self._draw, self._words, self._change = draw, words or {}, change
+        self._draw, self._change, self._drawn = draw, change, None
+        self._words = {"reset": "Move all controls to where the panel began."} | dict(words or {})
         self._start = self.values
         self._choices = _CHOICES.setdefault(f"{title} {self._start}", {})
         presses = {name: partial(self._press, action) for name, action in (actions or {}).items()}
@@ -71,9 +71,8 @@ class Panel(ipywidgets.VBox):
 
     def _lay(self, heading: str, names: Collection[str]) -> list[ipywidgets.Widget]:
         """Return a group of controls in a grid, below its heading if it has one."""
-        width = 225 if heading else 285  # with groups there are many, and three of them in a row
-        grid = {"grid_template_columns": f"repeat(auto-fill, minmax({width}px, 1fr))"}
-        grid |= {"grid_gap": "2px 14px", "max_width": "960px"}
+        grid = {"grid_template_columns": "repeat(auto-fill, minmax(285px, 1fr))"}
+        grid |= {"grid_gap": "2px 14px", "max_width": "960px"}  # three of them in a row
         box = ipywidgets.GridBox([self.controls[name] for name in names], layout=grid)
         words = ipywidgets.HTML(f"<i>{escape(heading)}</i>", **{_TOOLTIP: ""})
         return [words, box] if heading else [box]
@@ -93,7 +92,8 @@ class Panel(ipywidgets.VBox):
 
     def _watch(self, name: str, control: ipywidgets.Widget) -> None:
         """Set a control to where the learner left it, and follow it from there."""
-        control.layout.width, control.style.description_width = "auto", "80px"
+        label = "145px" if hasattr(control, "readout") else "80px"  # a slider's has a unit
+        control.layout.width, control.style.description_width = "auto", label
         setattr(control, _TOOLTIP, self._words.get(name, ""))
         control.value = self._choices.get(name, control.value)
         control.observe(partial(self._move, name), names="value")
@@ -111,13 +111,12 @@ class Panel(ipywidgets.VBox):
         old, new = (names.get(str(moved[end]), moved[end]) for end in ("old", "new"))
         with warnings.catch_warnings(action="ignore"):  # the drawing has the same
             change = self._change(self.values | {name: moved["old"]}, self.values)
-        move = f"{name.replace('_', ' ')} {old} to {new}: {change}. {self._words.get(name, '')}"
-        self._show(self._draw, change and move.strip())
+        move = f"{name.replace('_', ' ')} {old} to {new}"
+        self._show(self._draw, move, change, self._words.get(name, ""))
 
     def _press(self, action: Draw, button: ipywidgets.Button) -> None:
         """Draw with an action, which may be slow; meanwhile everything is disabled."""
-        widgets = (self.controls | self.buttons).values()
-        enabled = [widget for widget in widgets if not widget.disabled]
+        enabled = [each for each in (self.controls | self.buttons).values() if not each.disabled]
         try:
             for widget in enabled:
                 widget.disabled = True
@@ -135,13 +134,16 @@ class Panel(ipywidgets.VBox):
                 self.controls[name].value = value
             self._show(self._draw)
 
-    def _show(self, draw: Draw, moved: str = "") -> None:
-        """Draw again, and say below the text what a move changed."""
-        (self.text, picture, below), self.moved = _attempt(draw, self.values), moved
+    def _show(self, draw: Draw, move: str = "", change: str = "", why: str = "") -> None:
+        """Draw again, and say below the text what a move changed, and that nothing did."""
+        before, self._drawn = self._drawn, _attempt(draw, self.values)
+        self.text, picture, below = self._drawn
+        change = change or ("text and picture stay" if move and before == self._drawn else "")
+        self.moved = f"{move}: {change}. {why}".strip() if change else ""
         first, line, rest = escape(self.text).partition("\n")
         text = f'<p class="ft-text" style="white-space: pre-wrap"><b>{first}</b>{line}{rest}</p>'
-        text += _paragraph(moved) if moved else ""
-        view = text + picture + "".join(map(_paragraph, below))
+        said = f'<div role="status">{text}{_paragraph(self.moved) if self.moved else ""}</div>'
+        view = said + picture + "".join(map(_paragraph, below))  # a screen reader says the first
         self._view.value = f'<div style="line-height: 1.5">{view}</div>'
 
 

@@ -16,6 +16,7 @@ from ftcourse.widgets.panel import Panel, Values
 PARTS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 SCHEMES = {"integers": "integer", "with a zero point": "affine", "normal levels (NF)": "normal"}
 SCHEMES |= {"FP4 (4 bits)": "fp4"}
+LABELS = {"block": "block (weights)"}
 WORDS = {
     "scheme": "Where the levels stand: evenly, or where normal weights are.",
     "bits": "Bits of a code: twice as many levels for one more.",
@@ -32,7 +33,7 @@ def quantize_panel() -> Panel:
     start = {"scheme": "integer", "bits": 8, "block": "tensor", "layer": 2, "part": "down_proj"}
     controls: dict[str, ipywidgets.Widget] = {
         name: (ipywidgets.SelectionSlider if name in ("bits", "block") else ipywidgets.Dropdown)(
-            options=[*options], value=start[name], description=name
+            options=[*options], value=start[name], description=LABELS.get(name, name)
         )
         for name, options in menus.items()
     }
@@ -61,7 +62,7 @@ def _draw(
     text = (
         f"{run['bits_per_weight']:.2f} bits a weight in all layers; reads {run['right']} of "
         f"{run['count']} right (recorded, {run['date']}).\n"
-        f"This matrix: error {error:.1%} of the weights' size, {zeros:.0%} of them rounded to zero."
+        f"{part} of layer {layer}: error {error:.1%} of its size, {zeros:.0%} rounded to zero."
     )
     return picture, text
 

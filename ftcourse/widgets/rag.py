@@ -25,7 +25,7 @@ WORDS = {
     "overlap": "Words that a chunk shares with the one before it.",
     "how": "lexical: shared words. dense: near vectors. hybrid: both rankings fused.",
     "k": "Passages that the model gets to read.",
-    "order": "Where the best passage stands in the prompt, or one prompt for each.",
+    "order": "Where the best passage stands in the button's prompt, or one prompt for each.",
     "reader": "Whose labels are allowed. Staff may also read staff pages.",
     "wordings": "known: as in the encoder's training, with other names. new: in other words.",
     "similar": "Whether 120 pages of other drones are there: Wren Mini, Wren Pro, Wren XL.",
@@ -51,9 +51,10 @@ def rag_panel() -> Panel:
         for name, menu in menus.items()
     }
     for name, (least, most, value) in {"length": (4, 48, 8), "overlap": (0, 16, 2)}.items():
-        controls[name] = _slider(name, least, most, value)
-    controls["k"] = _slider("k", 1, MOST, 1)
+        controls[name] = _slider(f"{name} (words)", least, most, value)
+    controls["k"] = _slider("k (passages)", 1, MOST, 1)
     controls["similar"] = ipywidgets.Checkbox(value=False, description="similar names")
+    controls["question"].layout.grid_column = "1 / -1"  # a question takes a whole row
     for name in ("length", "overlap"):  # only words have them
         link = (controls["by"], "value"), (controls[name], "disabled")
         ipywidgets.dlink(*link, lambda by: by != "words")

@@ -9,13 +9,14 @@ from ftcourse.hardware import GIB, Card
 from ftcourse.memory import MemoryBreakdown, predict_memory
 from ftcourse.memory.fit import Fit, judge_fit
 from ftcourse.memory.sharding import LINKS, Link, communication, seconds_on
-from ftcourse.shape import load_shape
+from ftcourse.memory.two_cards import RanksRecord
+from ftcourse.shape import ModelShape, load_shape
 
 # Dense products of 16-bit matrices with sums in 32 bits, in 10**12 operations a second, as the
 # makers' data sheets state them: NVIDIA's for T4, L4, V100 (PCIe), A100, H100 (SXM), and its papers
-# on the Ampere GA102 and the Ada architecture for the two GeForce cards.
-PEAK = {"Tesla T4": 65, "RTX 3060": 25.5, "V100 16GB": 112, "L4": 121, "RTX 4090": 165.2}
-PEAK |= {"A100 40GB": 312, "A100 80GB": 312, "H100 80GB": 989.4}
+# on the Ampere GA102 and the Ada architecture for the GeForce cards.
+PEAK = {"Tesla T4": 65, "RTX 3060": 25.5, "V100 16GB": 112, "L4": 121, "RTX 3090": 71}
+PEAK |= {"RTX 4090": 165.2, "A100 40GB": 312, "A100 80GB": 312, "H100 80GB": 989.4}
 USED = 0.4
 """The share of a card's peak that we assume a run to reach. An assumption, not a measurement."""
 COUNTS = (1, 2, 4, 8)
@@ -24,7 +25,10 @@ FREE = ("checkpointing", "loss in chunks", "one text a pass")
 ALL = "all that costs only time"
 
 
-def operations(config: FinetuneConfig) -> float:
+def operations(
+    config: FinetuneConfig,
+    shape: ModelShape | None = None,
+) -> float:
     """Return the operations of one card's step.
 
     A product with a weight takes two for each token: one
@@ -33,7 +37,7 @@ def operations(config: FinetuneConfig) -> float:
     the weight if it is trained. Source: Kaplan et al. 2020,
     arXiv 2001.08361, section 2.1; there it is 6 a weight.
     """
-    shape = load_shape(config.model)
+    shape = shape or load_shape(config.model)
     sizes = [i * o for i, o in shape.linears.values()]
     layers = shape.num_hidden_layers * sum(sizes)
     head = shape.vocab_size * shape.hidden_size
@@ -88,10 +92,23 @@ def step_seconds(
     check_run(config, card)
     if card.name not in PEAK:
         must = "We know the operations a second of " + ", ".join(PEAK) + "."
-        raise CourseError(must, card.name, "Choose one of those cards.")
+        do = f"Choose one of those cards, or say its peak: PEAK[{card.name!r}] = 71."
+        raise CourseError(must, card.name, do)
     computing = operations(config) / (used * PEAK[card.name] * 1e12)
     traffic = communication(config, world_size, sharding, card=card)
     return Seconds(computing, seconds_on(traffic, link))
+
+
+def used_share(run: RanksRecord) -> float:
+    """Return the share of its cards' peak that a run reached.
+
+    Recorded are its seconds, those of waiting included. The
+    operations are our arithmetic, with checkpointing.
+    """
+    one = replace(run.config, batch_size=1)
+    work = operations(one, ModelShape.from_config(run.shape))
+    peak = PEAK[run.card] * 1e12
+    return run.rows * work / (run.cards * run.seconds * peak)
 
 
 @dataclass(frozen=True)
@@ -133,7 +150,8 @@ def ways(config: FinetuneConfig, card: Card) -> Ways:
     """Return a run as it is, with each change on one card, and sharded over more."""
     one = {"as it is": {}} | changes(config)
     found = [way(what, replace(config, **change), card) for what, change in one.items()]
-    return Ways([*found, *(way("FSDP", config, card, count) for count in COUNTS[1:])])
+    counts = COUNTS[1:] if (config.method, config.bits) != ("qlora", 8) else ()  # not sharded
+    return Ways([*found, *(way("FSDP", config, card, count) for count in counts)])
 
 
 def changes(config: FinetuneConfig) -> dict[str, dict[str, Any]]:
@@ -154,7 +172,7 @@ def changes(config: FinetuneConfig) -> dict[str, dict[str, Any]]:
 def cheapest_way(
     config: FinetuneConfig, card: Card, cards: int = 1, sharding: str = "fsdp"
 ) -> Way | None:
-    """Return the first way that fits, in the order of what it costs; None if none does.
+    """Return the first way that fits, in the course's order; None if none does.
 
     First what costs only time, then the same with FSDP and on more cards, then what changes the
     result.

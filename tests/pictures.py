@@ -28,9 +28,11 @@ from ftcourse.plots import (
     rag,
     reach,
     recorded,
+    scale,
     timeline,
     which_one,
 )
+from ftcourse.scale import Seconds
 from ftcourse.sweeps import Mean, load_sweep, over_seeds, select
 from ftcourse.which_one import load_table
 from ftcourse.widgets.lora import over_ranks
@@ -144,6 +146,21 @@ def draw_golf():
     return golf.plot_golf(course, [good, good | {"test_loss": 5.0}])
 
 
+def draw_cards(chosen=None):
+    """Draw one of one, two, four and eight GPUs, as lesson 09 and its panel do."""
+    run, card = replace(LLAMA, method="qlora", batch_size=1, max_length=8192), CARDS["A100 80GB"]
+    steps = {n: predict_memory(run, card, n, "fsdp") for n in (1, 2, 4, 8)}
+    return scale.plot_cards(steps, card, chosen)
+
+
+def draw_seconds():
+    """Draw as many rows of seconds as lesson 09 does."""
+    links = {"NVLink, A100": 0.054, "PCIe 4.0 x16": 0.51, "ethernet 10G": 12.9}
+    runs = {"full, ddp": 2.08, "lora, ddp": 1.46, "lora, fsdp": 1.46}
+    found = {f"{r}\n{k}": Seconds(c, s) for r, c in runs.items() for k, s in links.items()}
+    return scale.plot_seconds(found)
+
+
 PICTURES = {
     "bars that fit and do not": lambda: draw_memory(*METHODS),
     "one bar": lambda: draw_memory("qlora"),
@@ -194,5 +211,9 @@ PICTURES = {
     "arms": draw_arms,
     "a decision": lambda: draw_arms("RAG", ["prompt", "LoRA"]),
     "a trade": draw_trade,
+    "who holds what": scale.plot_held,
+    "several GPUs": draw_cards,
+    "one of several GPUs": lambda: draw_cards(4),
+    "computing and sending": draw_seconds,
 }
 """A name to a function that draws."""

@@ -9,7 +9,7 @@ import pytest
 from pictures import PICTURES
 
 ROOT = Path(__file__).parent.parent
-LONGEST = 330  # characters: half a minute of a screen reader
+LONGEST = 350  # characters: half a minute of a screen reader
 DIAGRAMS = {"a training step", "places", "the way of a file", "a lookup"}  # they show no numbers
 
 
@@ -58,6 +58,8 @@ def test_every_function_that_draws_is_among_the_pictures():
         "shares": "false value: highest beside: statements 98%, lowest ",
         "arms": "right: RAG + LoRA 96 %. ",
         "voice over ranks": "voice. LoRA: 0.137, 0.097",
+        "several GPUs": "From 1 to 8 GPUs one of them goes from ",
+        "computing and sending": "Sending takes longer in 3 of 9 rows. full, ddp computes 2.1 s",
         "healing": "int4 tensor: 57 before, [228, 226, 221] after.",
     }.items(),
 )

@@ -474,3 +474,4 @@ def test_guesses_stand_beside_the_measurements_and_one_that_was_not_made_is_no_e
         "steps         none        3",
     ]
     assert "<td>times &amp; more</td><td>2</td><td>23</td>" in shown._repr_html_()
+    assert "measured" not in repr(check.revisit({"GiB": (60, 61)}, came="predicted"))

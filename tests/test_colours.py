@@ -20,6 +20,7 @@ from ftcourse.plots import (
     quantize,
     rag,
     recorded,
+    scale,
     timeline,
     which_one,
 )
@@ -46,6 +47,7 @@ TOGETHER = {
     "a lookup": [rag.STORE, rag.SECRET, rag.GOOD],
     "arms": which_one.INKS,
     "best, other, dropped": [which_one.BEST, which_one.OTHER, which_one.GONE],
+    "what a card holds, borrows, sends": [scale.HELD, scale.LENT, scale.SENT],
     "golf": [golf.THEIRS, golf.YOURS, golf.LINES],
 }
 APART = 15  # in CIELAB, as large areas side by side: 2.3 is the least that one notices

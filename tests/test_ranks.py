@@ -162,6 +162,10 @@ def test_the_last_lines_of_a_launcher_that_fails_are_in_the_error(tmp_path):
     assert caught.value.must == "Every process of a run ends well."
 
 
+def test_a_launcher_whose_log_is_gone_still_gives_an_error(tmp_path):
+    assert "exit code 3" in str(launch._failed(tmp_path, 3, late=False))
+
+
 @pytest.mark.parametrize(
     ("changes", "choices", "must"),
     [

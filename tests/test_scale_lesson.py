@@ -29,7 +29,7 @@ WRONG = {
     ),
 }  # fmt: skip
 RIGHT = {
-    "doubt_in_the_table": "Questions.",
+    "doubt_in_the_table": "Question.",
     "kettle": "fewer",
     "gb_on_each_of_four": 28,
     "texts_to_balance": BALANCE,
@@ -170,13 +170,13 @@ def test_bars_of_several_cards_have_all_bytes_in_words_and_the_chosen_one_is_mar
     picture = plot_cards(steps, card, 2)
     assert [label.get_text() for label in picture.get_yticklabels()] == ["1 GPU", "▸ 2 GPUs"]
     for step in steps.values():
-        assert f"in all {step.allocated / 2**30:.2f} GiB" in picture.alt
+        assert f": {step.allocated / 2**30:.2f} GiB (" in picture.alt
 
 
 def test_the_picture_of_seconds_says_which_is_longer():
     picture = plot_seconds({"fast": Seconds(2.0, 0.5), "slow": Seconds(2.0, 13.0)})
-    assert "fast: computes 2 s and sends for 0.5 s, shorter." in picture.alt
-    assert "slow: computes 2 s and sends for 13 s, longer." in picture.alt
+    assert "Sending takes longer in 1 of 2 rows." in picture.alt
+    assert "computes 2 s, sends 0.5 (fast), 13 (slow)." in picture.alt
 
 
 # --- what the lesson says -------------------------------------------------------------------------

@@ -21,7 +21,9 @@ def _judge_word(mine: Any, right: str, asks: dict[str, str], praise: str) -> Ver
     if not isinstance(mine, str):
         return Verdict(False, f"A word is asked for: {choices}. Is yours {a_type(mine)}?")
     word = " ".join(mine.lower().split()).strip("'\".").removeprefix("the ")
-    return Verdict(word == right, praise if word == right else asks.get(word, f"Choose {choices}."))
+    if word in (right, right.removesuffix("s")):
+        return Verdict(True, praise)
+    return Verdict(False, asks.get(word, f"Choose {choices}."))
 
 
 @exercise(

@@ -72,20 +72,21 @@ def plot_seconds(found: Mapping[str, Seconds], ax: Axes | None = None) -> Axes:
     ax.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
     ax.xaxis.set_minor_formatter(lambda x, _: "")
     ax.set(xlim=(min(ends) / 2.5, 2.5 * max(ends)), ylim=(len(found) - 0.4, -0.6))
-    said = []
+    said: dict[str, list[str]] = {}
     for row, (name, each) in enumerate(found.items()):
         pair = (each.computing, each.sending)
-        ax.plot(pair, (row, row), color="#999999", linewidth=1, zorder=1)
+        ax.plot(pair, (row, row), color="#767676", linewidth=1, zorder=1)
         for x, mark, ink, above in zip(pair, "so", (HELD, SENT), (True, False), strict=True):
             label = {True: "computes", False: "sends"}[above] if row == 0 else None
             ax.plot(x, row, mark, color=ink, markersize=7, label=label, linestyle="")
             place = (0, 6) if above else (0, -14)
             put_label(ax, f"{x:.2g}", (x, row), place, edge=0, size=SMALL)
-        more = "longer" if each.sending > each.computing else "shorter"
-        words = f"computes {each.computing:.2g} s and sends for {each.sending:.2g} s, {more}"
-        said.append(f"{' '.join(name.split())}: {words}.")
+        run, _, link = name.rpartition("\n")
+        computes = f"{run} computes {each.computing:.2g} s, sends".strip()
+        said.setdefault(computes, []).append(f"{each.sending:.2g} ({link})")
     ax.set_yticks(range(len(found)), [*found], size=SMALL)
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize=SMALL)
     slow = [name for name, each in found.items() if each.sending > each.computing]
-    said.insert(0, f"Sending takes longer than computing in {len(slow)} of {len(found)} rows.")
-    return finish(ax, " ".join(said), xlabel="seconds of a step, predicted (logarithmic)")
+    alt = f"Sending takes longer in {len(slow)} of {len(found)} rows."
+    rows = (f"{run} {', '.join(sent)}." for run, sent in said.items())
+    return finish(ax, " ".join([alt, *rows]), xlabel="seconds of a step, predicted (logarithmic)")

@@ -3,9 +3,11 @@
 ``run_ranks`` starts ``accelerate launch``, which starts the processes; each calls ``finetune``.
 """
 
+import atexit
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -69,7 +71,8 @@ def run_ranks(
     """Train with so many processes, which accelerate starts here, and measure each.
 
     Each takes ``batch_size`` records a step. They run on as many GPUs, or on the CPU where there
-    are fewer. Raises CourseError with the last lines of a process that fails.
+    are fewer. Without ``output_dir`` what was trained is deleted when Python ends. Raises
+    CourseError with the last lines of a process that fails; then its log is kept.
     """
     check_run(config)
     ranks = as_ranks(config, world_size, sharding)
@@ -92,6 +95,7 @@ def run_ranks(
     if [each["world_size"] for each in found] != [world_size] * world_size:
         must = "accelerate starts as many processes as it is asked for."
         raise CourseError(must, f"{len(found)} of {world_size}", f"Read {folder / 'log'}.")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return RanksResult(
         losses=found[0]["losses"],
         ranks=[_as_breakdown(each["breakdown"], ranks) for each in found],
@@ -165,10 +169,11 @@ def _failed(folder: Path, code: int, late: bool) -> CourseError:
     """Return the error of the first process that failed, or of the launcher, or of the time."""
     for file in sorted(folder.glob("error*")):
         return CourseError(*json.loads(file.read_text(encoding="utf-8")))
-    text = (folder / "log").read_text(encoding="utf-8", errors="replace")
+    log = folder / "log"
+    text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else "no log is left"
     last = [line for line in text.splitlines() if line.strip()][-5:]
     end = "out of time" if late else f"exit code {code}"
-    do = f"Read {folder / 'log'}, or try it with world_size=1."
+    do = f"Read {log}, or try it with world_size=1."
     return CourseError("Every process of a run ends well.", "\n".join([end, *last]), do)
 
 

@@ -41,9 +41,11 @@ def make_trainer(
         use_chunked_loss(causal)
     if "8bit" in config.optimizer:
         models.forget_overrides()
+    args = training_arguments(config, folder, detect(), judged=judges is not None)
+    args._n_gpu = min(args.n_gpu, 1)  # one process drives one GPU, however many there are
     trainer = _TokenMeanTrainer(
         model=model,
-        args=training_arguments(config, folder, detect(), judged=judges is not None),
+        args=args,
         train_dataset=[vars(example) for example in examples],
         eval_dataset=judges and [vars(example) for example in judges],
         data_collator=pad_batch,

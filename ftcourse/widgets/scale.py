@@ -69,7 +69,7 @@ def draw(**values: Any) -> tuple[Axes | str, ...]:
     steps = {n: predict_memory(config, card, world_size=n, sharding=sharding) for n in COUNTS}
     fit = judge_fit(steps[cards], card)
     found = None if fit.answer == "yes" else cheapest_way(config, card, cards, sharding)
-    cheaper = f"The cheapest that fits: {found.what}" if found else "No change here makes it fit"
+    cheaper = f"The first way that fits: {found.what}" if found else "No change here makes it fit"
     if found:
         cheaper += f", {found.step.allocated / GIB:.1f} GiB a GPU"
     lines = [str(fit), _traffic(config, card, values)]

@@ -39,12 +39,12 @@ LIGHT += ["cli", "widgets.great"]
 BUDGETS = {
     "memory": 2_125,  # the aim is 1,300
     "live measure simulate": 1_082,  # the aim is 850
-    "chat readers records data models evaluate voice train": 2_266,  # the aim is 1,000
+    "chat readers records data models evaluate voice train": 2_267,  # the aim is 1,000
     "loss": 100,
     "retrieval rag": 1_600,  # the aim is 900
     "plots widgets": 1_023,
 }
-HOUSE_BUDGET = 11_719  # all files but those of the lessons from 01 on; the aim is 7,500
+HOUSE_BUDGET = 11_725  # all files but those of the lessons from 01 on; the aim is 7,500
 LESSON_BUDGET = 750  # a lesson's files: its module, its checks, its panel, its pictures
 LESSONS = {  # the names of a lesson's files, in every room
     "01_quantize": {"quantize"},

@@ -105,12 +105,15 @@ def test_make_it_fit_names_the_cheapest_change_draws_it_and_says_what_each_chang
     panel.buttons["make it fit"].click()
     assert panel.values == before
     changed = cheapest_change(config, T4)
-    summary = judge_fit(predict_memory(changed, T4), T4).summary
+    predicted = predict_memory(changed, T4)
+    summary = judge_fit(predicted, T4).summary
     line = panel.text.splitlines()[1]
     assert line.startswith("make it fit: gradient_checkpointing=True, method='qlora', bits=4.")
     assert line.endswith(f"{summary}.")
     view = shown(panel)
-    assert f"{CHANGED}, Tesla T4: weights" in view  # in the picture's words
+    assert (
+        f"{CHANGED}, Tesla T4: {show_bytes(predicted.allocated)} (" in view
+    )  # the picture's words
     for price in prices_to_fit(config, T4):
         assert f"saves {show_bytes(price.saved)}. Time: " in view
     panel.controls["rank"].value = 8  # another state has no such bar

@@ -16,8 +16,10 @@ from ftcourse.config import FinetuneConfig
 from ftcourse.errors import CourseError
 from ftcourse.memory import predict_memory
 from ftcourse.memory.sharding import communication
-from ftcourse.models import load_finetuned
+from ftcourse.models import load_base, load_finetuned
 from ftcourse.ranks import launch, run_ranks
+from ftcourse.train import build
+from ftcourse.train.build import training_arguments
 
 # Longer than max_length, so that all rows are alike, as the arithmetic has it.
 RECORDS = [{"text": f"The printer of office {n} is green. " * 40} for n in range(32)]
@@ -192,3 +194,18 @@ def test_without_the_nudge_accelerate_would_not_shard_on_cpus():
     env |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0", "ACCELERATE_USE_FSDP": "true"}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
     assert "MULTI_CPU" in done.stdout, done.stderr
+
+
+def test_one_process_trains_on_one_gpu_where_there_are_two(monkeypatch, tmp_path):
+    """transformers would give it both, and twice the records in a step."""
+
+    def with_two(*choices, **named):
+        args = training_arguments(*choices, **named)
+        args._n_gpu = 2
+        return args
+
+    monkeypatch.setattr(build, "training_arguments", with_two)
+    config = config_of(model="embedded")
+    trainer = build.make_trainer(config, load_base(config), [], tmp_path)
+    assert trainer.args.n_gpu == 1
+    assert trainer.args.train_batch_size == config.batch_size

@@ -61,7 +61,8 @@ def plot_memory(
         over = bar.allocated + context - capacity if words else 0
         fit = f", {show_bytes(over, unit)} over" if over > 0 else ", below" * bool(words)
         at = f", at {bar.moment}" if bar.moment and not moment else ""
-        said.append(f"{name}: {say_parts(bar.parts, unit)}{at}{fit}")
+        sizes = say_parts(bar.parts, unit) if len(pairs) < 5 else show_bytes(bar.allocated, unit)
+        said.append(f"{name}: {sizes}{at}{fit}")
     said += [f"All at {moment}"] * bool(moment) + [f"Capacity: {words}"] * bool(words)
     alt = f"{' '.join('. '.join(said).split())}."  # a name may have several lines
     return finish(ax, alt, hide=("top", "right", "left"), xlabel=xlabel)

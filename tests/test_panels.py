@@ -27,7 +27,7 @@ SILENT = {"rag_panel": {"order", "question"}}  # only the button asks the model
 # Nothing changes at the start, and a sentence says so: two 4-bit formats have the same bytes, and
 # some needs do not turn the recommendation.
 SILENT |= {"great_panel": {"quant_type"}, "which_one_panel": {"letters", "card"}}
-SILENT |= {"scale_panel": {"loss"}}  # a full fine-tune's peak is the optimizer's step
+SILENT |= {"scale_panel": {"loss"}}  # here the peak is the last exchange of gradients
 # The picture moves by less than its numbers show.
 ALIKE = {("great_panel", "attention"), ("great_panel", "gradient_accumulation_steps")}
 

@@ -42,9 +42,9 @@ BUDGETS = {
     "chat readers records data models evaluate voice train": 2_267,  # the aim is 1,000
     "loss": 100,
     "retrieval rag": 1_600,  # the aim is 900
-    "plots widgets": 1_024,
+    "plots widgets": 1_032,
 }
-HOUSE_BUDGET = 11_726  # all files but those of the lessons from 01 on; the aim is 7,500
+HOUSE_BUDGET = 11_734  # all files but those of the lessons from 01 on; the aim is 7,500
 LESSON_BUDGET = 750  # a lesson's files: its module, its checks, its panel, its pictures
 LESSONS = {  # the names of a lesson's files, in every room
     "01_quantize": {"quantize"},

@@ -56,16 +56,24 @@ def plot_memory(
     ax.locator_params(axis="x", nbins=6)
     ax.tick_params(axis="y", length=0)
     xlabel = f"memory at the peak{moment and f' ({moment})'}, {unit_name}"
+    said = _say_bars(pairs, unit, moment, None if capacity is None else capacity - context)
+    said += [f"Capacity: {words}"] * bool(words)
+    alt = f"{' '.join('. '.join(said).split())}."  # a name may have several lines
+    return finish(ax, alt, hide=("top", "right", "left"), xlabel=xlabel)
+
+
+def _say_bars(
+    pairs: list[tuple[str, MemoryBreakdown]], unit: int, moment: str, room: int | None
+) -> list[str]:
+    """Return each bar in words; a bar among many has its sum alone."""
     said = []
     for name, bar in pairs:
-        over = bar.allocated + context - capacity if words else 0
-        fit = f", {show_bytes(over, unit)} over" if over > 0 else ", below" * bool(words)
+        over = 0 if room is None else bar.allocated - room
+        fit = f", {show_bytes(over, unit)} over" if over > 0 else ", below" * (room is not None)
         at = f", at {bar.moment}" if bar.moment and not moment else ""
         sizes = say_parts(bar.parts, unit) if len(pairs) < 5 else show_bytes(bar.allocated, unit)
         said.append(f"{name}: {sizes}{at}{fit}")
-    said += [f"All at {moment}"] * bool(moment) + [f"Capacity: {words}"] * bool(words)
-    alt = f"{' '.join('. '.join(said).split())}."  # a name may have several lines
-    return finish(ax, alt, hide=("top", "right", "left"), xlabel=xlabel)
+    return said + [f"All at {moment}"] * bool(moment)
 
 
 def _named(breakdowns: Breakdowns) -> list[tuple[str, MemoryBreakdown]]:

@@ -54,7 +54,8 @@ def rag_panel() -> Panel:
         controls[name] = _slider(f"{name} (words)", least, most, value)
     controls["k"] = _slider("k (passages)", 1, MOST, 1)
     controls["similar"] = ipywidgets.Checkbox(value=False, description="similar names")
-    controls["question"].layout.grid_column = "1 / -1"  # a question takes a whole row
+    # A whole row. Not by grid_column: the front end takes that away with an empty grid_area.
+    controls["question"].layout.grid_area = "auto / 1 / auto / -1"
     for name in ("length", "overlap"):  # only words have them
         link = (controls["by"], "value"), (controls[name], "disabled")
         ipywidgets.dlink(*link, lambda by: by != "words")
